@@ -1,0 +1,49 @@
+"""Typed errors, each with the exit code it ends a command with.
+
+A message is one line: what is wrong, where, what is allowed, what to do.
+"""
+
+
+class WirebenchError(Exception):
+    """An error whose message is meant for the user."""
+
+    exit_code = 2
+
+
+class UsageError(WirebenchError):
+    """The user's input (option, suite file, result file, address) cannot be used."""
+
+
+class UnsupportedError(WirebenchError):
+    """A combination that makes no sense, or that this machine cannot run. The message says why."""
+
+
+class TargetError(WirebenchError):
+    """The server at the other end cannot be reached or does not speak the protocol."""
+
+
+class OutputError(WirebenchError):
+    """A file or folder cannot be written."""
+
+
+class ServerFailedError(WirebenchError):
+    """A server that this project started did not start, or ended by itself."""
+
+    exit_code = 3
+
+
+class LoadFailedError(WirebenchError):
+    """A load process ended before it could give its result."""
+
+    exit_code = 3
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol. Raised by codecs; never shown to a user as it is.
+
+    `code` is the protocol's own error code where it has one (an HTTP status, an HTTP/2 error code).
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code

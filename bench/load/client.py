@@ -1,0 +1,69 @@
+"""What the engine needs of a protocol: a sans-IO client that keeps many exchanges in flight on one connection.
+
+The engine owns the sockets, the clock and the records; a client owns the bytes. A new client is made for each connection
+and thrown away with it. Clients live in `clients/` and are found by name through `bench.registry`.
+
+The hot path is `request` and `feed`: no object for each exchange, answer to answer in one call, ids that are cheap to
+hash. Every answer is checked, status and content; a client whose answers are all the same bytes may compare them with
+the bytes of one that it has parsed and checked in full.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import ClassVar, Literal, Protocol
+
+from bench.contract import Exchange
+
+ErrorKind = Literal[
+    "refused",  # no connection could be made
+    "closed",  # the connection ended before the answer
+    "reset",  # the server cancelled this exchange and kept the connection
+    "protocol",  # the server broke the protocol
+    "status",  # the answer says that the request failed
+    "content",  # the answer's body is not the one expected
+    "timeout",  # no answer in time; over UDP, a lost datagram
+]
+
+
+class Client(Protocol):
+    """One connection's worth of protocol."""
+
+    transport_kind: ClassVar[Literal["stream", "datagram"]]
+
+    max_in_flight: int
+    """How many exchanges the connection can carry now. It may change with each `feed`."""
+
+    closing: bool
+    """The server takes no further request on this connection (`Connection: close`, GOAWAY)."""
+
+    outgoing: list[bytes]
+    """What the protocol itself has to send (acknowledgements, more of a body). The engine sends it after each call and
+    clears the list."""
+
+    failures: list[tuple[Hashable, ErrorKind]]
+    """Exchanges that ended with an error. The engine counts them after each `feed` and clears the list."""
+
+    def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:
+        """`authority` is "host:port". Without `check_content` only the status and the framing are checked: the target
+        is not a server of ours."""
+
+    def open(self) -> None:
+        """The connection is up. What has to be said first goes to `outgoing`."""
+
+    def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
+        """The ids of the next `count` exchanges, and what to send for them: bytes of the stream, or one datagram each.
+
+        `count` is at most what `max_in_flight` leaves.
+        """
+
+    def feed(self, data: bytes) -> Sequence[Hashable]:
+        """Take bytes of the stream, or one datagram. Gives the ids of the exchanges that it completes.
+
+        Raises ProtocolError if the connection can't go on; the engine counts what was in flight and reconnects.
+        """
+
+    def feed_eof(self) -> Sequence[Hashable]:
+        """The server closed its side. Gives the ids of the exchanges that this completes."""
+
+    def abandon(self, exchange_id: Hashable) -> bool:
+        """The engine gave up waiting for an answer. False if the connection is of no further use (the answers that
+        follow could not be told apart); else a late answer to it is ignored."""

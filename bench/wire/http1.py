@@ -1,0 +1,226 @@
+"""HTTP/1.1 and HTTP/1.0 messages (RFC 9112), without I/O. The parser is llhttp, through httptools.
+
+Both ends are bases to inherit from: bytes go in through `feed`, and messages come out as calls of the hooks that the
+subclass defines. A call costs less than an event object, and this is the hot path.
+
+Limits: a head (request line and fields) of MAX_HEAD_BYTES, a target of MAX_TARGET_BYTES. What breaks a rule raises
+ProtocolError with the HTTP status that names it (RFC 9110, section 15.5).
+"""
+
+import httptools
+
+from bench.errors import ProtocolError
+
+MAX_HEAD_BYTES = 32 * 1024
+MAX_TARGET_BYTES = 8 * 1024
+
+REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    411: b"Length Required",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
+}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def encode_request(method: str, target: str, authority: str, body: bytes, fields: bytes = b"") -> bytes:
+    """A whole request. `fields` are further header lines, each ended by CRLF."""
+    length = b"content-length: %d\r\n" % len(body) if body or method in ("POST", "PUT") else b""
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n%b" % (
+        method.encode("ascii"),
+        target.encode("ascii"),
+        authority.encode("ascii"),
+        length,
+        fields,
+        body,
+    )
+
+
+class RequestReader:
+    """The server's half. Hooks: `head_received` when the fields are complete, `body_received` for each piece of body,
+    `request_received` at the end. Pipelined requests come out in order, as fast as they are fed."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._head_bytes = 0
+        self._head_done = False
+        self._has_host = False
+        self.content_length: int | None = None
+        """The length that the head announces; None where it announces none (a chunked body, or no body)."""
+        self.expects_continue = False
+
+    # Hooks
+
+    def head_received(self, method: bytes, target: bytes) -> None:
+        """The head of a request is complete. Raises ProtocolError to refuse it."""
+
+    def body_received(self, data: bytes) -> None:
+        """A piece of the request's body."""
+
+    def request_received(self) -> None:
+        """The request is complete; `keep_alive` and `http_1_0` speak of it."""
+
+    # State
+
+    @property
+    def mid_request(self) -> bool:
+        """Whether a request has begun to arrive and is not complete."""
+        return self._target != b""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client lets the connection live after this request (RFC 9112, section 9.3)."""
+        return self._parser.should_keep_alive()  # type: ignore[no-any-return]
+
+    @property
+    def http_1_0(self) -> bool:
+        """Whether the client speaks HTTP/1.0, which knows no chunks."""
+        return self._parser.get_http_version() == "1.0"  # type: ignore[no-any-return]
+
+    # Input
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the client. Raises ProtocolError; the connection is then of no further use."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # An offer to change protocol may be ignored (RFC 9110, section 7.8); what follows is HTTP/1.1 still.
+            self._parser = httptools.HttpRequestParser(self)
+            if upgrade.args[0] < len(data):
+                self.feed(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, ProtocolError):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserInvalidMethodError:
+            raise ProtocolError("unknown method", 501) from None
+        except httptools.HttpParserError as error:
+            raise ProtocolError(f"malformed request: {error}", 505 if "version" in str(error).lower() else 400) from None
+        if self._target and not self._head_done:
+            # A head that trickles in: no field is reported until it is complete, so count what was fed.
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise ProtocolError("the head of the request is too large", 431)
+
+    # llhttp's callbacks
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > MAX_TARGET_BYTES:
+            raise ProtocolError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ProtocolError(f"the fields of the request are longer than {MAX_HEAD_BYTES} bytes", 431)
+        size = len(name)
+        if size == 4 and name.lower() == b"host":
+            if self._has_host:
+                raise ProtocolError("more than one host field", 400)
+            self._has_host = True
+        elif size == 14 and name.lower() == b"content-length":
+            self.content_length = int(value)
+        elif size == 6 and name.lower() == b"expect":
+            if value.lower() != b"100-continue":
+                raise ProtocolError("the only expectation known is 100-continue", 417)
+            self.expects_continue = True
+
+    def on_headers_complete(self) -> None:
+        self._head_done = True
+        if not self._has_host and not self.http_1_0:
+            raise ProtocolError("a request of HTTP/1.1 must name its host", 400)
+        self.head_received(self._parser.get_method(), self._target)
+
+    def on_body(self, data: bytes) -> None:
+        self.body_received(data)
+
+    def on_message_complete(self) -> None:
+        self.request_received()
+        self._begin()
+
+
+class ResponseReader:
+    """The client's half. Hooks: `body_received` for each piece of body, `response_received` at the end of each answer.
+
+    Answers to HEAD requests are not expected. An answer without a length ends with the connection: call `feed_eof`.
+    """
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._begun = False
+        self._framed = False
+
+    # Hooks
+
+    def body_received(self, data: bytes) -> None:
+        """A piece of the answer's body."""
+
+    def response_received(self, status: int) -> None:
+        """The answer is complete."""
+
+    # Input
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the server lets the connection live after this answer."""
+        return self._parser.should_keep_alive()  # type: ignore[no-any-return]
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the server. Raises ProtocolError if they are no HTTP answer."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise ProtocolError("the server changed to a protocol that was not asked for") from None
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, ProtocolError):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserError as error:
+            raise ProtocolError(f"malformed answer: {error}") from None
+
+    def feed_eof(self) -> bool:
+        """The server closed. True if that was the proper end of an answer whose length nothing else told."""
+        if not self._begun or self._framed:
+            return False
+        self.on_message_complete()
+        return True
+
+    # llhttp's callbacks
+
+    def on_message_begin(self) -> None:
+        self._begun = True
+        self._framed = False
+
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        if len(name) in (14, 17) and name.lower() in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+
+    def on_body(self, data: bytes) -> None:
+        self.body_received(data)
+
+    def on_message_complete(self) -> None:
+        self._begun = False
+        status = self._parser.get_status_code()
+        if status >= 200:  # an interim answer (RFC 9110, section 15.2) is not the answer
+            self.response_received(status)

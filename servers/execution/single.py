@@ -1,0 +1,26 @@
+"""One process, one thread, one event loop: it accepts, reads, runs and answers."""
+
+from typing import Any
+
+from servers.control import Control
+from servers.execution.loopworker import LoopWorker
+from servers.execution.model import listen, pin
+from servers.service import Service
+
+
+class Single:
+    def unsupported(self, transport_kind: str) -> str | None:
+        return None
+
+    def slots(self, workers: int) -> int:
+        return 1
+
+    def serve(self, connection: type[Any], control: Control) -> None:
+        spec = control.spec
+        sock = listen(spec, connection.transport_kind)
+        pin(spec, 0)
+        worker = LoopWorker(connection, Service(), control.counters[0], spec.grace_s)
+        control.on_stop = worker.stop
+        worker.loop.add_reader(control.fileno(), control.on_readable)
+        control.ready(*sock.getsockname()[:2])
+        worker.run(sock, spec.backlog)
