@@ -75,44 +75,40 @@ def upload_receipt(length: int, digest: bytes) -> bytes:
 class Exchange:
     """One request and the answer it must get, before any protocol has encoded it.
 
-    `a` and `b` are the operation's arguments: n and chunk for bytes, cpu_us and wait_ms for work, else 0.
+    HTTP uses `method` and `path`; the binary framings use `opcode`, `a` and `b` (n and chunk for bytes, cpu_us and
+    wait_ms for work, else 0).
     """
 
+    method: str
+    path: str
     opcode: Opcode
     a: int
     b: int
     body: bytes
     answer: bytes
 
-    @property
-    def method(self) -> str:
-        return METHODS[self.opcode][0]
-
-    @property
-    def path(self) -> str:
-        """The operation as an HTTP request target."""
-        match self.opcode:
-            case Opcode.BYTES:
-                return f"/bytes/{self.a}" + (f"?chunk={self.b}" if self.b else "")
-            case Opcode.WORK:
-                return f"/work?cpu_us={self.a}&wait_ms={self.b}"
-            case _:
-                return f"/{self.opcode.name.lower()}"
-
 
 def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> Exchange:
     """The exchange of an operation: `payload_bytes` is the size of the request body for echo and upload, and of the
     answer for bytes."""
     body = pattern(payload_bytes) if opcode in (Opcode.ECHO, Opcode.UPLOAD) else b""
+    path = f"/{opcode.name.lower()}"
     match opcode:
         case Opcode.ECHO:
             answer = body
         case Opcode.BYTES:
             a, answer = payload_bytes, pattern(payload_bytes)
+            path += f"/{a}" + (f"?chunk={b}" if b else "")
         case Opcode.UPLOAD:
             answer = upload_receipt(len(body), hashlib.sha256(body).digest())
         case Opcode.WORK:
             answer = WORK_BODY
+            path += f"?cpu_us={a}&wait_ms={b}"
         case Opcode.HEALTH:
             answer = HEALTH_BODY
-    return Exchange(opcode, a, b, body, answer)
+    return Exchange(METHODS[opcode][0], path, opcode, a, b, body, answer)
+
+
+def foreign_exchange(method: str, path: str, body: bytes = b"") -> Exchange:
+    """An exchange with a server of somebody else's, over HTTP: its answer's content is not known beforehand."""
+    return Exchange(method, path, Opcode.ECHO, 0, 0, body, b"")

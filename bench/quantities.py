@@ -38,7 +38,9 @@ def parse_size_bytes(text: str, where: str) -> int:
     """Bytes of "64B", "16KiB", "8MB"."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{where}: {text!r} is not a size; write a number with B, kB, MB, GB, KiB, MiB or GiB, like 64B")
+        raise UsageError(
+            f"{where}: {text!r} is not a size; write a number with B, kB, MB, GB, KiB, MiB or GiB, like 64B"
+        )
     value = float(match[1]) * _BYTES[match[2]]
     if value != int(value):
         raise UsageError(f"{where}: {text!r} is not a whole number of bytes")

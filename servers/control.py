@@ -1,14 +1,19 @@
 """The line between a server process and whoever started it: JSON lines, commands in, events out.
 
 Commands on standard input: the spec (first line), then `{"ask": "stats"}` and `{"ask": "stop"}`. End of input means
-that the starter has gone, and counts as stop: so a server never outlives its starter, however that one ended.
+that the starter has gone, and counts as stop: so a server never outlives its starter, however that one ended. So do
+SIGTERM and SIGINT.
 
-Events on standard output: `ready` (address, protocol), `stats` (one entry for each worker), `death` (a worker ended by
-itself), `error` (one line for the user), `stopped`.
+Events on standard output: `ready` (address, pid), `stats` (one entry for each worker), `death` (a worker ended by
+itself), `error` (one line for the user, and the exit status that follows), `stopped`.
 """
 
+import contextlib
 import json
 import os
+import selectors
+import signal
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -36,31 +41,51 @@ class ServerSpec:
 
 
 class Control:
-    """The server's end of the line. Its input is read when `fileno()` is readable, by whatever loop the model runs."""
+    """The server's end of the line. It belongs to the main thread, which calls `on_readable` when `fileno()` is
+    readable, from whatever loop the model runs there; `post` and `stop` may be called from anywhere."""
 
     def __init__(self, spec: ServerSpec, counters: Counters, input_fd: int, output_fd: int) -> None:
         self.spec = spec
         self.counters = counters
+        self.stopping = False
+        """The server is to stop gracefully, or does so already."""
         self.on_stop: Callable[[], None] = lambda: None
-        """Called once, when the server is to stop gracefully."""
+        """Called once, on the main thread, when the server is to stop gracefully."""
         self._input_fd = input_fd
         self._output_fd = output_fd
         self._pending = b""
         self._deaths: list[dict[str, Any]] = []
+        self._posted: deque[Callable[[], None]] = deque()
+        self._wake_read_fd, self._wake_write_fd = os.pipe()
+        os.set_blocking(self._wake_read_fd, False)
+        os.set_blocking(self._wake_write_fd, False)
+        # A selector is itself readable when one of its descriptors is: the models' loops have one descriptor to watch.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(input_fd, selectors.EVENT_READ, self._read_commands)
+        self._selector.register(self._wake_read_fd, selectors.EVENT_READ, self._run_posted)
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, lambda _number, _frame: self.stop())
 
     def fileno(self) -> int:
-        return self._input_fd
+        return self._selector.fileno()
 
-    def emit(self, event: str, **fields: Any) -> None:
-        """Write one event. A starter that no longer listens is not an error."""
-        line = json.dumps({"event": event, **fields}) + "\n"
-        try:
-            os.write(self._output_fd, line.encode())
-        except OSError:
-            pass
+    def on_readable(self) -> None:
+        """Obey what has arrived. Never blocks."""
+        for key, _ in self._selector.select(0):
+            key.data()
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have the main thread call back soon. Safe from any thread and from signal handlers."""
+        self._posted.append(callback)
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups already
+            os.write(self._wake_write_fd, b"\0")
+
+    def stop(self) -> None:
+        """Have the server stop gracefully. Safe from any thread and from signal handlers."""
+        self.post(self._stop)
 
     def ready(self, host: str, port: int) -> None:
-        """The server accepts connections."""
+        """Every worker serves."""
         self.emit("ready", host=host, port=port, pid=os.getpid())
 
     def death(self, worker: int, reason: str, restarted: bool) -> None:
@@ -69,11 +94,35 @@ class Control:
         self._deaths.append(entry)
         self.emit("death", **entry)
 
-    def on_readable(self) -> None:
-        """Read and obey what has arrived."""
+    def emit(self, event: str, **fields: Any) -> None:
+        """Write one event. A starter that no longer listens is not an error."""
+        line = memoryview(json.dumps({"event": event, **fields}).encode() + b"\n")
+        with contextlib.suppress(OSError):
+            while line:
+                line = line[os.write(self._output_fd, line) :]
+
+    def close_in_child(self) -> None:
+        """Let go of the line in a forked process: it is the parent's."""
+        with contextlib.suppress(OSError):  # where it is a kqueue, the child did not get it
+            self._selector.close()
+        for fd in (self._input_fd, self._output_fd, self._wake_read_fd, self._wake_write_fd):
+            os.close(fd)
+
+    def _stop(self) -> None:
+        if not self.stopping:
+            self.stopping = True
+            self.on_stop()
+
+    def _run_posted(self) -> None:
+        os.read(self._wake_read_fd, 65536)  # before the calls, so that none posted meanwhile is left without a wake-up
+        while self._posted:
+            self._posted.popleft()()
+
+    def _read_commands(self) -> None:
         data = os.read(self._input_fd, 65536)
         if not data:
-            self.on_stop()
+            self._selector.unregister(self._input_fd)
+            self._stop()
             return
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
@@ -81,4 +130,4 @@ class Control:
                 case "stats":
                     self.emit("stats", workers=[asdict(counts) for counts in self.counters], deaths=self._deaths)
                 case "stop":
-                    self.on_stop()
+                    self._stop()

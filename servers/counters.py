@@ -6,11 +6,11 @@ a slot, add to what is there, and give it back.
 
 import mmap
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 PID, TID, ACCEPTS, REQUESTS, CPU_NS = range(5)
 _FIELDS = 8  # eight 8-byte fields: a cache line for each worker, so that writers do not slow each other
@@ -19,7 +19,8 @@ _SLOT_BYTES = _FIELDS * 8
 
 @dataclass(frozen=True)
 class WorkerCounts:
-    """What one worker has done since the server started. `cpu_ns` is None where the system does not tell."""
+    """What one worker has done since the server started. `pid` is 0 if it does not run now; `cpu_ns` is None where the
+    system does not tell."""
 
     worker: int
     pid: int
@@ -44,6 +45,12 @@ class Slot:
         self.values[CPU_NS] += time.thread_time_ns()
         self.values[PID] = 0
 
+    def reclaim(self, pid: int, cpu_ns: int) -> None:
+        """The process has ended and used that much CPU: does what it could not do itself if it was killed."""
+        if self.values[PID] == pid:
+            self.values[CPU_NS] += cpu_ns
+            self.values[PID] = 0
+
 
 class Counters:
     """The slots of all workers of one server."""
@@ -62,16 +69,21 @@ class Counters:
     def __iter__(self) -> Iterator[WorkerCounts]:
         """The counts of every slot that has ever been used."""
         for worker, slot in enumerate(self._slots):
-            pid, tid, accepts, requests, cpu_ns = slot.values[:5].tolist()
-            if tid == 0:
+            if slot.values[TID] == 0:
                 continue
-            live = _thread_cpu_ns(pid, tid) if pid else 0
+            pid, tid, accepts, requests, cpu_ns = slot.values[:5].tolist()
+            live = _live_cpu_ns(pid, tid) if pid else 0
+            if live is None and slot.values[PID] != pid:  # it ended just now
+                pid, live, cpu_ns = 0, 0, slot.values[CPU_NS]
             yield WorkerCounts(worker, pid, accepts, requests, None if live is None else cpu_ns + live)
 
 
-def _thread_cpu_ns(pid: int, tid: int) -> int | None:
-    """Nanoseconds that a thread has run, from the scheduler's own account (Linux, Documentation/scheduler/sched-stats)."""
+def _live_cpu_ns(pid: int, tid: int) -> int | None:
+    """Nanoseconds of CPU that a thread of this process, or another process (whose workers are one thread each), has
+    used. The clock's number is made as clock_getcpuclockid(3) and pthread_getcpuclockid(3) make it on Linux."""
+    if sys.platform != "linux":
+        return None
     try:
-        return int(Path(f"/proc/{pid}/task/{tid}/schedstat").read_bytes().split(maxsplit=1)[0])
-    except (OSError, ValueError, IndexError):
+        return time.clock_gettime_ns((~tid << 3) | 6 if pid == os.getpid() else (~pid << 3) | 2)
+    except OSError:
         return None

@@ -91,12 +91,12 @@ class RequestReader:
     @property
     def keep_alive(self) -> bool:
         """Whether the client lets the connection live after this request (RFC 9112, section 9.3)."""
-        return self._parser.should_keep_alive()  # type: ignore[no-any-return]
+        return self._parser.should_keep_alive()
 
     @property
     def http_1_0(self) -> bool:
         """Whether the client speaks HTTP/1.0, which knows no chunks."""
-        return self._parser.get_http_version() == "1.0"  # type: ignore[no-any-return]
+        return self._parser.get_http_version() == "1.0"
 
     # Input
 
@@ -116,7 +116,8 @@ class RequestReader:
         except httptools.HttpParserInvalidMethodError:
             raise ProtocolError("unknown method", 501) from None
         except httptools.HttpParserError as error:
-            raise ProtocolError(f"malformed request: {error}", 505 if "version" in str(error).lower() else 400) from None
+            code = 505 if "version" in str(error).lower() else 400
+            raise ProtocolError(f"malformed request: {error}", code) from None
         if self._target and not self._head_done:
             # A head that trickles in: no field is reported until it is complete, so count what was fed.
             self._head_bytes += len(data)
@@ -163,12 +164,17 @@ class RequestReader:
 class ResponseReader:
     """The client's half. Hooks: `body_received` for each piece of body, `response_received` at the end of each answer.
 
-    Answers to HEAD requests are not expected. An answer without a length ends with the connection: call `feed_eof`.
+    Answers to HEAD requests are not expected. An answer without a length ends with the connection: call `parse_eof`.
     """
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._begun = False
+        self.mid_answer = False
+        """Whether an answer has begun to arrive and is not complete."""
+        self.content_length: int | None = None
+        """The length that the latest head announced; None where it announced none."""
+        self._head_bytes = 0
+        self._head_done = False
         self._framed = False
 
     # Hooks
@@ -177,16 +183,16 @@ class ResponseReader:
         """A piece of the answer's body."""
 
     def response_received(self, status: int) -> None:
-        """The answer is complete."""
+        """The answer is complete; `keep_alive` speaks of it."""
 
     # Input
 
     @property
     def keep_alive(self) -> bool:
         """Whether the server lets the connection live after this answer."""
-        return self._parser.should_keep_alive()  # type: ignore[no-any-return]
+        return self._parser.should_keep_alive()
 
-    def feed(self, data: bytes) -> None:
+    def parse(self, data: bytes | memoryview) -> None:
         """Take bytes from the server. Raises ProtocolError if they are no HTTP answer."""
         try:
             self._parser.feed_data(data)
@@ -198,10 +204,16 @@ class ResponseReader:
             raise
         except httptools.HttpParserError as error:
             raise ProtocolError(f"malformed answer: {error}") from None
+        if self.mid_answer and not self._head_done:
+            # No field is reported until it is complete, so count what was fed.
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise ProtocolError(f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes")
 
-    def feed_eof(self) -> bool:
-        """The server closed. True if that was the proper end of an answer whose length nothing else told."""
-        if not self._begun or self._framed:
+    def parse_eof(self) -> bool:
+        """The server closed. True if that was the proper end of an answer whose length nothing else told (RFC 9112,
+        section 6.3)."""
+        if not self.mid_answer or not self._head_done or self._framed:
             return False
         self.on_message_complete()
         return True
@@ -209,18 +221,27 @@ class ResponseReader:
     # llhttp's callbacks
 
     def on_message_begin(self) -> None:
-        self._begun = True
+        self.mid_answer = True
+        self.content_length = None
+        self._head_bytes = 0
+        self._head_done = False
         self._framed = False
 
-    def on_header(self, name: bytes, _value: bytes) -> None:
-        if len(name) in (14, 17) and name.lower() in (b"content-length", b"transfer-encoding"):
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == 14 and name.lower() == b"content-length":
+            self.content_length = int(value)
             self._framed = True
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            self._framed = value.rstrip().lower().endswith(b"chunked")
+
+    def on_headers_complete(self) -> None:
+        self._head_done = True
 
     def on_body(self, data: bytes) -> None:
         self.body_received(data)
 
     def on_message_complete(self) -> None:
-        self._begun = False
+        self.mid_answer = False
         status = self._parser.get_status_code()
         if status >= 200:  # an interim answer (RFC 9110, section 15.2) is not the answer
             self.response_received(status)

@@ -34,12 +34,14 @@ class LoopWorker:
         self._grace_s = grace_s
         self._slot = slot
         self._stopping = asyncio.Event()
+        self._adopting: set[asyncio.Task[None]] = set()
 
-    def run(self, sock: socket.socket | None, backlog: int) -> None:
-        """Serve what arrives at a bound socket (None: only what `adopt` is given) until stopped."""
+    def run(self, sock: socket.socket | None, backlog: int, on_serving: Callable[[], None]) -> None:
+        """Serve what arrives at a bound socket (None: only what `adopt` is given) until stopped. The socket is closed
+        when the worker stops; `on_serving` is called once it serves."""
         self._slot.take()
         try:
-            self.loop.run_until_complete(self._serve(sock, backlog))
+            self.loop.run_until_complete(self._serve(sock, backlog, on_serving))
         finally:
             self.loop.close()
             self._slot.give_back()
@@ -50,19 +52,48 @@ class LoopWorker:
 
     def stop_threadsafe(self) -> None:
         """Stop gracefully. Called from any other thread."""
+        self._call_threadsafe(self._stopping.set)
+
+    def stop_at_end_of(self, fd: int) -> None:
+        """Stop gracefully once `fd` is readable: a pipe that nobody writes to and whose other end is closed."""
+
+        def stop() -> None:
+            self.loop.remove_reader(fd)
+            self._stopping.set()
+
+        self.loop.add_reader(fd, stop)
+
+    def adopt_threadsafe(self, sock: socket.socket) -> None:
+        """Take over a connection that another thread has accepted. Called from that thread."""
+        if not self._call_threadsafe(self._adopt, sock):
+            sock.close()
+
+    def _call_threadsafe(self, callback: Callable[..., None], *args: Any) -> bool:
         with contextlib.suppress(RuntimeError):  # the loop has ended already
-            self.loop.call_soon_threadsafe(self._stopping.set)
+            self.loop.call_soon_threadsafe(callback, *args)
+            return True
+        return False
+
+    def _adopt(self, sock: socket.socket) -> None:
+        async def adopt() -> None:
+            with contextlib.suppress(OSError):  # the client has gone already
+                await self.loop.connect_accepted_socket(self._make_connection, sock)
+
+        task = self.loop.create_task(adopt())
+        self._adopting.add(task)  # the loop itself holds only a weak reference
+        task.add_done_callback(self._adopting.discard)
 
     def _make_connection(self) -> Any:
         return self._connection(self.worker)
 
-    async def _serve(self, sock: socket.socket | None, backlog: int) -> None:
+    async def _serve(self, sock: socket.socket | None, backlog: int, on_serving: Callable[[], None]) -> None:
         close: Callable[[], None] = lambda: None
         if sock is not None:
             if self._connection.transport_kind == "stream":
                 close = (await self.loop.create_server(self._make_connection, sock=sock, backlog=backlog)).close
             else:
                 await self.loop.create_datagram_endpoint(self._make_connection, sock=sock)
+        on_serving()
         await self._stopping.wait()
         close()
         self.worker.drain()

@@ -13,7 +13,11 @@ from servers.control import Control, ServerSpec
 
 
 class StartError(Exception):
-    """The server cannot start. The message is one line for the user."""
+    """What the server is asked to be cannot be had here. The message is one line for the user."""
+
+
+class GaveUpError(Exception):
+    """The server cannot go on. The message is one line for the user."""
 
 
 class ExecutionModel(Protocol):
@@ -26,11 +30,36 @@ class ExecutionModel(Protocol):
         """How many counters the model needs for so many workers."""
 
     def serve(self, connection: type[Any], control: Control) -> None:
-        """Serve until `control` says stop: finish what is in flight, and return with nothing left running."""
+        """Serve until `control` says stop: finish what is in flight, and return with nothing left running.
+
+        Raises StartError, or GaveUpError once everything has been stopped.
+        """
 
 
-def listen(spec: ServerSpec, transport_kind: str, reuse_port: bool = False) -> socket.socket:
+def listen(spec: ServerSpec, transport_kind: str) -> socket.socket:
     """A bound socket; a stream socket listens too. Raises StartError if the address cannot be had."""
+    return _bind(spec, transport_kind, spec.port, backlog=spec.backlog)
+
+
+def bind_group(spec: ServerSpec, transport_kind: str, size: int) -> list[socket.socket]:
+    """So many sockets bound to one address, among which the kernel spreads what arrives (SO_REUSEPORT).
+
+    Stream sockets do not listen yet: each gets connections from when its worker listens. Raises StartError if the
+    address cannot be had.
+    """
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise StartError("this system has no SO_REUSEPORT; choose another execution model, like prefork")
+    first = _bind(spec, transport_kind, spec.port)
+    # The first takes the port for itself, and only then shares it: with the option set before, the port could be one
+    # that another server of the same user has, and both would get a part of the connections.
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    port = first.getsockname()[1]
+    return [first, *(_bind(spec, transport_kind, port, reuse_port=True) for _ in range(1, size))]
+
+
+def _bind(
+    spec: ServerSpec, transport_kind: str, port: int, reuse_port: bool = False, backlog: int | None = None
+) -> socket.socket:
     stream = transport_kind == "stream"
     family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
@@ -39,9 +68,9 @@ def listen(spec: ServerSpec, transport_kind: str, reuse_port: bool = False) -> s
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((spec.host, spec.port))
-        if stream:
-            sock.listen(spec.backlog)
+        sock.bind((spec.host, port))
+        if stream and backlog is not None:
+            sock.listen(backlog)
     except OSError as error:
         sock.close()
         reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
@@ -50,6 +79,21 @@ def listen(spec: ServerSpec, transport_kind: str, reuse_port: bool = False) -> s
         ) from None
     sock.setblocking(False)
     return sock
+
+
+def pin_all(spec: ServerSpec) -> None:
+    """Keep the whole process on the CPUs that the spec names, if it names any: the listener or supervisor too.
+
+    Raises StartError where that cannot be done.
+    """
+    if not spec.cpus:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise StartError("this system cannot pin a thread to a CPU; leave the CPUs out")
+    available = os.sched_getaffinity(0)
+    if missing := set(spec.cpus) - available:
+        raise StartError(f"CPU {min(missing)} is not one of those available here: {', '.join(map(str, sorted(available)))}")
+    os.sched_setaffinity(0, set(spec.cpus))
 
 
 def pin(spec: ServerSpec, worker: int) -> None:

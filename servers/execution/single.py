@@ -1,5 +1,6 @@
 """One process, one thread, one event loop: it accepts, reads, runs and answers."""
 
+from functools import partial
 from typing import Any
 
 from servers.control import Control
@@ -22,5 +23,4 @@ class Single:
         worker = LoopWorker(connection, Service(), control.counters[0], spec.grace_s)
         control.on_stop = worker.stop
         worker.loop.add_reader(control.fileno(), control.on_readable)
-        control.ready(*sock.getsockname()[:2])
-        worker.run(sock, spec.backlog)
+        worker.run(sock, spec.backlog, partial(control.ready, *sock.getsockname()[:2]))

@@ -1,0 +1,77 @@
+"""How scenarios are named beside one another: by what differs between them, with what they share said once."""
+
+from collections.abc import Iterable, Sequence
+
+from analysis.load_results import Scenario
+from bench.quantities import spell_duration, spell_size
+
+FIELDS = (
+    "protocol",
+    "stack",
+    "pattern",
+    "operation",
+    "payload_bytes",
+    "execution",
+    "workers",
+    "load",
+    "connections",
+    "link",
+    "warmup_ns",
+    "duration_ns",
+    "timeout_ns",
+    "queue_limit",
+)
+"""The choices of a scenario, in the order of a label. `tier` follows from `stack`, `name` from all of them."""
+
+CONTESTANT_FIELDS = ("protocol", "stack", "pattern", "execution", "workers")
+"""What a comparison is between. The other fields say what they were all asked to do."""
+
+
+def varying(scenarios: Iterable[Scenario], among: Sequence[str] = FIELDS) -> tuple[str, ...]:
+    """The fields that tell these scenarios apart."""
+    every = list(scenarios)
+    fields = [field for field in among if len({getattr(scenario, field) for scenario in every}) > 1]
+    if "connections" in fields and all(scenario.is_closed for scenario in every):
+        fields.remove("connections")  # a closed load says it itself
+    return tuple(fields)
+
+
+def label(scenario: Scenario, among: Sequence[str]) -> str:
+    """What a scenario is called where only these fields differ."""
+    fields = [field for field in among if not (field == "workers" and "execution" in among)]
+    return " · ".join(_word(scenario, field, "workers" in among) for field in fields) or scenario.name
+
+
+def shared(scenarios: Sequence[Scenario]) -> str:
+    """What these scenarios have in common, in one line."""
+    first, apart = scenarios[0], varying(scenarios)
+    # A closed load says its connections; whatever else is the same but tells a reader nothing stays out.
+    unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
+    words = [_word(first, field, False) for field in FIELDS if field not in unsaid]
+    if "warmup_ns" not in apart and first.warmup_ns:
+        words.append(f"after {spell_duration(first.warmup_ns)} of warm-up")
+    return ", ".join(words)
+
+
+def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
+    value = getattr(scenario, field)
+    match field:
+        case "payload_bytes":
+            return spell_size(value)
+        case "execution" if with_workers and value != "single":
+            return f"{value} × {scenario.workers}"
+        case "workers":
+            return f"{value} worker{'s' if value != 1 else ''}"
+        case "connections":
+            return f"{value} connections"
+        case "stack":
+            return f"{value} stack"
+        case "warmup_ns":
+            return f"warm-up {spell_duration(value)}"
+        case "duration_ns":
+            return f"{spell_duration(value)} a trial"
+        case "timeout_ns":
+            return f"timeout {spell_duration(value)}"
+        case "queue_limit":
+            return f"queue of {value}" if value is not None else "queue without limit"
+    return str(value)

@@ -1,0 +1,326 @@
+"""Reads result files into frozen objects. Everything behind this module can trust what it gets.
+
+A file is checked against `bench/run.schema.json` before anything is made of it; what is wrong ends as one line that names
+the file and the place in it. None always means "not measured". results/README.md explains the fields.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar
+
+import jsonschema
+from jsonschema.exceptions import best_match
+
+from bench.errors import UsageError
+
+KIND = "wirebench-run"
+SCHEMA_VERSION = 1
+"""The newest schema version that can be read."""
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One full choice of protocol, stack, pattern, execution model, link and load, as its result file spells it."""
+
+    name: str
+    group: str
+    protocol: str
+    stack: str
+    tier: str
+    pattern: str
+    operation: str
+    payload_bytes: int
+    execution: str
+    workers: int
+    load: str
+    connections: str
+    link: str
+    warmup_ns: int
+    duration_ns: int
+    timeout_ns: int
+    queue_limit: int | None
+
+    @property
+    def load_kind(self) -> str:
+        """closed, open, poisson, ramp or stages."""
+        return self.load.partition(":")[0]
+
+    @property
+    def is_closed(self) -> bool:
+        return self.load_kind == "closed"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the requests of one trial, warm-up excluded. `errors` by kind."""
+
+    offered: int
+    sent: int
+    completed: int
+    errors: Mapping[str, int]
+    dropped: int
+
+    @property
+    def failed(self) -> int:
+        """Requests that ended with an error or were dropped."""
+        return sum(self.errors.values()) + self.dropped
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Durations of one trial in nanoseconds. `hdr` is their histogram (see `analysis.histograms`)."""
+
+    count: int
+    mean: float
+    min: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    max: float
+    hdr: str | None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A slice of the measured phase; `start_ns` counts from the start of that phase."""
+
+    start_ns: int
+    duration_ns: int
+    completed: int
+    errors: int
+    hdr: str | None
+
+
+@dataclass(frozen=True)
+class ClientUse:
+    """What the load processes used during the measured phase, all of them together. `cpu_share_max` is that of the
+    busiest one, in cores."""
+
+    processes: int | None = None
+    cpu_user_s: float | None = None
+    cpu_system_s: float | None = None
+    cpu_share_max: float | None = None
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    context_switches_voluntary: int | None = None
+    context_switches_involuntary: int | None = None
+
+
+@dataclass(frozen=True)
+class WorkerUse:
+    """What one worker of the server did."""
+
+    worker: int
+    pid: int | None
+    accepts: int
+    requests: int
+    cpu_s: float | None
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker that ended by itself."""
+
+    worker: int
+    reason: str
+    restarted: bool
+
+
+@dataclass(frozen=True)
+class ServerUse:
+    """What the server used during the measured phase, all of its processes together."""
+
+    cpu_user_s: float | None = None
+    cpu_system_s: float | None = None
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    context_switches_voluntary: int | None = None
+    context_switches_involuntary: int | None = None
+    workers: tuple[WorkerUse, ...] = ()
+    deaths: tuple[Death, ...] = ()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A reason not to trust a trial. A fatal one means that no verdict may rest on it."""
+
+    kind: str
+    fatal: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of one scenario. `where` names the file and the place in it, for errors about its content."""
+
+    scenario: Scenario
+    round: int
+    seed: int
+    started: str
+    valid: bool
+    counts: Counts | None
+    offered_per_s: float | None
+    throughput_per_s: float | None
+    latency_ns: Distribution | None
+    service_ns: Distribution | None
+    lateness_ns: Distribution | None
+    intervals: tuple[Interval, ...]
+    client: ClientUse
+    server: ServerUse
+    doubts: tuple[Doubt, ...]
+    error: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A scenario that makes no sense or cannot run on that machine."""
+
+    scenario: Scenario
+    why: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A result file."""
+
+    path: Path
+    suite: str
+    description: str
+    command: tuple[str, ...]
+    seed: int
+    rounds: int
+    started: str
+    finished: str | None
+    status: Literal["complete", "running", "interrupted"]
+    environment: Mapping[str, Any]
+    unsupported: tuple[Unsupported, ...]
+    trials: tuple[Trial, ...]
+
+
+def load_run(path: Path) -> Run:
+    """The run in a result file. UsageError, in one line, if there is none or it is not one that this version reads."""
+    data = _read_json(path)
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise UsageError(f"{path}: not a wirebench result file: it has no \"kind\": \"{KIND}\"")
+    version = data.get("schema")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: has schema version {version}, and this wirebench reads up to {SCHEMA_VERSION}; update wirebench"
+        )
+    error = best_match(_validator().iter_errors(data))
+    if error is not None:
+        raise UsageError(f"{path}: {error.json_path}: {_rule(error)}")
+    return _run(path, data)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; name a result file, like results/runs/quick.json") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a folder; name a result file in it") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    if not raw.strip():
+        raise UsageError(f"{path}: is empty; a run that has ended leaves a whole file")
+    try:
+        data = json.loads(raw.decode(), parse_constant=_no_constant, parse_float=_finite)
+        if b"\\ud" in raw.lower():  # an escape may spell half a character, which no output could hold
+            json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeError:
+        raise UsageError(f"{path}: not a wirebench result file: it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(raw.decode().rstrip()) or error.msg.startswith("Unterminated")
+        what = "is cut short" if cut else "is not valid JSON"
+        raise UsageError(f"{path}: {what}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: is not valid JSON: {error}") from None
+    return data
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number; what was not measured is null")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError(f"{text} is out of range")
+    return value
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads((files("bench") / "run.schema.json").read_text())
+    return jsonschema.Draft202012Validator(schema)
+
+
+def _rule(error: jsonschema.ValidationError) -> str:
+    """What a value should be, in one short line: the message of the validator repeats the whole value."""
+    if len(error.message) <= 160:
+        return " ".join(error.message.split())
+    return f"does not keep the rule {error.validator}: {json.dumps(error.validator_value):.120}"
+
+
+def _take(cls: type[Record], data: Mapping[str, Any], **made: Any) -> Record:
+    """An object of a dataclass from the names that it knows; `made` are the fields that are more than JSON."""
+    plain = {f.name: data[f.name] for f in fields(cls) if f.name not in made}  # type: ignore[arg-type]  # a dataclass
+    return cls(**plain, **made)
+
+
+def _run(path: Path, data: Mapping[str, Any]) -> Run:
+    scenarios: dict[str, Scenario] = {}
+
+    def scenario(record: Mapping[str, Any]) -> Scenario:
+        # One object for each scenario, however many trials: later stages group by identity-cheap keys.
+        made = _take(Scenario, record)
+        return scenarios.setdefault(repr(made), made)
+
+    return _take(
+        Run,
+        data,
+        path=path,
+        command=tuple(data["command"]),
+        unsupported=tuple(Unsupported(scenario(item["scenario"]), item["why"]) for item in data["unsupported"]),
+        trials=tuple(
+            _trial(record, scenario(record["scenario"]), f"{path}: $.trials[{index}]")
+            for index, record in enumerate(data["trials"])
+        ),
+    )
+
+
+def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
+    def distribution(key: str) -> Distribution | None:
+        return None if data[key] is None else _take(Distribution, data[key])
+
+    server = data["server"]
+    return _take(
+        Trial,
+        data,
+        scenario=scenario,
+        counts=None if data["counts"] is None else _take(Counts, data["counts"]),
+        latency_ns=distribution("latency_ns"),
+        service_ns=distribution("service_ns"),
+        lateness_ns=distribution("lateness_ns"),
+        intervals=tuple(_take(Interval, interval) for interval in data["intervals"]),
+        client=ClientUse() if data["client"] is None else _take(ClientUse, data["client"]),
+        server=ServerUse()
+        if server is None
+        else _take(
+            ServerUse,
+            server,
+            workers=tuple(_take(WorkerUse, worker) for worker in server["workers"]),
+            deaths=tuple(_take(Death, death) for death in server["deaths"]),
+        ),
+        doubts=tuple(_take(Doubt, doubt) for doubt in data["doubts"]),
+        where=where,
+    )

@@ -1,0 +1,167 @@
+"""The figures that one trial gives, each with its unit, its direction and its spelling. Tables, plots, CSV files and
+comparisons all take them from here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from analysis.load_results import ClientUse, Distribution, ServerUse, Trial
+from bench.quantities import format_duration, format_rate, format_size
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a trial. `name` carries the unit and is the column of CSV files; `of` gives None if it was not measured;
+    `show` spells a value for people. `better` is None where neither direction is."""
+
+    name: str
+    title: str
+    better: Better | None
+    of: Callable[[Trial], float | None]
+    show: Callable[[float], str]
+
+
+def show_duration(ns: float) -> str:
+    """Three significant digits, with the sign for micro: "125 µs"."""
+    return format_duration(ns).replace(" us", " µs")
+
+
+def show_share(share: float) -> str:
+    """A share as a percentage, with enough digits to tell "none" from "few"."""
+    percent = share * 100
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    return f"{percent:.3g} %" if percent < 99.95 else f"{percent:.0f} %"
+
+
+def show_cpu(us: float) -> str:
+    """CPU time for a request."""
+    return show_duration(us * 1000)
+
+
+def show_number(value: float) -> str:
+    """A plain number in three digits, thousands separated."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _requests(trial: Trial) -> int | None:
+    """Answered requests; None if there were none to divide by."""
+    return (trial.counts.completed or None) if trial.counts else None
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole
+
+
+def _cpu_us_per_request(use: ClientUse | ServerUse, trial: Trial) -> float | None:
+    if use.cpu_user_s is None or use.cpu_system_s is None:
+        return None
+    return _share((use.cpu_user_s + use.cpu_system_s) * 1e6, _requests(trial))
+
+
+def _switches_per_request(use: ClientUse | ServerUse, trial: Trial) -> float | None:
+    if use.context_switches_voluntary is None or use.context_switches_involuntary is None:
+        return None
+    return _share(use.context_switches_voluntary + use.context_switches_involuntary, _requests(trial))
+
+
+def worker_shares(trial: Trial) -> list[float]:
+    """The requests of each worker as a multiple of the even share (1.0 each); empty for fewer than two workers."""
+    requests = [worker.requests for worker in trial.server.workers]
+    if len(requests) < 2 or not sum(requests):
+        return []
+    return [count * len(requests) / sum(requests) for count in requests]
+
+
+def _durations(key: str, title: str, of: Callable[[Trial], Distribution | None]) -> list[Metric]:
+    def metric(field: str, label: str) -> Metric:
+        def value(trial: Trial) -> float | None:
+            distribution = of(trial)
+            return None if distribution is None else float(getattr(distribution, field))
+
+        return Metric(f"{key}_{field}_ns", f"{title}, {label}", "lower", value, show_duration)
+
+    names = {"mean": "mean", "min": "min", "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
+    return [metric(field, label) for field, label in names.items()]
+
+
+THROUGHPUT = Metric(
+    "throughput_per_s", "answered requests per second", "higher", lambda trial: trial.throughput_per_s, format_rate
+)
+OFFERED = Metric("offered_per_s", "offered requests per second", None, lambda trial: trial.offered_per_s, format_rate)
+ACHIEVED = Metric(
+    "achieved_share",
+    "answered share of the offered rate",
+    "higher",
+    lambda trial: _share(trial.throughput_per_s, trial.offered_per_s),
+    show_share,
+)
+SERVER_CPU = Metric(
+    "server_cpu_us_per_request",
+    "CPU of the server for a request",
+    "lower",
+    lambda trial: _cpu_us_per_request(trial.server, trial),
+    show_cpu,
+)
+CLIENT_CPU = Metric(
+    "client_cpu_us_per_request",
+    "CPU of the load generator for a request",
+    "lower",
+    lambda trial: _cpu_us_per_request(trial.client, trial),
+    show_cpu,
+)
+FAILED = Metric(
+    "failed_share",
+    "requests that failed or were dropped",
+    "lower",
+    lambda trial: _share(trial.counts.failed, trial.counts.offered) if trial.counts else None,
+    show_share,
+)
+RSS = Metric(
+    "server_rss_bytes", "memory of the server, RSS", "lower", lambda trial: trial.server.rss_bytes, format_size
+)
+PSS = Metric(
+    "server_pss_bytes", "memory of the server, PSS", "lower", lambda trial: trial.server.pss_bytes, format_size
+)
+
+METRICS = (
+    OFFERED,
+    THROUGHPUT,
+    ACHIEVED,
+    FAILED,
+    *_durations("latency", "latency", lambda trial: trial.latency_ns),
+    *_durations("service", "time from sent to answered", lambda trial: trial.service_ns),
+    *_durations("lateness", "lateness of sending", lambda trial: trial.lateness_ns),
+    SERVER_CPU,
+    CLIENT_CPU,
+    Metric(
+        "client_cpu_share_max",
+        "CPU of the busiest load process, share of a core",
+        None,
+        lambda trial: trial.client.cpu_share_max,
+        show_share,
+    ),
+    RSS,
+    PSS,
+    Metric("client_rss_bytes", "memory of the load generator, RSS", None, lambda trial: trial.client.rss_bytes, format_size),
+    Metric(
+        "server_context_switches_per_request",
+        "context switches of the server for a request",
+        "lower",
+        lambda trial: _switches_per_request(trial.server, trial),
+        show_number,
+    ),
+    Metric(
+        "worker_imbalance",
+        "requests of the busiest worker, multiple of the even share",
+        "lower",
+        lambda trial: max(worker_shares(trial), default=None),
+        show_number,
+    ),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+P50 = BY_NAME["latency_p50_ns"]
+P99 = BY_NAME["latency_p99_ns"]
+MAX = BY_NAME["latency_max_ns"]

@@ -1,0 +1,201 @@
+"""The trials of a run, put together by scenario and by group of the suite."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from analysis import doubts, stats
+from analysis.labels import CONTESTANT_FIELDS, FIELDS, label, varying
+from analysis.load_results import Run, Scenario, Trial, Unsupported
+from analysis.metrics import OFFERED, Metric
+from analysis.stats import Estimate
+
+# The order in which readers meet names; those that are not listed follow in alphabetical order.
+_KNOWN = {
+    "protocol": ("http1", "http2", "http3", "grpc", "websocket", "sse", "tcp", "udp", "webrtc"),
+    "execution": (
+        "single",
+        "threads",
+        "dispatch",
+        "accept-threads",
+        "thread-per-connection",
+        "prefork",
+        "process-per-connection",
+        "reuseport",
+        "reuseport-threads",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A scenario and its trials, in the order of their rounds."""
+
+    scenario: Scenario
+    trials: tuple[Trial, ...]
+
+    def by_round(self, metric: Metric) -> dict[int, float]:
+        """A figure of each trial that has it. Trials in doubt are among them, so that nothing is hidden; see `fatal`."""
+        values = ((trial.round, metric.of(trial)) for trial in self.trials)
+        return {number: value for number, value in values if value is not None}
+
+    def estimate(self, metric: Metric) -> Estimate | None:
+        """The median over the trials with its interval; None if no trial has the figure."""
+        if metric.name not in self._estimates:
+            self._estimates[metric.name] = stats.estimate(list(self.by_round(metric).values()))
+        return self._estimates[metric.name]
+
+    @cached_property
+    def _estimates(self) -> dict[str, Estimate | None]:
+        return {}
+
+    @cached_property
+    def doubts(self) -> tuple[doubts.Tally, ...]:
+        """The doubts of its trials by kind, the fatal ones first."""
+        return doubts.tally(self.trials)
+
+    @property
+    def fatal(self) -> bool:
+        """Whether no verdict may rest on it."""
+        return any(tally.fatal for tally in self.doubts)
+
+    @property
+    def why_no_verdict(self) -> str | None:
+        """Why no verdict may rest on it; None if one may."""
+        reasons = [tally.words for tally in self.doubts if tally.fatal]
+        return f"{self.scenario.name}: {' and '.join(reasons)}" if reasons else None
+
+    @property
+    def failures(self) -> tuple[Trial, ...]:
+        """The trials that gave no figures."""
+        return tuple(trial for trial in self.trials if trial.error is not None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The scenarios that a suite puts side by side to answer one question."""
+
+    name: str
+    summaries: tuple[Summary, ...]
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """What differs between its scenarios."""
+        return varying(summary.scenario for summary in self.summaries)
+
+    def label(self, summary: Summary) -> str:
+        """What a scenario is called inside this group."""
+        return label(summary.scenario, self.fields)
+
+    @cached_property
+    def contests(self) -> tuple["Contest", ...]:
+        """The scenarios that were asked to do the same, side by side."""
+        work: dict[tuple[object, ...], list[Summary]] = {}
+        fields = [field for field in FIELDS if field not in CONTESTANT_FIELDS]
+        for summary in self.summaries:
+            work.setdefault(tuple(getattr(summary.scenario, field) for field in fields), []).append(summary)
+        apart = [field for field in self.fields if field not in CONTESTANT_FIELDS]
+        return tuple(
+            Contest(label(members[0].scenario, apart) if apart else "", tuple(members))
+            for members in work.values()
+            if len(members) > 1
+        )
+
+    @cached_property
+    def ladders(self) -> tuple["Ladder", ...]:
+        """The scenarios that differ in nothing but the rate of an open load, lowest rate first."""
+        rungs: dict[tuple[object, ...], list[Summary]] = {}
+        fields = [field for field in FIELDS if field != "load"]
+        for summary in self.summaries:
+            if summary.scenario.load_kind in ("open", "poisson") and summary.estimate(OFFERED) is not None:
+                key = (summary.scenario.load_kind, *(getattr(summary.scenario, field) for field in fields))
+                rungs.setdefault(key, []).append(summary)
+        ladders = [sorted(members, key=offered_per_s) for members in rungs.values() if len(members) > 1]
+        apart = varying((members[0].scenario for members in ladders), [f for f in FIELDS if f != "load"])
+        return tuple(
+            Ladder(label(m[0].scenario, apart) if apart else m[0].scenario.protocol, tuple(m)) for m in ladders
+        )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Scenarios of a group that did the same work; `work` says which, if the group holds several."""
+
+    work: str
+    members: tuple[Summary, ...]
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        return varying((member.scenario for member in self.members), CONTESTANT_FIELDS)
+
+    def label(self, member: Summary) -> str:
+        """What a contestant is called beside the others."""
+        return label(member.scenario, self.fields)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One thing under test at several offered rates."""
+
+    label: str
+    rungs: tuple[Summary, ...]
+
+
+def offered_per_s(summary: Summary) -> float:
+    """The rate that was offered, the median over the trials; 0 for a closed load, which offers none."""
+    offered = summary.estimate(OFFERED)
+    return 0.0 if offered is None else offered.value
+
+
+def summaries(run: Run) -> tuple[Summary, ...]:
+    """The scenarios of a run that have trials, in an order that does not depend on how rounds were shuffled."""
+    trials: dict[Scenario, list[Trial]] = {}
+    for trial in run.trials:
+        trials.setdefault(trial.scenario, []).append(trial)
+    made = [
+        Summary(scenario, tuple(sorted(members, key=lambda trial: trial.round))) for scenario, members in trials.items()
+    ]
+    return tuple(sorted(made, key=_order))
+
+
+def groups(run: Run) -> tuple[Group, ...]:
+    """The groups of a run: those under closed loads before those under open ones, the few-sided before the many-sided."""
+    members: dict[str, list[Summary]] = {}
+    for summary in summaries(run):
+        members.setdefault(summary.scenario.group, []).append(summary)
+    made = [Group(name, tuple(group)) for name, group in members.items()]
+    return tuple(sorted(made, key=_group_order))
+
+
+def unsupported(run: Run) -> tuple[Unsupported, ...]:
+    """What could not be run, in the order of scenarios."""
+    return tuple(sorted(run.unsupported, key=lambda item: (item.scenario.group, *_scenario_order(item.scenario))))
+
+
+def _order(summary: Summary) -> tuple[object, ...]:
+    first, *rest = _scenario_order(summary.scenario)
+    return (first, *rest, offered_per_s(summary), summary.scenario.load)
+
+
+def _scenario_order(scenario: Scenario) -> tuple[object, ...]:
+    return (
+        _rank("protocol", scenario.protocol),
+        scenario.stack,
+        scenario.operation,
+        scenario.payload_bytes,
+        _rank("execution", scenario.execution),
+        scenario.workers,
+        scenario.load_kind,
+        scenario.name,
+    )
+
+
+def _rank(field: str, name: str) -> tuple[int, str]:
+    known = _KNOWN[field]
+    return (known.index(name), name) if name in known else (len(known), name)
+
+
+def _group_order(group: Group) -> tuple[object, ...]:
+    scenarios: Sequence[Scenario] = [summary.scenario for summary in group.summaries]
+    closed = all(scenario.is_closed for scenario in scenarios)
+    return (not closed, len({scenario.execution for scenario in scenarios}), group.name)

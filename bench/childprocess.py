@@ -1,0 +1,108 @@
+"""A child process with a line of JSON each way: how servers and load processes are started, heard and ended."""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class ChildEndedError(Exception):
+    """The child has ended, or closed its output. The message says how, and what it wrote to standard error last."""
+
+
+class ChildProcess:
+    """`python -m MODULE` in a process group of its own, so that a terminal's Ctrl-C reaches the starter alone, which then
+    ends its children in order. Not to be shared between threads."""
+
+    def __init__(self, module: str) -> None:
+        path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": path},
+            process_group=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self.pid = self._process.pid
+        self._input_fd = self._process.stdin.fileno()
+        self._output_fd = self._process.stdout.fileno()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._output_fd, selectors.EVENT_READ)
+        self._lines: deque[bytes] = deque()
+        self._partial = b""
+
+    def fileno(self) -> int:
+        """Readable when the child has said something, or ended."""
+        return self._output_fd
+
+    @property
+    def closed(self) -> bool:
+        """Whether `kill` was called."""
+        return self._selector.get_map() is None
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one line to the child. One that has ended is not an error here: `next_event` tells."""
+        with contextlib.suppress(BrokenPipeError):
+            view = memoryview(json.dumps(message).encode() + b"\n")
+            while view:
+                view = view[os.write(self._input_fd, view) :]
+
+    def next_event(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next line from the child, or None if none comes in time. Raises ChildEndedError."""
+        until = time.monotonic() + timeout_s
+        while not self._lines:
+            if self.closed or not self._selector.select(max(0.0, until - time.monotonic())):
+                return None
+            data = os.read(self._output_fd, 1 << 20)
+            if not data:
+                self.kill()
+                raise ChildEndedError(f"{self._how()}: {self.last_words()}")
+            *lines, self._partial = (self._partial + data).split(b"\n")
+            self._lines.extend(lines)
+        event: dict[str, Any] = json.loads(self._lines.popleft())
+        return event
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit status, or None if the child still runs after that time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout_s)
+        return None
+
+    def last_words(self) -> str:
+        """The end of what the child wrote to standard error, as one line."""
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - 4096))
+        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        return " | ".join(lines[-3:]) or "it wrote nothing to standard error"
+
+    def kill(self) -> None:
+        """End what is left of the child's process group, and close the line. The group's id cannot have passed to
+        another: the child has not been waited for."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a zombie may not be signalled
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._selector.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _how(self) -> str:
+        code = self._process.returncode
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit status {code}"

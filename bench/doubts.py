@@ -1,0 +1,172 @@
+"""Doubts: typed reasons not to trust a trial. A fatal one means that no verdict may rest on it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from bench.quantities import format_duration
+from bench.scenario import Scenario
+from bench.schedule import Closed, Open
+
+MAX_CLIENT_CPU = 0.85
+MIN_ACHIEVED = 0.99
+MAX_LATENESS_NS = 1_000_000
+MAX_LITTLE_ERROR = 0.10
+MAX_DRIFT = 0.10
+MAX_STEAL = 0.02
+MAX_ERRORS = 0.01
+SAMPLES_BEYOND = 10
+"""A percentile is shown without doubt if at least so many samples lie beyond it."""
+
+
+class DoubtKind(StrEnum):
+    """Why a trial may not be what it seems."""
+
+    GENERATOR_SATURATED = "generator-saturated"
+    PACING_LATE = "pacing-late"
+    LITTLE_LAW_VIOLATED = "little-law-violated"
+    NOT_STEADY = "not-steady"
+    TOO_FEW_SAMPLES = "too-few-samples"
+    NOISY_HOST = "noisy-host"
+    ERRORS = "errors"
+    SERVER_RESTARTED = "server-restarted"
+    UNMATCHED_STACKS = "unmatched-stacks"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One reason, with what was seen in plain words."""
+
+    kind: DoubtKind
+    fatal: bool
+    detail: str
+
+    def record(self) -> dict[str, Any]:
+        """As result files hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine during the measured window: the share of its CPU time that others took, and runnable threads."""
+
+    steal_share: float
+    runnable_per_cpu: float | None
+
+
+def find_doubts(scenario: Scenario, trial: dict[str, Any], host: Host) -> list[Doubt]:
+    """Every doubt about a trial, given as result files hold it."""
+    return [
+        *_generator(scenario, trial),
+        *_pacing(trial),
+        *_little(scenario, trial),
+        *_steadiness(scenario, trial),
+        *_samples(trial),
+        *_host(host),
+        *_errors(trial),
+        *_deaths(trial),
+    ]
+
+
+def _generator(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
+    share = trial["client"]["cpu_share_max"]
+    if share is not None and share > MAX_CLIENT_CPU:
+        yield Doubt(
+            DoubtKind.GENERATOR_SATURATED,
+            True,
+            f"a load process used {share:.0%} of its core (more than {MAX_CLIENT_CPU:.0%}): "
+            "the figures may be the generator's own; use more load processes or a lighter load",
+        )
+    offered, achieved = trial["offered_per_s"], trial["throughput_per_s"]
+    if offered and achieved is not None and achieved / offered < MIN_ACHIEVED:
+        yield Doubt(
+            DoubtKind.GENERATOR_SATURATED,
+            True,
+            f"{achieved / offered:.1%} of the offered rate was achieved (less than {MIN_ACHIEVED:.0%}): "
+            "latency shows the growing backlog, not the service",
+        )
+
+
+def _pacing(trial: dict[str, Any]) -> Iterator[Doubt]:
+    lateness, service = trial["lateness_ns"], trial["service_ns"]
+    if lateness is None or service is None:
+        return
+    allowed = max(MAX_LATENESS_NS, service["p50"])
+    if lateness["p99"] > allowed:
+        yield Doubt(
+            DoubtKind.PACING_LATE,
+            False,
+            f"1 % of the requests were taken up {format_duration(lateness['p99'])} or more after they were due "
+            f"(allowed {format_duration(allowed)}); latency counts from when they were due, so it holds this too",
+        )
+
+
+def _little(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
+    latency, throughput = trial["latency_ns"], trial["throughput_per_s"]
+    if not isinstance(scenario.load, Closed) or latency is None or not throughput or trial["counts"]["errors"]:
+        return
+    expected_ns = scenario.concurrency.total / throughput * 1e9
+    error = latency["mean"] / expected_ns - 1
+    if abs(error) > MAX_LITTLE_ERROR:
+        yield Doubt(
+            DoubtKind.LITTLE_LAW_VIOLATED,
+            True,
+            f"the mean latency is {format_duration(latency['mean'])}, but {scenario.concurrency.total} requests in flight "
+            f"at this throughput make {format_duration(expected_ns)} (Little's law): something was not measured",
+        )
+
+
+def _steadiness(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
+    if isinstance(scenario.load, Open) and scenario.load.duration_ns is not None:
+        return  # a load whose rate changes is not meant to be steady
+    completed = [interval["completed"] for interval in trial["intervals"]]
+    half = len(completed) // 2
+    first, second = sum(completed[:half]), sum(completed[len(completed) - half :])
+    if half and first + second and abs(first - second) / (first + second) * 2 > MAX_DRIFT:
+        yield Doubt(
+            DoubtKind.NOT_STEADY,
+            False,
+            f"the second half of the run completed {second / first - 1:+.0%} against the first"
+            if first
+            else "nothing completed in the first half of the run",
+        )
+
+
+def _samples(trial: dict[str, Any]) -> Iterator[Doubt]:
+    count = trial["latency_ns"]["count"] if trial["latency_ns"] else 0
+    lacking = [name for name, beyond in (("p99", 0.01), ("p99.9", 0.001)) if count * beyond < SAMPLES_BEYOND]
+    if lacking:
+        yield Doubt(DoubtKind.TOO_FEW_SAMPLES, False, f"{count} samples are too few for {' and '.join(lacking)}")
+
+
+def _host(host: Host) -> Iterator[Doubt]:
+    if host.steal_share > MAX_STEAL:
+        yield Doubt(DoubtKind.NOISY_HOST, False, f"the hypervisor took {host.steal_share:.1%} of the CPU time")
+    if host.runnable_per_cpu is not None and host.runnable_per_cpu > 2:
+        yield Doubt(
+            DoubtKind.NOISY_HOST,
+            False,
+            f"{host.runnable_per_cpu:.1f} threads for each CPU were running or waiting to run",
+        )
+
+
+def _errors(trial: dict[str, Any]) -> Iterator[Doubt]:
+    counts = trial["counts"]
+    failed = sum(counts["errors"].values())
+    if failed or counts["dropped"]:
+        share = (failed + counts["dropped"]) / max(1, counts["offered"])
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts["errors"].items()))
+        dropped = f"{counts['dropped']} dropped" if counts["dropped"] else ""
+        yield Doubt(
+            DoubtKind.ERRORS,
+            share > MAX_ERRORS,
+            f"{share:.2%} of the requests were not answered rightly: {', '.join(filter(None, [kinds, dropped]))}",
+        )
+
+
+def _deaths(trial: dict[str, Any]) -> Iterator[Doubt]:
+    deaths = trial["server"]["deaths"]
+    if deaths:
+        reasons = "; ".join(f"worker {death['worker']} {death['reason']}" for death in deaths)
+        yield Doubt(DoubtKind.SERVER_RESTARTED, True, reasons)

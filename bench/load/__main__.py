@@ -1,0 +1,118 @@
+"""A load process: `python -m bench.load`, with a JSON spec (LoadSpec) as the first line of standard input.
+
+Events on standard output, one JSON line each: `connected` (all connections stand and the first answer was right);
+`progress`, every half second of the measured window; `result`; or `error` (one line for the user). After `connected` the
+process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC, which all processes of one
+machine share. End of input means that the starter has gone: the process ends.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import uvloop
+
+from bench import registry
+from bench.errors import TargetError
+from bench.load.engine import ClosedEngine, Engine, OpenEngine
+from bench.load.spec import PROGRESS_S, LoadSpec
+from bench.schedule import Closed, due_times, parse_concurrency, parse_load
+
+
+def _emit(event: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def _make_engine(spec: LoadSpec) -> Engine:
+    share = (spec.process, spec.processes)
+    target: dict[str, Any] = {
+        "make_client": partial(
+            registry.load(registry.CLIENTS[spec.protocol]),
+            spec.request.exchange(),
+            f"{spec.host}:{spec.port}",
+            spec.request.check_content,
+        ),
+        "host": spec.host,
+        "port": spec.port,
+        "concurrency": parse_concurrency(spec.connections, "connections").share(*share),
+        "timeout_ns": spec.timeout_ns,
+    }
+    load = parse_load(spec.load, "load")
+    if isinstance(load, Closed):
+        return ClosedEngine(**target)
+    times = due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, share)
+    return OpenEngine(times, -(-spec.queue_limit // spec.processes), **target)
+
+
+def _end(_: object) -> None:
+    os._exit(1)
+
+
+async def _report_progress(engine: Engine, from_ns: int) -> None:
+    await asyncio.sleep(max(0.0, (from_ns - time.monotonic_ns()) / 1e9))
+    while True:
+        await asyncio.sleep(PROGRESS_S)
+        _emit("progress", **engine.recorder.progress())
+
+
+async def _usage_at(when_ns: int) -> resource.struct_rusage:
+    await asyncio.sleep(max(0.0, (when_ns - time.monotonic_ns()) / 1e9))
+    return resource.getrusage(resource.RUSAGE_SELF)
+
+
+async def _run(spec: LoadSpec) -> None:
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    engine = _make_engine(spec)
+    await engine.connect()
+    _emit("connected", pid=os.getpid())
+    line = await commands.readline()
+    if not line:
+        return
+    start_ns = json.loads(line)["start_ns"]
+    measure_ns = start_ns + spec.warmup_ns
+    end_ns = measure_ns + spec.duration_ns
+    starter_gone = loop.create_task(commands.read())
+    starter_gone.add_done_callback(_end)
+    progress = loop.create_task(_report_progress(engine, measure_ns))
+    before = loop.create_task(_usage_at(measure_ns))
+    after = loop.create_task(_usage_at(end_ns))
+    # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause.
+    gc.freeze()
+    gc.disable()
+    await engine.run(start_ns, measure_ns, end_ns, spec.intervals)
+    progress.cancel()
+    starter_gone.remove_done_callback(_end)
+    a, b = await before, await after
+    _emit(
+        "result",
+        **engine.recorder.result(),
+        cpu_user_s=b.ru_utime - a.ru_utime,
+        cpu_system_s=b.ru_stime - a.ru_stime,
+        context_switches_voluntary=b.ru_nvcsw - a.ru_nvcsw,
+        context_switches_involuntary=b.ru_nivcsw - a.ru_nivcsw,
+    )
+
+
+def main() -> int:
+    spec = LoadSpec.from_json(sys.stdin.readline())
+    if spec.cpus:
+        os.sched_setaffinity(0, spec.cpus)
+    try:
+        uvloop.run(_run(spec))
+    except TargetError as error:
+        _emit("error", message=str(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""The load engine: connections, and what decides when each of them sends.
+
+Closed: an answer makes room, and room is filled at once. Open: due times come from the schedule, whether or not there
+are answers; a request that finds no room waits, its wait counts as latency, and past the limit it is dropped and counted.
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import TargetError
+from bench.load.client import Client
+from bench.load.link import Link
+from bench.load.pacing import make_timer
+from bench.load.recorder import Recorder
+from bench.schedule import Concurrency
+
+CONNECT_TIMEOUT_S = 5.0
+_TICK_S = 0.02
+_CONNECTS_AT_ONCE = 256
+_RETRY_S = (0.0, 0.01, 0.05, 0.2, 1.0)
+_TAKE_AT_ONCE = 64
+"""Requests taken up before the loop gets to read answers again, when the schedule is ahead of us."""
+
+_clock = time.monotonic_ns
+
+
+_MEANING = {
+    "refused": "refuses connections",
+    "closed": "closed the connection before it answered",
+    "reset": "cancelled the request",
+    "protocol": "answered with something that is not the protocol that was asked for",
+    "status": "answered with a status that says the request failed",
+    "content": "answered with a body that is not the expected one",
+    "timeout": "gave no answer in time",
+}
+
+
+class Engine(ABC):
+    """Drives one server from one event loop."""
+
+    is_closed: bool
+
+    def __init__(
+        self, make_client: Callable[[], Client], host: str, port: int, concurrency: Concurrency, timeout_ns: int
+    ) -> None:
+        self._make_client = make_client
+        self._address = (host, port)
+        self._concurrency = concurrency
+        self._timeout_ns = timeout_ns
+        self.recorder = Recorder(is_open=not self.is_closed)
+        self._loop = asyncio.get_running_loop()
+        self._links: set[Link] = set()
+        self._retries: set[asyncio.Task[None]] = set()
+        self._failed_connects = 0
+        self._running = False
+        self._end_ns = 0  # nothing is sent before the run has begun
+
+    # What the two kinds of load differ in
+
+    @abstractmethod
+    def ready(self, link: Link, count: int, now_ns: int) -> None:
+        """`count` exchanges of a connection are over: there is room for others."""
+
+    @abstractmethod
+    def _begin(self, start_ns: int, measure_ns: int) -> None:
+        """Start sending: due times count from `start_ns`, measuring begins at `measure_ns`."""
+
+    @abstractmethod
+    def _idle(self) -> bool:
+        """Nothing waits to be sent any more."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Whatever still waits is given up."""
+
+    # The run
+
+    async def connect(self) -> None:
+        """Open all connections and check that the first gets a right answer. Raises TargetError."""
+        remaining = self._concurrency.connections
+        while remaining:
+            batch = min(remaining, _CONNECTS_AT_ONCE)
+            await asyncio.gather(*(self._open() for _ in range(batch)))
+            remaining -= batch
+        await self._check(next(iter(self._links)))
+
+    async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
+        """Send from `start_ns`, measure from `measure_ns` to `end_ns`, then wait for what is in flight."""
+        self.recorder.set_window(measure_ns, end_ns, intervals)
+        self._end_ns = end_ns
+        await asyncio.sleep(max(0.0, (start_ns - _clock()) / 1e9 - 0.002))
+        self._running = True
+        self._begin(start_ns, measure_ns)
+        give_up_ns = end_ns + self._timeout_ns
+        while (now := _clock()) < end_ns or (not self._is_quiet() and now < give_up_ns):
+            await asyncio.sleep(_TICK_S)
+            now = _clock()
+            for link in list(self._links):
+                link.expire(now - self._timeout_ns, now)
+            self.recorder.digest_if_due()
+        self._running = False
+        self._finish()
+        for task in self._retries:
+            task.cancel()
+        for link in list(self._links):
+            link.fail_all("timeout")
+            link.close()
+        await asyncio.sleep(0)
+
+    def lost(self, link: Link) -> None:
+        """A connection has ended. While the load runs, another takes its place."""
+        self._links.discard(link)
+        if self._running and _clock() < self._end_ns:
+            task = self._loop.create_task(self._reopen())
+            self._retries.add(task)
+            task.add_done_callback(self._retries.discard)
+
+    def _is_quiet(self) -> bool:
+        return self._idle() and not any(link.sent for link in self._links)
+
+    async def _open(self) -> Link:
+        link = Link(self, self._make_client(), self._concurrency.in_flight)
+        host, port = self._address
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                if link.client.transport_kind == "stream":
+                    await self._loop.create_connection(lambda: link, host, port)
+                else:
+                    await self._loop.create_datagram_endpoint(lambda: link, remote_addr=(host, port))
+        except TimeoutError:
+            raise TargetError(
+                f"cannot connect to {host} port {port}: no answer within {CONNECT_TIMEOUT_S:.0f} s"
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise TargetError(f"cannot connect to {host} port {port}: {reason}; is the server running?") from None
+        self._links.add(link)
+        return link
+
+    async def _reopen(self) -> None:
+        while self._running:
+            await asyncio.sleep(_RETRY_S[min(self._failed_connects, len(_RETRY_S) - 1)])
+            try:
+                link = await self._open()
+            except TargetError:
+                self._failed_connects += 1
+                now = _clock()
+                self.recorder.error("refused", now, now)
+                continue
+            self._failed_connects = 0
+            self.ready(link, self._concurrency.in_flight, _clock())
+            return
+
+    async def _check(self, link: Link) -> None:
+        """One exchange before any load: correctness before speed."""
+        now = _clock()
+        give_up_ns = now + min(self._timeout_ns, int(CONNECT_TIMEOUT_S * 1e9))
+        link.send(1, now, now)
+        while link.sent and _clock() < give_up_ns:
+            await asyncio.sleep(0.001)
+        host, port = self._address
+        if link.sent:
+            raise TargetError(
+                f"{host} port {port} took a request and gave no answer within {(give_up_ns - now) / 1e9:.0f} s"
+            )
+        if self.recorder.last_error is not None:
+            raise TargetError(f"{host} port {port} {_MEANING[self.recorder.last_error]}")
+
+
+class ClosedEngine(Engine):
+    """Keeps every connection full."""
+
+    is_closed = True
+
+    def ready(self, link: Link, count: int, now_ns: int) -> None:
+        if now_ns < self._end_ns and self._running:
+            room = link.room()
+            if room > 0:
+                link.send(room, now_ns, now_ns)
+
+    def _begin(self, start_ns: int, measure_ns: int) -> None:
+        for link in list(self._links):
+            self.ready(link, 0, _clock())
+
+    def _idle(self) -> bool:
+        return True
+
+    def _finish(self) -> None:
+        pass
+
+
+class OpenEngine(Engine):
+    """Sends when requests are due. `due_times` gives ascending nanoseconds after the start of the run, in chunks."""
+
+    is_closed = False
+
+    def __init__(self, due_times: Iterator[NDArray[np.int64]], queue_limit: int, **target: Any) -> None:
+        super().__init__(**target)
+        self._due_times = due_times
+        self._queue_limit = queue_limit
+        self._upcoming: list[int] = []  # reversed: the next one is at the end
+        self._waiting: deque[int] = deque()
+        self._free: deque[Link] = deque()  # a connection stands here once for each exchange it has room for
+        self._timer = make_timer(self._loop, self._wake)
+        self._start_ns = self._measure_ns = 0
+
+    def ready(self, link: Link, count: int, now_ns: int) -> None:
+        if not self._running:
+            return
+        waiting = self._waiting
+        while count and waiting and link.room() > 0:
+            link.send(1, waiting.popleft(), now_ns)
+            count -= 1
+        self._free.extend(repeat(link, count))
+
+    def _begin(self, start_ns: int, measure_ns: int) -> None:
+        self._start_ns, self._measure_ns = start_ns, measure_ns
+        self._free.extend(link for _ in range(self._concurrency.in_flight) for link in self._links)
+        self._next_chunk()
+        self._wake()
+
+    def _next_chunk(self) -> None:
+        for chunk in self._due_times:
+            if len(chunk):
+                self._upcoming = (chunk[::-1] + self._start_ns).tolist()
+                return
+
+    def _wake(self) -> None:
+        """Take up what is due, then sleep until the next is."""
+        now = _clock()
+        upcoming = self._upcoming
+        for _ in range(_TAKE_AT_ONCE):
+            if not upcoming:
+                self._next_chunk()
+                upcoming = self._upcoming
+                if not upcoming:
+                    return
+            due = upcoming[-1]
+            if due > now:
+                now = _clock()
+                if due > now:
+                    break
+            upcoming.pop()
+            self._take(due, now)
+        self._timer.arm(upcoming[-1] if upcoming else now)
+
+    def _take(self, due: int, now: int) -> None:
+        if due >= self._measure_ns:
+            self.recorder.lateness.append(now - due)
+        free = self._free
+        while free:
+            link = free.popleft()
+            if link.opened and link.room() > 0:
+                link.send(1, due, now)
+                return
+        if len(self._waiting) < self._queue_limit:
+            self._waiting.append(due)
+        else:
+            self.recorder.drop(due)
+
+    def _idle(self) -> bool:
+        return not self._upcoming and not self._waiting
+
+    def _finish(self) -> None:
+        self._timer.close()
+        for due in self._waiting:
+            self.recorder.drop(due)

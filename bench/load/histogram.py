@@ -1,0 +1,72 @@
+"""HDR histograms of nanoseconds, filled many values at a time.
+
+The counts are laid out as HdrHistogram's own (three significant digits, 1 ns to 1 h), so that filling is one numpy pass
+over a block of records, and the `hdrhistogram` package does the rest: percentiles, merging, the V2 encoding.
+"""
+
+from typing import Any
+
+import numpy as np
+from hdrh.histogram import HdrHistogram
+from numpy.typing import NDArray
+
+HIGHEST_NS = 3_600_000_000_000
+DIGITS = 3
+_SUB_BUCKET_BITS = 11  # 2,048 sub-buckets, half of them used in each bucket but the first: three significant digits
+_LENGTH = HdrHistogram(1, HIGHEST_NS, DIGITS).counts_len
+PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
+
+
+def new_hdr() -> Any:
+    """An empty histogram of the shape that all of wirebench uses."""
+    return HdrHistogram(1, HIGHEST_NS, DIGITS)
+
+
+class Histogram:
+    """Counts of durations. Values over an hour count as an hour."""
+
+    def __init__(self) -> None:
+        self.counts: NDArray[np.int64] = np.zeros(_LENGTH, np.int64)
+        self.max_ns = 0
+        self.min_ns = HIGHEST_NS
+
+    def record(self, values_ns: NDArray[np.int64]) -> None:
+        """Add a block of values."""
+        if not len(values_ns):
+            return
+        clipped = np.clip(values_ns, 0, HIGHEST_NS)
+        # The position of the highest bit, exact below 2**53, gives the bucket; the bits under it the place inside.
+        _, exponent = np.frexp((clipped | ((1 << _SUB_BUCKET_BITS) - 1)).astype(np.float64))
+        bucket = exponent - _SUB_BUCKET_BITS
+        index = (bucket.astype(np.int64) << (_SUB_BUCKET_BITS - 1)) + (clipped >> bucket)
+        self.counts += np.bincount(index, minlength=_LENGTH)
+        self.max_ns = max(self.max_ns, int(clipped.max()))
+        self.min_ns = min(self.min_ns, int(clipped.min()))
+
+    def to_hdr(self) -> Any:
+        """The same counts as an HdrHistogram."""
+        hdr = new_hdr()
+        np.frombuffer(hdr.counts, np.int64)[:] = self.counts
+        hdr.total_count = int(self.counts.sum())
+        if hdr.total_count:
+            hdr.min_value, hdr.max_value = self.min_ns, self.max_ns
+        return hdr
+
+    def encode(self) -> str:
+        """The V2 encoding, in base64."""
+        return str(self.to_hdr().encode().decode("ascii"))
+
+
+def summarise(hdr: Any) -> dict[str, Any] | None:
+    """What result files hold of a histogram; None for an empty one: nothing was measured."""
+    if not hdr.total_count:
+        return None
+    quantiles = {name: int(hdr.get_value_at_percentile(p)) for name, p in PERCENTILES.items()}
+    return {
+        "count": int(hdr.total_count),
+        "mean": float(hdr.get_mean_value()),
+        "min": int(hdr.get_min_value()),
+        **quantiles,
+        "max": int(hdr.get_max_value()),
+        "hdr": hdr.encode().decode("ascii"),
+    }

@@ -1,0 +1,170 @@
+"""One connection of the engine: a socket, a client that speaks the protocol, and the exchanges in flight."""
+
+import asyncio
+import time
+from collections.abc import Hashable, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, cast
+
+from bench.errors import ProtocolError
+from bench.load.client import Client
+
+if TYPE_CHECKING:
+    from bench.load.engine import Engine
+
+_clock = time.monotonic_ns
+
+
+class Link(asyncio.Protocol, asyncio.DatagramProtocol):
+    """A connection. `sent` and `intended` map the exchanges in flight to nanoseconds, oldest first; for closed loads they
+    are one and the same dict."""
+
+    def __init__(self, engine: "Engine", client: Client, in_flight: int) -> None:
+        self.client = client
+        self.sent: dict[Hashable, int] = {}
+        self.intended: dict[Hashable, int] = self.sent if engine.is_closed else {}
+        self.opened = False
+        self._engine = engine
+        self._in_flight = in_flight
+        self._transport: Any = None
+        self._feed = client.feed
+        self._is_stream = client.transport_kind == "stream"
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self.opened = True
+        self.client.open()
+        self._send_outgoing()
+
+    def data_received(self, data: bytes) -> None:
+        now = _clock()
+        try:
+            ids = self._feed(data)
+        except ProtocolError:
+            self.fail_all("protocol")
+            self._transport.abort()
+            return
+        client = self.client
+        if ids:
+            self._complete(ids, now)
+        if client.failures:
+            self._fail(now)
+        if client.outgoing:
+            self._send_outgoing()
+        if client.closing and not self.sent:
+            self._transport.close()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.data_received(data)
+
+    def error_received(self, exc: Exception) -> None:
+        # ICMP says that nobody listens. What is in flight is lost; the endpoint lives on.
+        self.fail_all("refused")
+
+    def eof_received(self) -> bool:
+        now = _clock()
+        ids = self.client.feed_eof()
+        if ids:
+            self._complete(ids, now)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.opened = False
+        self.fail_all("closed")
+        self._engine.lost(self)
+
+    # Exchanges
+
+    def send(self, count: int, intended_ns: int, now_ns: int) -> None:
+        """Start `count` exchanges."""
+        ids, pieces = self.client.request(count)
+        if count == 1:
+            self.sent[ids[0]] = now_ns
+            if self.intended is not self.sent:
+                self.intended[ids[0]] = intended_ns
+        else:
+            self.sent.update(zip(ids, repeat(now_ns)))
+            if self.intended is not self.sent:
+                self.intended.update(zip(ids, repeat(intended_ns)))
+        if self._is_stream:
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        else:
+            for piece in pieces:
+                self._transport.sendto(piece)
+
+    def room(self) -> int:
+        """How many more exchanges the connection takes now."""
+        client = self.client
+        if client.closing:
+            return 0
+        return min(self._in_flight, client.max_in_flight) - len(self.sent)
+
+    def expire(self, before_ns: int, now_ns: int) -> None:
+        """Give up on the exchanges that were sent before `before_ns`."""
+        expired = []
+        for exchange_id, sent_ns in self.sent.items():
+            if sent_ns >= before_ns:
+                break
+            expired.append(exchange_id)
+        usable = True
+        for exchange_id in expired:
+            usable = self.client.abandon(exchange_id) and usable
+            self._forget(exchange_id, "timeout", now_ns)
+        if not usable:
+            self._transport.abort()
+        elif expired:
+            self._send_outgoing()
+            self._engine.ready(self, len(expired), now_ns)
+
+    def fail_all(self, kind: str) -> None:
+        """Whatever is in flight has failed."""
+        now = _clock()
+        for exchange_id in list(self.sent):
+            self._forget(exchange_id, kind, now)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _complete(self, ids: Sequence[Hashable], now: int) -> None:
+        recorder = self._engine.recorder
+        sent = self.sent
+        count = len(ids)
+        if count == 1:
+            exchange_id = ids[0]
+            if self.intended is not sent:
+                recorder.intended.append(self.intended.pop(exchange_id))
+            recorder.sent.append(sent.pop(exchange_id))
+            recorder.done.append(now)
+        else:
+            if self.intended is not sent:
+                recorder.intended.extend(map(self.intended.pop, ids))
+            recorder.sent.extend(map(sent.pop, ids))
+            recorder.done.extend(repeat(now, count))
+        self._engine.ready(self, count, now)
+
+    def _fail(self, now: int) -> None:
+        failures = self.client.failures[:]
+        self.client.failures.clear()
+        for exchange_id, kind in failures:
+            self._forget(exchange_id, kind, now)
+        self._engine.ready(self, len(failures), now)
+
+    def _forget(self, exchange_id: Hashable, kind: str, now: int) -> None:
+        sent_ns = self.sent.pop(exchange_id, None)
+        if sent_ns is not None:
+            intended_ns = sent_ns if self.intended is self.sent else self.intended.pop(exchange_id)
+            self._engine.recorder.error(kind, intended_ns, now)
+
+    def _send_outgoing(self) -> None:
+        outgoing = self.client.outgoing
+        if outgoing:
+            if self._is_stream:
+                cast(asyncio.WriteTransport, self._transport).write(b"".join(outgoing))
+            else:
+                for piece in outgoing:
+                    self._transport.sendto(piece)
+            outgoing.clear()

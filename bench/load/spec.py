@@ -1,0 +1,68 @@
+"""What a load process is asked to do, as the JSON that starts it."""
+
+import json
+from dataclasses import dataclass
+from typing import Self
+
+from bench import contract
+from bench.contract import Exchange, Opcode
+
+PROGRESS_S = 0.5
+"""How often a load process reports while it measures."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which request to send: an operation of our service, or any method and path of an HTTP server of somebody else's."""
+
+    opcode: int = 0
+    payload_bytes: int = 0
+    a: int = 0
+    b: int = 0
+    foreign: tuple[str, str] | None = None
+    """(method, path); the body is `payload_bytes` of the fixed pattern."""
+
+    @property
+    def check_content(self) -> bool:
+        """Whether it is known what the answer must be."""
+        return self.foreign is None
+
+    def exchange(self) -> Exchange:
+        """The request and its expected answer."""
+        if self.foreign is not None:
+            method, path = self.foreign
+            return contract.foreign_exchange(method, path, contract.pattern(self.payload_bytes))
+        return contract.exchange(Opcode(self.opcode), self.payload_bytes, self.a, self.b)
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """One load process's part of a trial. `load` and `connections` are spelled as users spell them, and whole: process
+    number `process` of `processes` takes its share."""
+
+    protocol: str
+    host: str
+    port: int
+    request: Request
+    load: str
+    connections: str
+    warmup_ns: int
+    duration_ns: int
+    timeout_ns: int
+    queue_limit: int
+    intervals: int
+    """How many equal parts the measured window is reported in."""
+    seed: int
+    process: int = 0
+    processes: int = 1
+    cpus: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Reads the JSON of its fields."""
+        fields = json.loads(line)
+        request = fields.pop("request")
+        foreign = request.pop("foreign")
+        fields["request"] = Request(**request, foreign=tuple(foreign) if foreign else None)
+        fields["cpus"] = tuple(fields["cpus"])
+        return cls(**fields)

@@ -1,0 +1,164 @@
+"""The load processes of a trial: started together, released at one instant, and merged into one result.
+
+The other end of the line is `bench.load.__main__`, which documents what goes over it.
+"""
+
+import select
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from bench.childprocess import ChildEndedError, ChildProcess
+from bench.errors import LoadFailedError, TargetError
+from bench.load.histogram import new_hdr
+from bench.load.spec import PROGRESS_S, LoadSpec
+
+_CONNECT_TIMEOUT_S = 60.0
+_RELEASE_NS = 30_000_000
+"""From when the processes are told the start to the start itself."""
+_MARGIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """When a run sends and what it measures, in nanoseconds of CLOCK_MONOTONIC."""
+
+    start_ns: int
+    measure_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one or more load processes did in a period. `hdr` is an HdrHistogram of latencies in nanoseconds."""
+
+    period_s: float
+    completed: int
+    errors: int
+    hdr: Any
+
+
+class LoadProcesses:
+    """Load that runs while the context lasts; entering starts the processes and waits for nothing."""
+
+    def __init__(self, specs: Sequence[LoadSpec], on_progress: Callable[[Progress], None]) -> None:
+        self._specs = specs
+        self._on_progress = on_progress
+        self._children: list[ChildProcess] = []
+        self._results: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            for spec in self._specs:
+                child = ChildProcess("bench.load")
+                undo.callback(child.kill)
+                self._children.append(child)
+                child.send(asdict(spec))
+            undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for child in self._children:
+            child.kill()
+
+    def pids(self) -> list[int]:
+        """The processes."""
+        return [child.pid for child in self._children]
+
+    def connect(self) -> None:
+        """Wait until every connection stands and a first answer was right. Raises TargetError, LoadFailedError."""
+        for child in self._children:
+            self._await(child, "connected", _CONNECT_TIMEOUT_S)
+
+    def release(self) -> Window:
+        """Let all processes start at one instant, a moment from now."""
+        spec = self._specs[0]
+        start_ns = time.monotonic_ns() + _RELEASE_NS
+        for child in self._children:
+            child.send({"start_ns": start_ns})
+        measure_ns = start_ns + spec.warmup_ns
+        return Window(start_ns, measure_ns, measure_ns + spec.duration_ns)
+
+    def watch(self, until_ns: int) -> None:
+        """Wait until then, and pass on what the processes report meanwhile."""
+        while (left_ns := until_ns - time.monotonic_ns()) > 0:
+            self._listen(left_ns / 1e9)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Wait for the results of all processes. Raises LoadFailedError."""
+        spec = self._specs[0]
+        give_up = time.monotonic() + spec.timeout_ns / 1e9 + _MARGIN_S
+        while len(self._results) < len(self._children):
+            if time.monotonic() > give_up:
+                raise LoadFailedError(f"the load did not end in time ({spec.protocol}, {spec.load})")
+            self._listen(1.0)
+        return self._results
+
+    def _listen(self, timeout_s: float) -> None:
+        reports = []
+        for child in select.select(self._children, [], [], timeout_s)[0]:
+            while (event := self._next(child, 0)) is not None:
+                if event["event"] == "result":
+                    self._results.append(event)
+                    break
+                reports.append(event)
+        if reports:
+            hdr = _add(report["hdr"] for report in reports)
+            completed, errors = (sum(report[key] for report in reports) for key in ("completed", "errors"))
+            self._on_progress(Progress(PROGRESS_S, completed, errors, hdr))
+
+    def _await(self, child: ChildProcess, name: str, timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
+        while (event := self._next(child, until - time.monotonic())) is not None:
+            if event["event"] == name:
+                return
+        raise LoadFailedError(f"a load process gave no answer for {timeout_s:g} s (waited for: {name})")
+
+    def _next(self, child: ChildProcess, timeout_s: float) -> dict[str, Any] | None:
+        try:
+            event = child.next_event(timeout_s)
+        except ChildEndedError as error:
+            raise LoadFailedError(f"a load process {error}") from None
+        if event is not None and event["event"] == "error":
+            raise TargetError(event["message"])
+        return event
+
+
+def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One result from those of all processes. Histograms are added, which loses nothing; `latency`, `service`,
+    `lateness` and the intervals' `hdr` become HdrHistograms (lateness None for a closed load)."""
+    errors: Counter[str] = Counter()
+    for result in results:
+        errors.update(result["errors"])
+    intervals = [
+        {
+            "completed": sum(part["completed"] for part in parts),
+            "errors": sum(part["errors"] for part in parts),
+            "hdr": _add(part["hdr"] for part in parts),
+        }
+        for parts in zip(*(result["intervals"] for result in results), strict=True)
+    ]
+    totals = ("completed", "done_in_window", "dropped", "cpu_user_s", "cpu_system_s")
+    switches = ("context_switches_voluntary", "context_switches_involuntary")
+    return {
+        **{key: sum(result[key] for result in results) for key in totals + switches},
+        "cpu_s": [result["cpu_user_s"] + result["cpu_system_s"] for result in results],
+        "errors": dict(errors),
+        "latency": _add(result["latency"] for result in results),
+        "service": _add(result["service"] for result in results),
+        "lateness": None if results[0]["lateness"] is None else _add(result["lateness"] for result in results),
+        "intervals": intervals,
+    }
+
+
+def _add(blobs: Iterable[str]) -> Any:
+    hdr = new_hdr()
+    for blob in blobs:
+        hdr.decode_and_add(blob)
+    return hdr

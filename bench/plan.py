@@ -1,0 +1,140 @@
+"""From a suite to trials: which scenarios, in which rounds, in which order, with which seeds."""
+
+import random
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench import registry
+from bench.errors import UnsupportedError, UsageError
+from bench.scenario import KEYS, Scenario, parse_scenario, parse_whole
+
+T = TypeVar("T")
+
+MAX_ROUNDS = 1000
+_SUITE_KEYS = ("description", "rounds", "defaults", "group")
+_GROUP_KEYS = ("title", *KEYS)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Scenarios that are run and reported together. `unsupported` are those that make no sense, each with why."""
+
+    name: str
+    description: str
+    rounds: int
+    scenarios: tuple[Scenario, ...]
+    unsupported: tuple[tuple[Scenario, str], ...]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial to come."""
+
+    scenario: Scenario
+    round: int
+    seed: int
+
+
+def suite_names() -> list[str]:
+    """The suites that come with wirebench."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in resources.files("bench.suites").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def read_suite(name_or_path: str, overrides: Mapping[str, str] | None = None) -> Suite:
+    """A suite by name, or from a TOML file. `overrides` are scenario keys that the command line sets for every scenario.
+
+    Raises UsageError naming the file, the key and what is allowed.
+    """
+    path = Path(name_or_path)
+    if name_or_path in suite_names():
+        text = resources.files("bench.suites").joinpath(f"{name_or_path}.toml").read_text(encoding="utf-8")
+        where = name_or_path
+    elif path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path}: cannot read the suite: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}: not a text file in UTF-8") from None
+        where = str(path)
+    else:
+        registry.choose(name_or_path, suite_names(), "suite (a name, or a path that ends in .toml)")
+        raise AssertionError("unreachable")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where}: not valid TOML: {error}") from None
+    return _parse_suite(document, path.stem, where, overrides or {})
+
+
+def _parse_suite(document: dict[str, Any], name: str, where: str, overrides: Mapping[str, str]) -> Suite:
+    for key in document:
+        registry.choose(key, _SUITE_KEYS, where)
+    defaults, groups = document.get("defaults", {}), document.get("group", [])
+    if not isinstance(defaults, dict) or not isinstance(groups, list) or not groups:
+        raise UsageError(f"{where}: a suite has a table [defaults] and one or more tables [[group]]")
+    scenarios: list[Scenario] = []
+    unsupported: list[tuple[Scenario, str]] = []
+    for number, group in enumerate(groups, start=1):
+        place = f"{where}: group {number}"
+        for key in group:
+            registry.choose(key, _GROUP_KEYS, place)
+        title = group.get("title", f"group {number}")
+        values = {**defaults, **{k: v for k, v in group.items() if k != "title"}, **overrides}
+        for scenario in expand(values, place, title):
+            why = registry.unsupported(scenario.protocol, scenario.execution)
+            if why is None:
+                scenarios.append(scenario)
+            else:
+                unsupported.append((scenario, why))
+    rounds = parse_whole(document.get("rounds", 5), 1, MAX_ROUNDS, f"{where}: rounds")
+    return Suite(name, str(document.get("description", "")), rounds, _distinct(scenarios), _distinct(unsupported))
+
+
+def single_suite(values: Mapping[str, str | list[str]], rounds: int, where: str) -> Suite:
+    """A suite from the command line alone: every combination of the values given. Raises UnsupportedError if one makes
+    no sense."""
+    scenarios = list(expand(values, where, "run"))
+    for scenario in scenarios:
+        why = registry.unsupported(scenario.protocol, scenario.execution)
+        if why is not None:
+            raise UnsupportedError(f"{where}: {scenario.protocol} under {scenario.execution} is not supported: {why}")
+    return Suite("run", "", rounds, _distinct(scenarios), ())
+
+
+def expand(values: Mapping[str, Any], where: str, group: str) -> Iterator[Scenario]:
+    """Every combination of the values: a list stands for one scenario each."""
+    lists = [value if isinstance(value, list) else [value] for value in values.values()]
+    for key, choices in zip(values, lists, strict=True):
+        if not choices:
+            raise UsageError(f"{where}: {key}: the list is empty")
+    for combination in product(*lists):
+        fields = dict(zip(values, combination, strict=True))
+        if fields.get("execution") == "single":
+            fields["workers"] = 1  # beside models with several workers, single still has its one
+        yield parse_scenario(fields, where, group)
+
+
+def _distinct(items: list[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def plan_trials(scenarios: tuple[Scenario, ...], rounds: int, seed: int) -> Iterator[PlannedTrial]:
+    """Rounds of every scenario once, each in an order of its own, so that whatever drifts hits all of them alike.
+
+    Within a round all scenarios have the same seed: what is random in the load is the same for all of them.
+    """
+    generator = random.Random(seed)
+    for round_number in range(rounds):
+        trial_seed = generator.getrandbits(32)
+        for scenario in generator.sample(scenarios, len(scenarios)):
+            yield PlannedTrial(scenario, round_number, trial_seed)

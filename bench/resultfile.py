@@ -1,0 +1,91 @@
+"""The result file: one JSON file a run, versioned, replaced atomically after every trial.
+
+`results/README.md` explains the fields and `bench/run.schema.json` fixes them. A crash or an interruption loses at most
+the trial under way: until a new version is whole on the disk, the old one stays.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.errors import OutputError
+
+SCHEMA_VERSION = 1
+KIND = "wirebench-run"
+
+Status = Literal["running", "complete", "interrupted"]
+
+
+def now() -> str:
+    """The current time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class ResultFile:
+    """One run's results, kept in memory and on disk. Each trial is encoded once, however often the file is written."""
+
+    def __init__(self, path: Path | None, head: dict[str, Any], unsupported: list[dict[str, Any]]) -> None:
+        """`path` None keeps the results in memory alone. Raises OutputError if the file cannot be written."""
+        self.path = path
+        self._head = {"kind": KIND, "schema": SCHEMA_VERSION, **head, "started": now(), "finished": None}
+        self._unsupported = unsupported
+        self._trials: list[dict[str, Any]] = []
+        self._encoded: list[str] = []
+        self._status: Status = "running"
+        self._write()
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """The trials so far."""
+        return self._trials
+
+    def add(self, trial: dict[str, Any]) -> None:
+        """Keep one more trial. Raises OutputError; what was written before is still there."""
+        self._trials.append(trial)
+        self._encoded.append(json.dumps(trial, separators=(",", ":")))
+        self._write()
+
+    def finish(self, status: Status) -> None:
+        """The run has ended."""
+        self._status = status
+        self._head["finished"] = now()
+        self._write()
+
+    def text(self) -> str:
+        """The whole file: each trial on a line of its own."""
+        head = json.dumps({**self._head, "status": self._status, "unsupported": self._unsupported}, indent=1)
+        trials = ",\n".join(self._encoded)
+        return f'{head[:-2]},\n "trials": [\n{trials}\n]}}\n'
+
+    def _write(self) -> None:
+        if self.path is not None:
+            write_atomically(self.path, self.text())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content in one step, or leave it as it was and raise OutputError."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another place with --out") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

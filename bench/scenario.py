@@ -1,0 +1,176 @@
+"""A scenario: one full choice of protocol, stack, pattern, execution model, link and load. Frozen, and spelled one way."""
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench import registry
+from bench.contract import MAX_BODY_BYTES, MAX_WORK_CPU_US, MAX_WORK_WAIT_MS, OPERATIONS, Exchange, Opcode, exchange
+from bench.errors import UsageError
+from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
+from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load
+
+MAX_WORKERS = 256
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the service with its arguments, spelled like "echo" or "work:cpu=100us,wait=5ms"."""
+
+    opcode: Opcode
+    a: int = 0
+    b: int = 0
+
+    def __str__(self) -> str:
+        match self.opcode:
+            case Opcode.WORK:
+                return f"work:cpu={spell_duration(self.a * 1000)},wait={spell_duration(self.b * 1_000_000)}"
+            case Opcode.BYTES if self.b:
+                return f"bytes:chunk={spell_size(self.b)}"
+            case _:
+                return self.opcode.name.lower()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One full choice. The field names are the keys of suites, and with dashes the options of commands."""
+
+    protocol: str
+    load: Load
+    execution: str = "single"
+    workers: int = 1
+    operation: Operation = Operation(Opcode.ECHO)
+    payload_bytes: int = 64
+    connections: Concurrency = Concurrency(64)
+    """What an open load may use; a closed load says it itself."""
+    stack: str = "lean"
+    pattern: str = "request-response"
+    link: str = "loopback"
+    warmup_ns: int = 500_000_000
+    duration_ns: int = 2_000_000_000
+    timeout_ns: int = 5_000_000_000
+    """How long an answer may take from when its request was sent."""
+    queue_limit: int = 10_000
+    """How many requests of an open load may wait for a free connection; one more is dropped, and counted."""
+    group: str = "run"
+
+    @property
+    def concurrency(self) -> Concurrency:
+        return self.load.concurrency if isinstance(self.load, Closed) else self.connections
+
+    @property
+    def exchange(self) -> Exchange:
+        return exchange(self.operation.opcode, self.payload_bytes, self.operation.a, self.operation.b)
+
+    @property
+    def name(self) -> str:
+        """Short, unique among scenarios that differ in what is usually varied, and readable in a table."""
+        workers = f"×{self.workers}" if self.execution != "single" else ""
+        return (
+            f"{self.protocol} {self.execution}{workers} {self.load} {self.operation} {spell_size(self.payload_bytes)}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The scenario as result files hold it."""
+        fields = asdict(self)
+        fields.update(
+            name=self.name,
+            tier="lean" if self.stack == "lean" else "library",
+            operation=str(self.operation),
+            load=str(self.load),
+            connections=str(self.concurrency),
+        )
+        return fields
+
+
+def parse_operation(text: str, where: str) -> Operation:
+    """Reads "echo", "bytes:chunk=1KiB", "work:cpu=100us,wait=5ms"."""
+    name, _, rest = text.strip().partition(":")
+    opcode = Opcode[registry.choose(name, OPERATIONS, where).upper()]
+    arguments = dict(re.findall(r"(\w+)=([^,]+)", rest))
+    if rest and ",".join(f"{k}={v}" for k, v in arguments.items()) != rest:
+        raise UsageError(
+            f"{where}: {text!r}: arguments are written name=value with commas, like work:cpu=100us,wait=5ms"
+        )
+    a = b = 0
+    if opcode is Opcode.WORK:
+        a = parse_duration_ns(arguments.pop("cpu", "0s"), f"{where}: cpu") // 1000
+        b = parse_duration_ns(arguments.pop("wait", "0s"), f"{where}: wait") // 1_000_000
+        if a > MAX_WORK_CPU_US or b > MAX_WORK_WAIT_MS:
+            raise UsageError(f"{where}: work is bounded to cpu={MAX_WORK_CPU_US}us and wait={MAX_WORK_WAIT_MS}ms")
+    elif opcode is Opcode.BYTES:
+        b = parse_size_bytes(arguments.pop("chunk", "0B"), f"{where}: chunk")
+    if arguments:
+        raise UsageError(f"{where}: {name} takes no argument named {next(iter(arguments))!r}")
+    return Operation(opcode, a, b)
+
+
+def parse_whole(text: str | int, low: int, high: int, where: str) -> int:
+    """A whole number within bounds."""
+    number = text if isinstance(text, int) and not isinstance(text, bool) else None
+    if isinstance(text, str) and re.fullmatch(r"\d{1,12}", text):
+        number = int(text)
+    if number is None or not low <= number <= high:
+        raise UsageError(f"{where}: {text!r} is not a whole number from {low} to {high}")
+    return number
+
+
+def parse_payload(text: str, where: str) -> int:
+    """Bytes of a payload, within what every server takes."""
+    size = parse_size_bytes(text, where)
+    if size > MAX_BODY_BYTES:
+        raise UsageError(f"{where}: {text!r} is more than {spell_size(MAX_BODY_BYTES)}, the most that servers take")
+    return size
+
+
+def parse_link(text: str, where: str) -> str:
+    """The network between both ends."""
+    return registry.choose(text, ("loopback",), where)
+
+
+_PARSERS = {
+    "protocol": lambda v, w: registry.choose(v, registry.PROTOCOLS, w),
+    "execution": lambda v, w: registry.choose(v, registry.EXECUTIONS, w),
+    "stack": lambda v, w: registry.choose(v, registry.STACKS, w),
+    "pattern": lambda v, w: registry.choose(v, registry.PATTERNS, w),
+    "link": parse_link,
+    "workers": lambda v, w: parse_whole(v, 1, MAX_WORKERS, w),
+    "operation": parse_operation,
+    "payload": parse_payload,
+    "load": parse_load,
+    "connections": parse_concurrency,
+    "warmup": parse_duration_ns,
+    "duration": parse_duration_ns,
+    "timeout": parse_duration_ns,
+    "queue_limit": lambda v, w: parse_whole(v, 0, 10_000_000, w),
+}
+KEYS = tuple(_PARSERS)
+"""The keys of a scenario as users write them, in suites and (with dashes) on the command line."""
+
+_FIELDS = {"payload": "payload_bytes", "warmup": "warmup_ns", "duration": "duration_ns", "timeout": "timeout_ns"}
+
+
+def parse_scenario(values: dict[str, str | int], where: str, group: str) -> Scenario:
+    """A scenario from words. `where` names the file or command line in errors; each error names the key too."""
+    fields: dict[str, Any] = {"group": group}
+    for key, value in values.items():
+        parse = _PARSERS[registry.choose(key, KEYS, where)]
+        if not isinstance(value, str) and key not in ("workers", "queue_limit"):
+            raise UsageError(f"{where}: {key}: {value!r} must be written as text, in quotes")
+        fields[_FIELDS.get(key, key)] = parse(value, f"{where}: {key}")
+    for key in ("protocol", "load"):
+        if key not in fields:
+            raise UsageError(f"{where}: {key} is missing")
+    scenario = Scenario(**fields)
+    if not isinstance(scenario.load, Closed) and (total := scenario.load.duration_ns) is not None:
+        fields["duration_ns"] = total
+        scenario = Scenario(**fields)
+    if scenario.duration_ns == 0:
+        raise UsageError(f"{where}: duration: must be longer than 0s")
+    if scenario.timeout_ns == 0:
+        raise UsageError(f"{where}: timeout: must be longer than 0s")
+    if scenario.execution == "single" and scenario.workers != 1:
+        raise UsageError(
+            f"{where}: workers: the execution model single has one worker; choose another model for {scenario.workers}"
+        )
+    return scenario

@@ -1,0 +1,183 @@
+"""One trial: one run of one scenario, from nothing to a record."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench import resultfile
+from bench.doubts import Host, find_doubts
+from bench.errors import LoadFailedError, ServerFailedError, TargetError
+from bench.lab import probes
+from bench.load.histogram import summarise
+from bench.load.spec import LoadSpec, Request
+from bench.loadprocess import LoadProcesses, Progress, merge
+from bench.placement import Placement
+from bench.scenario import Scenario
+from bench.schedule import Closed
+from bench.serverprocess import ServerProcess, WorkerCounts
+
+INTERVALS = 10
+"""How many equal parts of the measured window a result shows."""
+
+
+def run_trial(
+    scenario: Scenario,
+    round_number: int,
+    seed: int,
+    load_processes: int,
+    placement: Placement,
+    on_progress: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """The trial's record, as result files hold it. A trial that gave no figures says why under "error"."""
+    trial = {"scenario": scenario.record(), "round": round_number, "seed": seed, "started": resultfile.now()}
+    try:
+        with ServerProcess(scenario.protocol, scenario.execution, scenario.workers, cpus=placement.server) as server:
+            specs = load_specs(scenario, server.host, server.port, seed, load_processes, placement)
+            with LoadProcesses(specs, on_progress) as load:
+                load.connect()
+                window = load.release()
+                load.watch(window.measure_ns)
+                before = _Observation.of(server)
+                load.watch(window.end_ns)
+                after = _Observation.of(server)
+                client_memory = probes.memory(load.pids())
+                results = load.results()
+            trial["server"] = _server_record(before, after, probes.memory(server.pids()), server)
+    except (ServerFailedError, LoadFailedError, TargetError) as error:
+        return {**trial, **_NO_FIGURES, "error": str(error)}
+    trial.update(_figures(scenario, results, client_memory))
+    doubts = find_doubts(scenario, trial, _host(before, after))
+    trial["doubts"] = [doubt.record() for doubt in doubts]
+    trial["valid"] = not any(doubt.fatal for doubt in doubts)
+    return trial
+
+
+def load_specs(
+    scenario: Scenario, host: str, port: int, seed: int, processes: int, placement: Placement
+) -> list[LoadSpec]:
+    """What each load process of a trial is asked to do."""
+    operation = scenario.operation
+    processes = min(processes, scenario.concurrency.connections)
+    return [
+        LoadSpec(
+            protocol=scenario.protocol,
+            host=host,
+            port=port,
+            request=Request(operation.opcode, scenario.payload_bytes, operation.a, operation.b),
+            load=str(scenario.load),
+            connections=str(scenario.concurrency),
+            warmup_ns=scenario.warmup_ns,
+            duration_ns=scenario.duration_ns,
+            timeout_ns=scenario.timeout_ns,
+            queue_limit=scenario.queue_limit,
+            intervals=INTERVALS,
+            seed=seed,
+            process=process,
+            processes=processes,
+            cpus=placement.load[process % len(placement.load) :][:1] if placement.load else (),
+        )
+        for process in range(processes)
+    ]
+
+
+_NO_FIGURES: dict[str, Any] = {
+    "valid": False,
+    "counts": None,
+    "offered_per_s": None,
+    "throughput_per_s": None,
+    "latency_ns": None,
+    "service_ns": None,
+    "lateness_ns": None,
+    "intervals": [],
+    "client": None,
+    "server": None,
+    "wire": None,
+    "doubts": [],
+}
+
+
+@dataclass(frozen=True)
+class _Observation:
+    """The server and the machine at one instant."""
+
+    at_s: float
+    workers: list[WorkerCounts]
+    usage: probes.Usage
+    host: probes.HostLoad
+
+    @classmethod
+    def of(cls, server: ServerProcess) -> "_Observation":
+        return cls(time.monotonic(), server.stats()[0], probes.usage(server.pids()), probes.host_load())
+
+
+def _host(before: _Observation, after: _Observation) -> Host:
+    total_s = after.host.total_s - before.host.total_s
+    steal_s = after.host.steal_s - before.host.steal_s
+    return Host(steal_s / total_s if total_s > 0 else 0.0, after.host.runnable_per_cpu)
+
+
+def _server_record(
+    before: _Observation, after: _Observation, memory: probes.Memory, server: ServerProcess
+) -> dict[str, Any]:
+    """What the server used between two observations."""
+    earlier = {counts.worker: counts for counts in before.workers}
+    workers = []
+    for counts in after.workers:
+        was = earlier.get(counts.worker, WorkerCounts(counts.worker, 0, 0, 0, 0))
+        measured = counts.cpu_ns is not None and was.cpu_ns is not None
+        workers.append(
+            {
+                "worker": counts.worker,
+                "pid": counts.pid,
+                "accepts": counts.accepts,  # connections are made before the window opens
+                "requests": counts.requests - was.requests,
+                "cpu_s": (counts.cpu_ns - was.cpu_ns) / 1e9 if measured else None,  # type: ignore[operator]
+            }
+        )
+    used = {name: value - getattr(before.usage, name) for name, value in asdict(after.usage).items()}
+    return {**used, **asdict(memory), "workers": workers, "deaths": [asdict(death) for death in server.events]}
+
+
+def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.Memory) -> dict[str, Any]:
+    """The figures of the load side, from the results of its processes."""
+    merged = merge(results)
+    duration_s = scenario.duration_ns / 1e9
+    errors, dropped = merged["errors"], merged["dropped"]
+    sent = merged["completed"] + sum(errors.values())
+    interval_ns = scenario.duration_ns // INTERVALS
+    return {
+        "counts": {
+            "offered": sent + dropped,
+            "sent": sent,
+            "completed": merged["completed"],
+            "errors": errors,
+            "dropped": dropped,
+        },
+        "offered_per_s": None if isinstance(scenario.load, Closed) else (sent + dropped) / duration_s,
+        "throughput_per_s": merged["done_in_window"] / duration_s,
+        "latency_ns": summarise(merged["latency"]),
+        "service_ns": summarise(merged["service"]),
+        "lateness_ns": summarise(merged["lateness"]) if merged["lateness"] else None,
+        "intervals": [
+            {
+                "start_ns": number * interval_ns,
+                "duration_ns": interval_ns,
+                "completed": part["completed"],
+                "errors": part["errors"],
+                "hdr": part["hdr"].encode().decode("ascii") if part["completed"] else None,
+            }
+            for number, part in enumerate(merged["intervals"])
+        ],
+        "client": {
+            "processes": len(results),
+            "cpu_user_s": merged["cpu_user_s"],
+            "cpu_system_s": merged["cpu_system_s"],
+            "cpu_share_max": max(merged["cpu_s"]) / duration_s,
+            **asdict(memory),
+            "context_switches_voluntary": merged["context_switches_voluntary"],
+            "context_switches_involuntary": merged["context_switches_involuntary"],
+        },
+        "wire": None,
+        "error": None,
+    }

@@ -1,0 +1,22 @@
+"""Threads of one process, each with an event loop of its own, accept on one shared socket."""
+
+from typing import Any
+
+from servers.control import Control
+from servers.execution.loopthreads import LoopThreads
+from servers.execution.model import listen
+
+
+class AcceptThreads:
+    def unsupported(self, transport_kind: str) -> str | None:
+        return None
+
+    def slots(self, workers: int) -> int:
+        return workers
+
+    def serve(self, connection: type[Any], control: Control) -> None:
+        with listen(control.spec, connection.transport_kind) as sock:
+            address = sock.getsockname()
+            # Each loop closes the socket that it is given: a descriptor each, of the same socket.
+            sockets = [sock.dup() for _ in range(control.spec.workers)]
+        LoopThreads(connection, control, sockets).serve(address)

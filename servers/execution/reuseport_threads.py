@@ -1,0 +1,19 @@
+"""Threads of one process, each with an event loop and a SO_REUSEPORT socket of its own."""
+
+from typing import Any
+
+from servers.control import Control
+from servers.execution.loopthreads import LoopThreads
+from servers.execution.model import bind_group
+
+
+class ReuseportThreads:
+    def unsupported(self, transport_kind: str) -> str | None:
+        return None
+
+    def slots(self, workers: int) -> int:
+        return workers
+
+    def serve(self, connection: type[Any], control: Control) -> None:
+        sockets = bind_group(control.spec, connection.transport_kind, control.spec.workers)
+        LoopThreads(connection, control, sockets).serve(sockets[0].getsockname())

@@ -1,0 +1,193 @@
+"""The lean server of raw TCP: binary frames (see `bench.wire.frames`), many requests of one connection at a time."""
+
+import asyncio
+from collections import deque
+from typing import ClassVar, cast
+
+from bench.errors import ProtocolError
+from bench.wire.frames import FATAL, MORE, NO_ID, OK, FrameReader, encode_frame, encode_head, is_status
+from servers.counters import ACCEPTS, REQUESTS
+from servers.service import Collect, Route, ServiceError, Upload
+from servers.worker import Worker
+
+MAX_IN_FLIGHT = 256
+"""Requests of one connection that run at a time; past it, the connection is not read."""
+
+MAX_UNSENT_BYTES = 256 * 1024
+"""Answers that may wait to be sent before the connection's next request has to."""
+
+LINGER_S = 1.0
+"""How long a client that broke the protocol may go on sending before the connection is cut. Closing at once would reset
+the connection, and the client would lose the frame that says why."""
+
+
+class TcpConnection(FrameReader, asyncio.Protocol):
+    """One client. Its requests run as they come, and are answered as they are done."""
+
+    transport_kind: ClassVar = "stream"
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self._worker = worker
+        self._transport: asyncio.Transport
+        # The request that is arriving, with its refusal if it has no route.
+        self._id = NO_ID
+        self._route: Route | ServiceError
+        self._receiver: Collect | Upload | None = None
+        # Requests that have arrived and may not start yet.
+        self._waiting: deque[tuple[Route | ServiceError, bytes, bytes]] = deque()
+        self._in_flight = 0
+        # Answers made in one go leave together.
+        self._collecting = False
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._blocked = False
+        self._paused = False
+        # No further request is taken; once those taken are answered, the connection closes.
+        self._ended = False
+        self._farewell = b""
+        self._closed = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._worker.counts[ACCEPTS] += 1
+        self._worker.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._waiting.clear()
+        self._worker.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._collecting = True
+        try:
+            self.parse(data)
+        except ProtocolError as error:
+            self._ended = True
+            self._farewell = encode_frame(error.code, NO_ID, str(error).encode(), flags=FATAL)
+        self._collecting = False
+        self._flush()
+        if self._waiting or self._blocked:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        # The client has sent all it will, and may still wait for answers.
+        self._ended = True
+        self._flush()
+        return not self._transport.is_closing()
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._run_waiting()
+
+    # FrameReader
+
+    def frame_begun(self, flags: int, code: int, a: int, b: int, frame_id: bytes) -> None:
+        if flags or is_status(code):
+            raise ProtocolError("not a request", 400)
+        self._id = frame_id
+        try:
+            self._route = route = self._worker.service.operation(code, a, b)
+            self._receiver = route.receiver()
+        except ServiceError as error:
+            self._route = error
+            self._receiver = None
+
+    def payload_received(self, data: bytes) -> None:
+        if self._receiver is not None:
+            self._receiver.feed(data)
+
+    def frame_received(self) -> None:
+        if self._ended:
+            return
+        self._ended = self._worker.draining
+        self._worker.counts[REQUESTS] += 1
+        body = self._receiver.finish() if self._receiver is not None else b""
+        if self._blocked or self._in_flight >= MAX_IN_FLIGHT:
+            self._waiting.append((self._route, self._id, body))
+        else:
+            self._start(self._route, self._id, body)
+
+    # Connection
+
+    def answer(self, token: bytes, route: Route, answer: bytes) -> None:
+        if self._closed:
+            return
+        self._in_flight -= 1
+        if route.chunk_bytes:
+            answer = self._send_pieces(token, answer, route.chunk_bytes)
+        self._send(encode_head(OK, len(answer)), token, answer)
+        if not self._collecting:
+            self._run_waiting()
+
+    def drain(self) -> None:
+        if not self.mid_frame:
+            self._ended = True
+            self._flush()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # Requests
+
+    def _start(self, route: Route | ServiceError, frame_id: bytes, body: bytes) -> None:
+        if isinstance(route, ServiceError):
+            payload = route.message.encode()
+            self._send(encode_head(route.status, len(payload)), frame_id, payload)
+        else:
+            self._in_flight += 1
+            self._worker.run(self, frame_id, route, body)
+
+    def _run_waiting(self) -> None:
+        self._collecting = True
+        while self._waiting and self._in_flight < MAX_IN_FLIGHT and not self._blocked:
+            self._start(*self._waiting.popleft())
+        self._collecting = False
+        self._flush()
+        if self._paused and not (self._waiting or self._blocked):
+            self._paused = False
+            self._transport.resume_reading()
+
+    # Answers
+
+    def _send_pieces(self, frame_id: bytes, answer: bytes, chunk_bytes: int) -> bytes:
+        """Send all but the last piece of an answer, and give that one."""
+        last = max(0, len(answer) - 1) // chunk_bytes * chunk_bytes
+        head = encode_head(OK, chunk_bytes, flags=MORE)
+        for start in range(0, last, chunk_bytes):
+            self._send(head, frame_id, answer[start : start + chunk_bytes])
+        return answer[last:]
+
+    def _send(self, head: bytes, frame_id: bytes, payload: bytes) -> None:
+        self._out += (head, frame_id, payload)
+        self._out_bytes += len(head) + len(frame_id) + len(payload)
+        if self._out_bytes > MAX_UNSENT_BYTES:
+            self._write()  # which calls pause_writing at once if the socket takes no more
+
+    def _write(self) -> None:
+        self._transport.write(b"".join(self._out))
+        self._out.clear()
+        self._out_bytes = 0
+
+    def _flush(self) -> None:
+        """Send what there is to send; after the last answer, take leave."""
+        if self._closed:
+            return
+        if self._out:
+            self._write()
+        if self._ended and not (self._in_flight or self._waiting):
+            if self._farewell:
+                self._transport.write(self._farewell)
+                self._transport.write_eof()
+                self._farewell = b""
+                self._worker.later(LINGER_S, self._transport.abort)
+            else:
+                self._transport.close()

@@ -1,0 +1,40 @@
+"""What tests share: servers that end with the test, and programs that may be missing."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bench.serverprocess import ServerProcess
+
+_PACKAGES = {"curl": "curl", "nginx": "nginx-light", "nghttpd": "nghttp2-server", "h2load": "nghttp2-client"}
+"""The Debian package that brings a program, where it is not called like the program."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers: `serve(protocol="http1", execution="single", workers=1, **options)`, options as in ServerProcess.
+
+    They are stopped when the test ends; a server that failed fails the test.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def start(protocol: str = "http1", execution: str = "single", workers: int = 1, **kw: Any) -> ServerProcess:
+            return stack.enter_context(ServerProcess(protocol, execution, workers, **kw))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """`need("curl")` gives the program's path, or skips the test with the Debian package to install."""
+
+    def path(program: str) -> str:
+        found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+        if found is None:
+            pytest.skip(f"{program} is not installed (Debian package: {_PACKAGES.get(program, program)})")
+        return found
+
+    return path
