@@ -16,9 +16,10 @@ class Meaning:
 
 MEANINGS = {
     "generator-saturated": Meaning(
-        "the load generator was at its limit",
-        "The load generator used over 85 % of a core, or could not keep to the offered rate. What was measured may be the "
-        "generator and not the server: the true throughput can be higher. Use more load processes, or cores of their own.",
+        "the load generator was at its limit or the offered rate was not reached",
+        "The load generator used over 85 % of a core, or less than 99 % of the offered rate was answered. The figures may "
+        "be the generator's own, and latency may be that of a growing backlog. The true throughput of the server can be "
+        "higher. Use more load processes, cores of their own for them, or a lower rate.",
     ),
     "pacing-late": Meaning(
         "requests were sent late",

@@ -31,17 +31,21 @@ class Histogram:
         """The values that these shares (0 to 1) of the durations don't exceed, as HdrHistogram counts them."""
         cumulative = self.counts.cumsum()
         ranks = np.maximum(1, np.floor(np.asarray(shares) * cumulative[-1] + 0.5))
-        return self.values_ns[np.minimum(np.searchsorted(cumulative, ranks), len(cumulative) - 1)]
+        places = np.minimum(np.searchsorted(cumulative, ranks), len(cumulative) - 1)
+        values: NDArray[np.int64] = self.values_ns[places]
+        return values
 
 
 @cache
 def _bucket_tops() -> NDArray[np.int64]:
     shape = HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS)
-    half, bits = shape.sub_bucket_half_count, shape.sub_bucket_half_count_magnitude
+    half: int = shape.sub_bucket_half_count
+    bits: int = shape.sub_bucket_half_count_magnitude
     index = np.arange(shape.counts_len, dtype=np.int64)
     bucket = np.maximum((index >> bits) - 1, 0)
     sub_bucket = np.where(index < half, index, (index & (half - 1)) + half)
-    return ((sub_bucket + 1) << bucket) - 1
+    tops: NDArray[np.int64] = ((sub_bucket + 1) << bucket) - 1
+    return tops
 
 
 def decode(blob: str, where: str) -> Histogram:

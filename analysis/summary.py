@@ -1,5 +1,6 @@
 """The trials of a run, put together by scenario and by group of the suite."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -173,8 +174,7 @@ def unsupported(run: Run) -> tuple[Unsupported, ...]:
 
 
 def _order(summary: Summary) -> tuple[object, ...]:
-    first, *rest = _scenario_order(summary.scenario)
-    return (first, *rest, offered_per_s(summary), summary.scenario.load)
+    return (*_scenario_order(summary.scenario)[:-1], offered_per_s(summary), _natural(summary.scenario.name))
 
 
 def _scenario_order(scenario: Scenario) -> tuple[object, ...]:
@@ -186,8 +186,13 @@ def _scenario_order(scenario: Scenario) -> tuple[object, ...]:
         _rank("execution", scenario.execution),
         scenario.workers,
         scenario.load_kind,
-        scenario.name,
+        _natural(scenario.name),
     )
+
+
+def _natural(text: str) -> tuple[tuple[str, int], ...]:
+    """Sorts "closed:8" before "closed:64"."""
+    return tuple((word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d{0,18})", text))
 
 
 def _rank(field: str, name: str) -> tuple[int, str]:
@@ -198,4 +203,4 @@ def _rank(field: str, name: str) -> tuple[int, str]:
 def _group_order(group: Group) -> tuple[object, ...]:
     scenarios: Sequence[Scenario] = [summary.scenario for summary in group.summaries]
     closed = all(scenario.is_closed for scenario in scenarios)
-    return (not closed, len({scenario.execution for scenario in scenarios}), group.name)
+    return (not closed, len({scenario.execution for scenario in scenarios}), len(group.fields), group.name)

@@ -27,7 +27,8 @@ class ChildProcess:
 
     def __init__(self, module: str) -> None:
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
+        self._errors_end = b""
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             bufsize=0,
@@ -85,10 +86,8 @@ class ChildProcess:
         return None
 
     def last_words(self) -> str:
-        """The end of what the child wrote to standard error, as one line."""
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - 4096))
-        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        """The end of what the child wrote to standard error, as one line. Called once it has ended."""
+        lines = [line.strip() for line in self._errors_end.decode(errors="replace").splitlines() if line.strip()]
         return " | ".join(lines[-3:]) or "it wrote nothing to standard error"
 
     def kill(self) -> None:
@@ -98,7 +97,13 @@ class ChildProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a zombie may not be signalled
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        if self.closed:
+            return
         self._selector.close()
+        with self._errors as errors:
+            size = errors.seek(0, os.SEEK_END)
+            errors.seek(max(0, size - 4096))
+            self._errors_end = errors.read()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

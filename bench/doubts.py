@@ -166,7 +166,7 @@ def _errors(trial: dict[str, Any]) -> Iterator[Doubt]:
 
 
 def _deaths(trial: dict[str, Any]) -> Iterator[Doubt]:
-    deaths = trial["server"]["deaths"]
+    deaths = trial["server"]["deaths"] if trial["server"] else None
     if deaths:
         reasons = "; ".join(f"worker {death['worker']} {death['reason']}" for death in deaths)
         yield Doubt(DoubtKind.SERVER_RESTARTED, True, reasons)

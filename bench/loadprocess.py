@@ -49,6 +49,7 @@ class LoadProcesses:
         self._specs = specs
         self._on_progress = on_progress
         self._children: list[ChildProcess] = []
+        self._running: list[ChildProcess] = []
         self._results: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -59,6 +60,7 @@ class LoadProcesses:
                 self._children.append(child)
                 child.send(asdict(spec))
             undo.pop_all()
+        self._running = self._children[:]
         return self
 
     def __exit__(
@@ -94,7 +96,7 @@ class LoadProcesses:
         """Wait for the results of all processes. Raises LoadFailedError."""
         spec = self._specs[0]
         give_up = time.monotonic() + spec.timeout_ns / 1e9 + _MARGIN_S
-        while len(self._results) < len(self._children):
+        while self._running:
             if time.monotonic() > give_up:
                 raise LoadFailedError(f"the load did not end in time ({spec.protocol}, {spec.load})")
             self._listen(1.0)
@@ -102,10 +104,11 @@ class LoadProcesses:
 
     def _listen(self, timeout_s: float) -> None:
         reports = []
-        for child in select.select(self._children, [], [], timeout_s)[0]:
+        for child in select.select(self._running, [], [], timeout_s)[0]:
             while (event := self._next(child, 0)) is not None:
                 if event["event"] == "result":
                     self._results.append(event)
+                    self._running.remove(child)
                     break
                 reports.append(event)
         if reports:

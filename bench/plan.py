@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bench import registry
 from bench.errors import UnsupportedError, UsageError
 from bench.scenario import KEYS, Scenario, parse_scenario, parse_whole
+from bench.suites import suite_names
 
-T = TypeVar("T")
-
+DEFAULT_ROUNDS = 5
 MAX_ROUNDS = 1000
 _SUITE_KEYS = ("description", "rounds", "defaults", "group")
 _GROUP_KEYS = ("title", *KEYS)
+_MAX_TEXT = 300
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,7 @@ class PlannedTrial:
     seed: int
 
 
-def suite_names() -> list[str]:
-    """The suites that come with wirebench."""
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in resources.files("bench.suites").iterdir()
-        if entry.name.endswith(".toml")
-    )
-
-
-def read_suite(name_or_path: str, overrides: Mapping[str, str] | None = None) -> Suite:
+def read_suite(name_or_path: str, overrides: Mapping[str, list[str]] | None = None) -> Suite:
     """A suite by name, or from a TOML file. `overrides` are scenario keys that the command line sets for every scenario.
 
     Raises UsageError naming the file, the key and what is allowed.
@@ -76,39 +68,54 @@ def read_suite(name_or_path: str, overrides: Mapping[str, str] | None = None) ->
     return _parse_suite(document, path.stem, where, overrides or {})
 
 
-def _parse_suite(document: dict[str, Any], name: str, where: str, overrides: Mapping[str, str]) -> Suite:
+def _parse_suite(document: dict[str, Any], name: str, where: str, overrides: Mapping[str, list[str]]) -> Suite:
     for key in document:
         registry.choose(key, _SUITE_KEYS, where)
     defaults, groups = document.get("defaults", {}), document.get("group", [])
-    if not isinstance(defaults, dict) or not isinstance(groups, list) or not groups:
+    tables = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+    if not isinstance(defaults, dict) or not tables or not groups:
         raise UsageError(f"{where}: a suite has a table [defaults] and one or more tables [[group]]")
+    for key in defaults:
+        registry.choose(key, KEYS, f"{where}: defaults")
     scenarios: list[Scenario] = []
-    unsupported: list[tuple[Scenario, str]] = []
     for number, group in enumerate(groups, start=1):
         place = f"{where}: group {number}"
         for key in group:
             registry.choose(key, _GROUP_KEYS, place)
-        title = group.get("title", f"group {number}")
+        title = _text(group.get("title", f"group {number}"), f"{place}: title")
         values = {**defaults, **{k: v for k, v in group.items() if k != "title"}, **overrides}
-        for scenario in expand(values, place, title):
-            why = registry.unsupported(scenario.protocol, scenario.execution)
-            if why is None:
-                scenarios.append(scenario)
-            else:
-                unsupported.append((scenario, why))
-    rounds = parse_whole(document.get("rounds", 5), 1, MAX_ROUNDS, f"{where}: rounds")
-    return Suite(name, str(document.get("description", "")), rounds, _distinct(scenarios), _distinct(unsupported))
+        scenarios.extend(expand(values, place, title))
+    rounds = parse_whole(document.get("rounds", DEFAULT_ROUNDS), 1, MAX_ROUNDS, f"{where}: rounds")
+    description = _text(document.get("description", ""), f"{where}: description")
+    return _sorted_out(name, description, rounds, scenarios)
 
 
-def single_suite(values: Mapping[str, str | list[str]], rounds: int, where: str) -> Suite:
-    """A suite from the command line alone: every combination of the values given. Raises UnsupportedError if one makes
-    no sense."""
-    scenarios = list(expand(values, where, "run"))
-    for scenario in scenarios:
-        why = registry.unsupported(scenario.protocol, scenario.execution)
-        if why is not None:
-            raise UnsupportedError(f"{where}: {scenario.protocol} under {scenario.execution} is not supported: {why}")
-    return Suite("run", "", rounds, _distinct(scenarios), ())
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or any(ord(character) < 32 for character in value) or len(value) > _MAX_TEXT:
+        raise UsageError(f"{where}: {value!r:.60} is not a line of text in quotes")
+    return value
+
+
+def single_suite(values: Mapping[str, list[str]], where: str) -> Suite:
+    """A suite from the command line alone: every combination of the values given."""
+    return _sorted_out("run", "", DEFAULT_ROUNDS, list(expand(values, where, "run")))
+
+
+def _sorted_out(name: str, description: str, rounds: int, scenarios: list[Scenario]) -> Suite:
+    """A suite of these scenarios, each once, those that make no sense apart."""
+    why = {scenario: _why_unsupported(scenario) for scenario in scenarios}
+    supported = tuple(scenario for scenario, reason in why.items() if reason is None)
+    unsupported = tuple((scenario, reason) for scenario, reason in why.items() if reason is not None)
+    return Suite(name, description, rounds, supported, unsupported)
+
+
+def _why_unsupported(scenario: Scenario) -> str | None:
+    """Why a scenario makes no sense: its server refuses the model, or its client the request."""
+    try:
+        registry.load(registry.CLIENTS[scenario.protocol])(scenario.exchange, "", True)
+    except UnsupportedError as error:
+        return str(error)
+    return registry.unsupported(scenario.protocol, scenario.execution)
 
 
 def expand(values: Mapping[str, Any], where: str, group: str) -> Iterator[Scenario]:
@@ -122,10 +129,6 @@ def expand(values: Mapping[str, Any], where: str, group: str) -> Iterator[Scenar
         if fields.get("execution") == "single":
             fields["workers"] = 1  # beside models with several workers, single still has its one
         yield parse_scenario(fields, where, group)
-
-
-def _distinct(items: list[T]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys(items))
 
 
 def plan_trials(scenarios: tuple[Scenario, ...], rounds: int, seed: int) -> Iterator[PlannedTrial]:

@@ -68,7 +68,7 @@ def format_duration(ns: float) -> str:
 
 def spell_duration(ns: int) -> str:
     """The shortest spelling that `parse_duration_ns` reads back exactly: "5s", "300ms"."""
-    for unit in ("h", "m", "s", "ms", "us"):
+    for unit in ("s", "ms", "us"):
         if ns and ns % _NS[unit] == 0:
             return f"{ns // _NS[unit]}{unit}"
     return "0s" if ns == 0 else f"{ns}ns"

@@ -55,6 +55,12 @@ class ResultFile:
         self._head["finished"] = now()
         self._write()
 
+    def discard(self) -> None:
+        """Remove the file: there is nothing in it."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
     def text(self) -> str:
         """The whole file: each trial on a line of its own."""
         head = json.dumps({**self._head, "status": self._status, "unsupported": self._unsupported}, indent=1)
@@ -67,9 +73,13 @@ class ResultFile:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content in one step, or leave it as it was and raise OutputError."""
+    """Replace a file's content in one step, or leave it as it was and raise OutputError. What is there and no file (a pipe,
+    a device) is written to as it is."""
     temporary: str | None = None
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -78,11 +88,13 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary is not None:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        if temporary is not None:  # also after Ctrl-C
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another place with --out") from None
 
 
 def _umask() -> int:

@@ -1,6 +1,7 @@
 """A scenario: one full choice of protocol, stack, pattern, execution model, link and load. Frozen, and spelled one way."""
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,7 +129,7 @@ def parse_link(text: str, where: str) -> str:
     return registry.choose(text, ("loopback",), where)
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "protocol": lambda v, w: registry.choose(v, registry.PROTOCOLS, w),
     "execution": lambda v, w: registry.choose(v, registry.EXECUTIONS, w),
     "stack": lambda v, w: registry.choose(v, registry.STACKS, w),
@@ -150,14 +151,19 @@ KEYS = tuple(_PARSERS)
 _FIELDS = {"payload": "payload_bytes", "warmup": "warmup_ns", "duration": "duration_ns", "timeout": "timeout_ns"}
 
 
+def parse_value(key: str, value: object, where: str) -> Any:
+    """What a key's value means; `where` names the place of the value in errors."""
+    if not isinstance(value, str) and key not in ("workers", "queue_limit"):
+        raise UsageError(f"{where}: {value!r} must be written as text, in quotes")
+    return _PARSERS[key](value, where)
+
+
 def parse_scenario(values: dict[str, str | int], where: str, group: str) -> Scenario:
     """A scenario from words. `where` names the file or command line in errors; each error names the key too."""
     fields: dict[str, Any] = {"group": group}
     for key, value in values.items():
-        parse = _PARSERS[registry.choose(key, KEYS, where)]
-        if not isinstance(value, str) and key not in ("workers", "queue_limit"):
-            raise UsageError(f"{where}: {key}: {value!r} must be written as text, in quotes")
-        fields[_FIELDS.get(key, key)] = parse(value, f"{where}: {key}")
+        registry.choose(key, KEYS, where)
+        fields[_FIELDS.get(key, key)] = parse_value(key, value, f"{where}: {key}")
     for key in ("protocol", "load"):
         if key not in fields:
             raise UsageError(f"{where}: {key} is missing")

@@ -57,7 +57,7 @@ class ServerProcess:
 
     `host`, `port` and `pid` are those of the running server. Entering raises UnsupportedError for a protocol and a
     model that make no sense together, UsageError for an address that cannot be had, ServerFailedError otherwise. Every
-    method raises ServerFailedError once the server has ended by itself, and so does leaving the context.
+    method raises ServerFailedError when it finds that the server has ended by itself, and so does leaving the context.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ class ServerProcess:
         self._deaths: list[Death] = []
         self._lines: deque[bytes] = deque()
         self._partial = b""
+        self._stderr = ""
+        self._running = False
 
     def __enter__(self) -> Self:
         why = registry.unsupported(self.protocol, self.execution)
@@ -109,6 +111,7 @@ class ServerProcess:
             env={**os.environ, "PYTHONPATH": path},
             process_group=0,
         )
+        self._running = True
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input_fd = self._process.stdin.fileno()
@@ -140,6 +143,15 @@ class ServerProcess:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def stderr(self) -> str:
+        """What the server has written to standard error so far: the last 64 KiB of it."""
+        if self._running:
+            size = self._errors.seek(0, os.SEEK_END)
+            self._errors.seek(max(0, size - 65536))
+            self._stderr = self._errors.read().decode(errors="replace")
+        return self._stderr
+
+    @property
     def events(self) -> list[Death]:
         """The deaths of workers that the server has reported so far."""
         while (event := self._next_event(0)) is not None:
@@ -151,7 +163,7 @@ class ServerProcess:
         try:
             children = psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
-            raise self._failed() from None
+            raise ServerFailedError(f"{self._name} does not run") from None
         return [self.pid, *(child.pid for child in children)]
 
     def stats(self) -> tuple[list[WorkerCounts], list[Death]]:
@@ -163,7 +175,7 @@ class ServerProcess:
 
     def stop(self) -> None:
         """Let requests in flight finish, and see that nothing of the server is left. Once stopped, it does nothing."""
-        if self._selector.get_map() is None:
+        if not self._running:
             return
         try:
             self._send({"ask": "stop"})
@@ -181,6 +193,8 @@ class ServerProcess:
         return f"the {self.protocol} server ({self.execution})"
 
     def _send(self, message: dict[str, Any]) -> None:
+        if not self._running:
+            raise ServerFailedError(f"{self._name} does not run")
         with contextlib.suppress(BrokenPipeError):  # it has ended; what it said before is about to be read
             os.write(self._input_fd, json.dumps(message).encode() + b"\n")
 
@@ -198,15 +212,15 @@ class ServerProcess:
             case "death":
                 self._deaths.append(Death(**event))
             case "error":
-                if self.pid:
-                    raise ServerFailedError(f"{self._name}: {event['message']}")
-                raise UsageError(event["message"])
+                if event["exit_code"] == UsageError.exit_code:
+                    raise UsageError(event["message"])
+                raise ServerFailedError(f"{self._name} gave up: {event['message']}")
 
     def _next_event(self, timeout_s: float) -> dict[str, Any] | None:
         """The next event, or None if none comes in time. Raises ServerFailedError if the server has ended."""
         until = time.monotonic() + timeout_s
         while not self._lines:
-            if self._selector.get_map() is None or not self._selector.select(max(0.0, until - time.monotonic())):
+            if not (self._running and self._selector.select(max(0.0, until - time.monotonic()))):
                 return None
             data = os.read(self._output_fd, 1 << 20)
             if not data:
@@ -223,19 +237,22 @@ class ServerProcess:
         return ServerFailedError(f"{self._name} {how}: {self._last_words()}")
 
     def _last_words(self) -> str:
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - 4096))
-        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
         return " | ".join(lines[-3:]) or "it wrote nothing to standard error"
 
     def _kill(self) -> None:
         """End what is left of the server's process group, and close the line. The group's id cannot have passed to
         another: the main process has not been waited for."""
+        if not self._running:
+            return
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a zombie may not be signalled
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        self._stderr = self.stderr
+        self._running = False
         self._selector.close()
+        self._errors.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

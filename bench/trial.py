@@ -45,8 +45,21 @@ def run_trial(
                 results = load.results()
             trial["server"] = _server_record(before, after, probes.memory(server.pids()), server)
     except (ServerFailedError, LoadFailedError, TargetError) as error:
-        return {**trial, **_NO_FIGURES, "error": str(error)}
-    trial.update(_figures(scenario, results, client_memory))
+        return {**trial, **NO_FIGURES, "error": str(error)}
+    return conclude(trial, scenario, results, client_memory, before.host, after.host)
+
+
+def conclude(
+    trial: dict[str, Any],
+    scenario: Scenario,
+    results: list[dict[str, Any]],
+    client_memory: probes.Memory,
+    before: probes.HostLoad,
+    after: probes.HostLoad,
+) -> dict[str, Any]:
+    """The trial with its figures, from the results of the load processes, and with what there is to doubt about them.
+    `before` and `after` are the machine at both ends of the measured window."""
+    trial = {**trial, **_figures(scenario, results, client_memory)}
     doubts = find_doubts(scenario, trial, _host(before, after))
     trial["doubts"] = [doubt.record() for doubt in doubts]
     trial["valid"] = not any(doubt.fatal for doubt in doubts)
@@ -81,7 +94,7 @@ def load_specs(
     ]
 
 
-_NO_FIGURES: dict[str, Any] = {
+NO_FIGURES: dict[str, Any] = {
     "valid": False,
     "counts": None,
     "offered_per_s": None,
@@ -95,6 +108,7 @@ _NO_FIGURES: dict[str, Any] = {
     "wire": None,
     "doubts": [],
 }
+"""What the record of a trial says that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +125,10 @@ class _Observation:
         return cls(time.monotonic(), server.stats()[0], probes.usage(server.pids()), probes.host_load())
 
 
-def _host(before: _Observation, after: _Observation) -> Host:
-    total_s = after.host.total_s - before.host.total_s
-    steal_s = after.host.steal_s - before.host.steal_s
-    return Host(steal_s / total_s if total_s > 0 else 0.0, after.host.runnable_per_cpu)
+def _host(before: probes.HostLoad, after: probes.HostLoad) -> Host:
+    total_s = after.total_s - before.total_s
+    steal_s = after.steal_s - before.steal_s
+    return Host(steal_s / total_s if total_s > 0 else 0.0, after.runnable_per_cpu)
 
 
 def _server_record(

@@ -7,7 +7,7 @@ does, every second) is parsed and checked, and becomes the next template.
 
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bench.contract import Exchange
 from bench.errors import ProtocolError
@@ -27,7 +27,7 @@ def _encode(exchange: Exchange, authority: str) -> bytes:
 class Http1Client(ResponseReader):
     """One connection. Answers come in the order of their requests, so an exchange's id is its number."""
 
-    transport_kind: ClassVar = "stream"
+    transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:
         super().__init__()

@@ -6,18 +6,18 @@ waited for, are complete and checked by that comparison; whatever else comes is 
 
 from collections.abc import Hashable, Sequence
 from itertools import islice
-from typing import ClassVar
+from typing import ClassVar, Literal, cast
 
 from bench.contract import Exchange
 from bench.errors import ProtocolError
 from bench.load.client import ErrorKind
-from bench.wire.frames import FATAL, MORE, NO_ID, OK, FrameReader, FrameShape, frame_ids, is_status
+from bench.wire.frames import FATAL, MORE, NO_ID, OK, FrameReader, frame_ids, is_status, shape_of
 
 
 class TcpClient(FrameReader):
     """One connection."""
 
-    transport_kind: ClassVar = "stream"
+    transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:
         super().__init__()
@@ -25,16 +25,17 @@ class TcpClient(FrameReader):
         self.closing = False
         self.outgoing: list[bytes] = []
         self.failures: list[tuple[Hashable, ErrorKind]] = []
-        self._request = FrameShape(exchange.opcode, exchange.body, exchange.a, exchange.b)
-        self._answer = FrameShape(OK, exchange.answer)
+        self._request = shape_of(exchange.opcode, exchange.body, exchange.a, exchange.b)
+        self._answer = shape_of(OK, exchange.answer)
         self._ids = frame_ids()
         self._waiting: set[bytes] = set()
         self._abandoned: set[bytes] = set()
-        # The answer that is arriving: how much of its payload has come, and whether that is as it should be.
+        # The answer that is arriving: its frame, how much of its payload has come, and whether that is as it should be.
         self._expected = exchange.answer if check_content else None
         self._id = NO_ID
         self._status = 0
         self._more = False
+        self._mid_answer = False
         self._body_bytes = 0
         self._body_good = True
         self._completed: list[bytes] = []
@@ -45,17 +46,91 @@ class TcpClient(FrameReader):
         """The protocol has no greeting."""
 
     def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
+        if count == 1:
+            frame_id = next(self._ids)
+            self._waiting.add(frame_id)
+            return (frame_id,), [self._request.encode_one(frame_id)]
         ids = list(islice(self._ids, count))
         self._waiting.update(ids)
         return ids, [self._request.encode(ids)]
 
     def feed(self, data: bytes) -> Sequence[Hashable]:
-        if not self._inside:
+        if not self._mid_answer:
+            frame_id = self._answer.match_one(data)
+            if frame_id in self._waiting:
+                self._waiting.remove(frame_id)
+                return (frame_id,)
             ids = self._answer.match(data)
-            if ids is not None and self._waiting.issuperset(ids):
-                before = len(self._waiting)
-                self._waiting.difference_update(ids)
-                if before - len(self._waiting) == len(ids):
-                    return ids
-                raise ProtocolError("an answer that came twice")
-        ...
+            if ids and self._take(ids):
+                return ids
+        return self._parse_answers(data)
+
+    def feed_eof(self) -> Sequence[Hashable]:
+        return ()
+
+    def abandon(self, exchange_id: Hashable) -> bool:
+        frame_id = cast(bytes, exchange_id)
+        self._waiting.remove(frame_id)
+        self._abandoned.add(frame_id)
+        return True
+
+    def _take(self, ids: list[bytes]) -> bool:
+        """End the wait for these answers, if all are waited for and none is there twice."""
+        waiting = self._waiting
+        if not waiting.issuperset(ids):
+            return False
+        left = len(waiting) - len(ids)
+        waiting.difference_update(ids)
+        if len(waiting) == left:
+            return True
+        waiting.update(ids)
+        return False
+
+    # Answers that are not as expected, or not whole
+
+    def _parse_answers(self, data: bytes) -> Sequence[Hashable]:
+        self._completed = []
+        try:
+            self.parse(data)
+        except ProtocolError:
+            if not self._completed:
+                raise
+            # The answers before the error count; those still due have failed.
+            self.closing = True
+            self.failures.extend((frame_id, "protocol") for frame_id in self._waiting)
+            self._waiting.clear()
+        self._mid_answer = self.mid_frame or self._more
+        return self._completed
+
+    # FrameReader
+
+    def frame_begun(self, flags: int, code: int, a: int, b: int, frame_id: bytes) -> None:
+        if flags & FATAL or not is_status(code):
+            raise ProtocolError(f"the server gave up with status {code}" if flags & FATAL else "not an answer")
+        if self._more and (frame_id, code) != (self._id, self._status):
+            raise ProtocolError("a frame between the pieces of another answer")
+        self._id, self._status, self._more = frame_id, code, bool(flags & MORE)
+
+    def payload_received(self, data: bytes) -> None:
+        if self._expected is not None and self._body_good:
+            self._body_good = self._expected.startswith(data, self._body_bytes)
+            self._body_bytes += len(data)
+
+    def frame_received(self) -> None:
+        if self._more:
+            return
+        good = self._expected is None or (self._body_good and self._body_bytes == len(self._expected))
+        self._body_bytes = 0
+        self._body_good = True
+        if self._id in self._waiting:
+            self._waiting.remove(self._id)
+            if self._status != OK:
+                self.failures.append((self._id, "status"))
+            elif not good:
+                self.failures.append((self._id, "content"))
+            else:
+                self._completed.append(self._id)
+        elif self._id in self._abandoned:
+            self._abandoned.remove(self._id)
+        else:
+            raise ProtocolError("an answer that nothing asked for")

@@ -1,14 +1,16 @@
-"""A server process: `python -m servers`, with a JSON spec as the first line of standard input (see `servers.control`)."""
+"""A server process: `python -m servers`, with a JSON spec as the first line of its input (see `servers.control`)."""
 
+import contextlib
 import importlib
 import json
 import os
+import resource
 import sys
 from typing import Any
 
 from servers.control import Control, ServerSpec
 from servers.counters import Counters
-from servers.execution.model import StartError
+from servers.execution.model import GaveUpError, StartError, pin_all
 
 
 def load(reference: str) -> Any:
@@ -28,19 +30,45 @@ def _read_spec(input_fd: int) -> ServerSpec:
     return ServerSpec(**{**fields, "cpus": tuple(fields["cpus"])})
 
 
+def _take_line() -> tuple[int, int]:
+    """Move the line to the starter off the standard descriptors. What is printed by accident goes to standard error, and
+    the line can be closed in forked processes: libuv takes no descriptor below 3 for its own."""
+    line = os.dup(sys.stdin.fileno()), os.dup(sys.stdout.fileno())
+    null_fd = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_fd, sys.stdin.fileno())
+    os.close(null_fd)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return line
+
+
+def _allow_many_descriptors() -> None:
+    """As many as may be had without privileges: each connection takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "no limit", and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> int:
-    spec = _read_spec(sys.stdin.fileno())
+    input_fd, output_fd = _take_line()
+    spec = _read_spec(input_fd)
     connection = load(spec.connection)
     model = load(spec.execution)()
-    control = Control(spec, Counters(model.slots(spec.workers)), sys.stdin.fileno(), sys.stdout.fileno())
+    control = Control(spec, Counters(model.slots(spec.workers)), input_fd, output_fd)
     try:
+        _allow_many_descriptors()
+        pin_all(spec)
         model.serve(connection, control)
     except StartError as error:
-        control.emit("error", message=str(error))
+        control.emit("error", message=str(error), exit_code=2)
         return 2
+    except GaveUpError as error:
+        control.emit("error", message=str(error), exit_code=3)
+        return 3
     control.emit("stopped")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # a worker thread that is still computing after the grace can't be ended in another way

@@ -71,8 +71,21 @@ class Control:
 
     def on_readable(self) -> None:
         """Obey what has arrived. Never blocks."""
-        for key, _ in self._selector.select(0):
+        self.wait(0)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for something to arrive, and obey it."""
+        for key, _ in self._selector.select(timeout_s):
             key.data()
+
+    def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """Call back on the main thread when `fd` is readable."""
+        self._selector.register(fd, selectors.EVENT_READ, on_readable)
+
+    def wait_until_stopped(self) -> None:
+        """What a main thread does that has nothing else to do."""
+        while not self.stopping:
+            self.wait()
 
     def post(self, callback: Callable[[], None]) -> None:
         """Have the main thread call back soon. Safe from any thread and from signal handlers."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from time import time
 from typing import ClassVar, cast
 
 from bench.contract import MAX_BODY_BYTES
@@ -28,26 +29,22 @@ _HEAD_ONLY, _HTTP_1_0, _LAST = 1, 2, 4
 _TYPE = b"content-type: application/octet-stream\r\n"
 
 
-class _AnswerHeads:
-    """Heads of plain 200 answers, by length of body; made anew each second, when the date changes."""
-
-    def __init__(self) -> None:
-        self._date = b""
-        self._heads: dict[int, bytes] = {}
-
-    def __call__(self, length: int) -> bytes:
-        date = http_date()
-        if date is not self._date:
-            self._date, self._heads = date, {}
-        head = self._heads.get(length)
-        if head is None:
-            head = b"HTTP/1.1 200 OK\r\ndate: %b\r\n%bcontent-length: %d\r\n\r\n" % (date, _TYPE, length)
-            if len(self._heads) < 1024:
-                self._heads[length] = head
-        return head
+_heads: dict[int, bytes] = {}
+_heads_expire = 0.0
 
 
-_answer_head = _AnswerHeads()
+def _answer_head(length: int) -> bytes:
+    """The head of a plain 200 answer with a body of that length. Heads are made anew each second: they hold the date."""
+    global _heads, _heads_expire
+    now = time()
+    if now >= _heads_expire:
+        _heads, _heads_expire = {}, int(now) + 1.0
+    head = _heads.get(length)
+    if head is None:
+        head = b"HTTP/1.1 200 OK\r\ndate: %b\r\n%bcontent-length: %d\r\n\r\n" % (http_date(), _TYPE, length)
+        if len(_heads) < 1024:
+            _heads[length] = head
+    return head
 
 
 def _refusal(status: int, message: str, fields: bytes = b"") -> bytes:
@@ -70,12 +67,16 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self._worker = worker
+        self._run = worker.run
+        self._counts = worker.counts
         self._transport: asyncio.Transport
         # The request that is arriving.
-        self._route: Route | bytes = b""
-        self._receiver: Collect | Upload
-        self._received_bytes = 0
+        self._route: Route | None = None
+        self._refusal = b""  # what is sent instead, without a route
         self._flags = 0
+        self._body = b""  # a body that is one piece
+        self._receiver: Collect | Upload | None = None
+        self._body_bytes = 0
         # Requests behind the one that is being run: a route to run, or the bytes of a refusal.
         self._waiting: deque[tuple[Route | bytes, int, bytes]] = deque()
         self._running = False
@@ -93,7 +94,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._worker.counts[ACCEPTS] += 1
+        self._counts[ACCEPTS] += 1
         self._worker.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,17 +109,21 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         try:
             self.feed(data)
         except ProtocolError as error:
-            self._lingering = True
-            self._accept(_refusal(error.code, str(error), b"connection: close\r\n"), _LAST, b"")
+            self._ended = self._lingering = True
+            self._waiting.append((_refusal(error.code, str(error), b"connection: close\r\n"), _LAST, b""))
+            self._run_waiting()
         self._parsing = False
-        self._flush()
+        if self._out:
+            self._write()
+        if self._ended:
+            self._close_if_done()
         if self._blocked or len(self._waiting) > MAX_PIPELINED:
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         # The client has sent all it will, and may still wait for answers.
         self._ended = True
-        self._flush()
+        self._close_if_done()
         return not self._transport.is_closing()
 
     def pause_writing(self) -> None:
@@ -131,40 +136,63 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     # RequestReader
 
     def head_received(self, method: bytes, target: bytes) -> None:
-        if self.content_length is not None and self.content_length > MAX_BODY_BYTES:
+        if self.content_length > MAX_BODY_BYTES:
             raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
         self._flags = _HEAD_ONLY if method == b"HEAD" else 0
-        self._received_bytes = 0
+        self._route = None
         try:
             route = self._worker.service.route(target)
         except ServiceError as error:
-            self._refuse(error.status, error.message)
+            self._refusal = _refusal(error.status, error.message)
             return
-        if method.decode("ascii") not in route.methods:
-            allowed = ", ".join(route.methods)
-            self._refuse(405, f"allowed here: {allowed}", b"allow: %b\r\n" % allowed.encode("ascii"))
+        if method not in route.methods:
+            allowed = b", ".join(route.methods)
+            self._refusal = _refusal(405, f"allowed here: {allowed.decode()}", b"allow: %b\r\n" % allowed)
             return
         self._route = route
-        self._receiver = route.receiver()
-        if self.expects_continue:
+        if self.expects_continue and not (self._running or self._waiting):
             self._send(CONTINUE)
 
-    def body_received(self, data: bytes) -> None:
-        self._received_bytes += len(data)
-        if self._received_bytes > MAX_BODY_BYTES:
+    def on_body(self, data: bytes) -> None:
+        route = self._route
+        size = len(data)
+        if size == self.content_length and route is not None and route.receiver is Collect:
+            self._body = data
+            return
+        self._body_bytes += size
+        if self._body_bytes > MAX_BODY_BYTES:
             raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
-        self._receiver.feed(data)
+        if route is not None:
+            if self._receiver is None:
+                self._receiver = route.receiver()
+            self._receiver.feed(data)
 
     def request_received(self) -> None:
-        flags = self._flags
-        route = self._route
+        if self._ended:
+            return
+        route, flags, body = self._route, self._flags, self._body
+        if body:
+            self._body = b""
+        elif route is not None and (self._receiver is not None or route.receiver is not Collect):
+            body = (self._receiver or route.receiver()).finish()
+            self._receiver = None
+        self._body_bytes = 0
         if self.http_1_0:
             flags |= _HTTP_1_0
-            if isinstance(route, Route) and route.chunk_bytes:
+            if route is not None and route.chunk_bytes:
                 flags |= _LAST  # without chunks, only the end of the connection ends a body in pieces
         if not self.keep_alive or self._worker.draining:
             flags |= _LAST
-        self._accept(route, flags, self._receiver.finish())
+        if flags & _LAST:
+            self._ended = True
+        self._counts[REQUESTS] += 1
+        if self._running or self._blocked:
+            self._waiting.append((route or self._refusal, flags, body))
+        elif route is not None:
+            self._running = True
+            self._run(self, flags, route, body)
+        else:
+            self._send(self._refusal)
 
     # Connection
 
@@ -173,8 +201,12 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             return
         self._running = False
         if not token and not route.chunk_bytes:
-            self._send(_answer_head(len(answer)))
-            self._send(answer)
+            head = _answer_head(len(answer))
+            self._out.append(head)
+            self._out.append(answer)
+            self._out_bytes += len(head) + len(answer)
+            if self._out_bytes > MAX_UNSENT_BYTES:
+                self._write()  # which calls pause_writing at once if the socket takes no more
         else:
             self._send_framed(token, route, answer)
         if not self._parsing:
@@ -183,40 +215,23 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def drain(self) -> None:
         if not self.mid_request:
             self._ended = True
-            self._flush()
+            self._close_if_done()
 
     def abort(self) -> None:
         self._transport.abort()
 
-    # Requests
-
-    def _refuse(self, status: int, message: str, fields: bytes = b"") -> None:
-        """Refuse the request that is arriving, read what it brings, and let the connection live."""
-        self._route = _refusal(status, message, fields)
-        self._receiver = Collect()
-
-    def _accept(self, route: Route | bytes, flags: int, body: bytes) -> None:
-        if self._ended:
-            return
-        self._ended = bool(flags & _LAST)
-        self._worker.counts[REQUESTS] += 1
-        if self._running or self._blocked:
-            self._waiting.append((route, flags, body))
-        else:
-            self._start(route, flags, body)
-
-    def _start(self, route: Route | bytes, flags: int, body: bytes) -> None:
-        if isinstance(route, bytes):
-            self._send(route)
-        else:
-            self._running = True
-            self._worker.run(self, flags, route, body)
-
     def _run_waiting(self) -> None:
         while self._waiting and not (self._running or self._blocked):
-            self._start(*self._waiting.popleft())
-        self._flush()
-        if not self._waiting and not self._blocked:
+            route, flags, body = self._waiting.popleft()
+            if isinstance(route, bytes):
+                self._send(route)
+            else:
+                self._running = True
+                self._run(self, flags, route, body)
+        if self._out:
+            self._write()
+        self._close_if_done()
+        if not (self._waiting or self._blocked or self._closed):
             self._transport.resume_reading()
 
     # Answers
@@ -246,20 +261,16 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._out.append(data)
         self._out_bytes += len(data)
         if self._out_bytes > MAX_UNSENT_BYTES:
-            self._write()  # which calls pause_writing at once if the socket takes no more
+            self._write()
 
     def _write(self) -> None:
         self._transport.write(b"".join(self._out))
         self._out.clear()
         self._out_bytes = 0
 
-    def _flush(self) -> None:
-        """Send what there is to send, and close after the last answer."""
-        if self._closed:
-            return
-        if self._out:
-            self._write()
-        if self._ended and not (self._running or self._waiting):
+    def _close_if_done(self) -> None:
+        """Close after the last answer."""
+        if self._ended and not (self._running or self._waiting or self._closed):
             if self._lingering:
                 self._transport.write_eof()
                 self._worker.later(LINGER_S, self._transport.abort)

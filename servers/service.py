@@ -41,19 +41,15 @@ class Upload:
         return contract.upload_receipt(self._length, self._hash.digest())
 
 
-class Collect:
+class Collect(list[bytes]):
     """A body that is kept whole."""
 
-    __slots__ = ("_chunks",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
+    feed = list.append
 
     def finish(self) -> bytes:
-        return b"".join(self._chunks)
+        return b"".join(self)
 
 
 class Route:
@@ -80,7 +76,7 @@ class Route:
         """How long the answer must be held back after `execute`, in seconds."""
         self.chunk_bytes = chunk_bytes
         """The size of the pieces that the answer is to be sent in; 0 for no pieces."""
-        self.methods = METHODS[opcode]
+        self.methods = tuple(method.encode("ascii") for method in METHODS[opcode])
 
 
 def _echo(body: bytes) -> bytes:

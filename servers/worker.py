@@ -34,18 +34,18 @@ class Run(Protocol):
     def __call__(self, connection: Connection, token: Any, route: Route, body: bytes) -> None: ...
 
 
-class RunOnLoop:
+def run_on_loop(loop: asyncio.AbstractEventLoop) -> Run:
     """Runs a request where it was read; a wait is a timer of the event loop."""
+    call_later = loop.call_later
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def __call__(self, connection: Connection, token: Any, route: Route, body: bytes) -> None:
+    def run(connection: Connection, token: Any, route: Route, body: bytes) -> None:
         answer = route.execute(body)
         if route.wait_s:
-            self._loop.call_later(route.wait_s, connection.answer, token, route, answer)
+            call_later(route.wait_s, connection.answer, token, route, answer)
         else:
             connection.answer(token, route, answer)
+
+    return run
 
 
 def run_blocking(connection: Connection, token: Any, route: Route, body: bytes) -> None:

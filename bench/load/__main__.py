@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 
 from bench import registry
-from bench.errors import TargetError
+from bench.errors import WirebenchError
 from bench.load.engine import ClosedEngine, Engine, OpenEngine
 from bench.load.spec import PROGRESS_S, LoadSpec
 from bench.schedule import Closed, due_times, parse_concurrency, parse_load
@@ -36,7 +36,7 @@ def _make_engine(spec: LoadSpec) -> Engine:
         "make_client": partial(
             registry.load(registry.CLIENTS[spec.protocol]),
             spec.request.exchange(),
-            f"{spec.host}:{spec.port}",
+            spec.authority or f"{spec.host}:{spec.port}",
             spec.request.check_content,
         ),
         "host": spec.host,
@@ -108,7 +108,7 @@ def main() -> int:
         os.sched_setaffinity(0, spec.cpus)
     try:
         uvloop.run(_run(spec))
-    except TargetError as error:
+    except WirebenchError as error:
         _emit("error", message=str(error))
         return error.exit_code
     return 0

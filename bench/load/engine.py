@@ -61,7 +61,7 @@ class Engine(ABC):
         self._retries: set[asyncio.Task[None]] = set()
         self._failed_connects = 0
         self._running = False
-        self._end_ns = 0  # nothing is sent before the run has begun
+        self._end_ns = 0  # nothing is sent before the run has begun, nor after it
 
     # What the two kinds of load differ in
 
@@ -95,9 +95,9 @@ class Engine(ABC):
     async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
         """Send from `start_ns`, measure from `measure_ns` to `end_ns`, then wait for what is in flight."""
         self.recorder.set_window(measure_ns, end_ns, intervals)
-        self._end_ns = end_ns
         await asyncio.sleep(max(0.0, (start_ns - _clock()) / 1e9 - 0.002))
         self._running = True
+        self._end_ns = end_ns
         self._begin(start_ns, measure_ns)
         give_up_ns = end_ns + self._timeout_ns
         while (now := _clock()) < end_ns or (not self._is_quiet() and now < give_up_ns):
@@ -181,7 +181,7 @@ class ClosedEngine(Engine):
     is_closed = True
 
     def ready(self, link: Link, count: int, now_ns: int) -> None:
-        if now_ns < self._end_ns and self._running:
+        if now_ns < self._end_ns:
             room = link.room()
             if room > 0:
                 link.send(room, now_ns, now_ns)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,15 +25,25 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
         self.intended: dict[Hashable, int] = self.sent if engine.is_closed else {}
         self.opened = False
         self._engine = engine
+        self._ready = engine.ready
         self._in_flight = in_flight
         self._transport: Any = None
+        self._write: Callable[[bytes], None]
         self._feed = client.feed
+        self._request = client.request
         self._is_stream = client.transport_kind == "stream"
+        self._is_closed = engine.is_closed
+        recorder = engine.recorder
+        self._record_intended = recorder.intended.append
+        self._record_sent = recorder.sent.append
+        self._record_done = recorder.done.append
 
     # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        if self._is_stream:
+            self._write = self._transport.write
         self.opened = True
         self.client.open()
         self._send_outgoing()
@@ -79,20 +89,22 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
 
     def send(self, count: int, intended_ns: int, now_ns: int) -> None:
         """Start `count` exchanges."""
-        ids, pieces = self.client.request(count)
+        ids, pieces = self._request(count)
         if count == 1:
             self.sent[ids[0]] = now_ns
-            if self.intended is not self.sent:
+            if not self._is_closed:
                 self.intended[ids[0]] = intended_ns
         else:
             self.sent.update(zip(ids, repeat(now_ns)))
-            if self.intended is not self.sent:
+            if not self._is_closed:
                 self.intended.update(zip(ids, repeat(intended_ns)))
-        if self._is_stream:
-            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        else:
+        if not self._is_stream:
             for piece in pieces:
                 self._transport.sendto(piece)
+        elif len(pieces) == 1:
+            self._write(pieces[0])
+        else:
+            self._write(b"".join(pieces))
 
     def room(self) -> int:
         """How many more exchanges the connection takes now."""
@@ -116,7 +128,7 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             self._transport.abort()
         elif expired:
             self._send_outgoing()
-            self._engine.ready(self, len(expired), now_ns)
+            self._ready(self, len(expired), now_ns)
 
     def fail_all(self, kind: str) -> None:
         """Whatever is in flight has failed."""
@@ -130,28 +142,27 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             self._transport.close()
 
     def _complete(self, ids: Sequence[Hashable], now: int) -> None:
-        recorder = self._engine.recorder
-        sent = self.sent
         count = len(ids)
         if count == 1:
             exchange_id = ids[0]
-            if self.intended is not sent:
-                recorder.intended.append(self.intended.pop(exchange_id))
-            recorder.sent.append(sent.pop(exchange_id))
-            recorder.done.append(now)
+            if not self._is_closed:
+                self._record_intended(self.intended.pop(exchange_id))
+            self._record_sent(self.sent.pop(exchange_id))
+            self._record_done(now)
         else:
-            if self.intended is not sent:
+            recorder = self._engine.recorder
+            if not self._is_closed:
                 recorder.intended.extend(map(self.intended.pop, ids))
-            recorder.sent.extend(map(sent.pop, ids))
+            recorder.sent.extend(map(self.sent.pop, ids))
             recorder.done.extend(repeat(now, count))
-        self._engine.ready(self, count, now)
+        self._ready(self, count, now)
 
     def _fail(self, now: int) -> None:
         failures = self.client.failures[:]
         self.client.failures.clear()
         for exchange_id, kind in failures:
             self._forget(exchange_id, kind, now)
-        self._engine.ready(self, len(failures), now)
+        self._ready(self, len(failures), now)
 
     def _forget(self, exchange_id: Hashable, kind: str, now: int) -> None:
         sent_ns = self.sent.pop(exchange_id, None)

@@ -56,6 +56,8 @@ class LoadSpec:
     process: int = 0
     processes: int = 1
     cpus: tuple[int, ...] = ()
+    authority: str = ""
+    """What requests call the server, where it has a name of its own; else it is host:port."""
 
     @classmethod
     def from_json(cls, line: str) -> Self:

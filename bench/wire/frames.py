@@ -26,7 +26,7 @@ doubled and reordered; a client tells answers apart by id, and ignores ids that 
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
 
@@ -88,24 +88,37 @@ class FrameShape:
     """Frames that are alike in all but their ids: made, and recognised, many at a time."""
 
     def __init__(self, code: int, payload: bytes, a: int = 0, b: int = 0) -> None:
-        self.head = encode_head(code, len(payload), a, b)
-        self.payload = payload
+        self._head = encode_head(code, len(payload), a, b)
+        self._payload = payload
         self._frame_bytes = HEADER_BYTES + len(payload)
-        self._between = payload + self.head
+        self._between = payload + self._head
 
-    def encode(self, frame_ids: list[bytes]) -> bytes:
+    def encode(self, frame_ids: Sequence[bytes]) -> bytes:
         """One frame for each id, in a row."""
-        return b"".join((self.head, self._between.join(frame_ids), self.payload))
+        return b"".join((self._head, self._between.join(frame_ids), self._payload))
+
+    def encode_one(self, frame_id: bytes) -> bytes:
+        return b"".join((self._head, frame_id, self._payload))
 
     def match(self, data: bytes) -> list[bytes] | None:
-        """The ids, if the data are exactly frames of this shape, one or more; else None."""
-        frame_id = data[_ID_AT:HEADER_BYTES]
-        if len(data) == self._frame_bytes:
-            return [frame_id] if b"".join((self.head, frame_id, self.payload)) == data else None
-        if len(data) % self._frame_bytes or not data.startswith(self.head):
+        """The ids, if the data are exactly frames of this shape; else None."""
+        if len(data) % self._frame_bytes or not data.startswith(self._head):
             return None
         frame_ids = [data[at : at + 4] for at in range(_ID_AT, len(data), self._frame_bytes)]
         return frame_ids if self.encode(frame_ids) == data else None
+
+    def match_one(self, data: bytes) -> bytes | None:
+        """The id, if the data are exactly one frame of this shape; else None."""
+        if len(data) != self._frame_bytes:
+            return None
+        frame_id = data[_ID_AT:HEADER_BYTES]
+        return frame_id if b"".join((self._head, frame_id, self._payload)) == data else None
+
+
+@lru_cache(maxsize=8)
+def shape_of(code: int, payload: bytes, a: int = 0, b: int = 0) -> FrameShape:
+    """A shape that all connections share: a payload may be 64 MiB."""
+    return FrameShape(code, payload, a, b)
 
 
 class FrameReader:

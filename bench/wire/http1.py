@@ -54,54 +54,50 @@ def encode_request(method: str, target: str, authority: str, body: bytes, fields
 
 
 class RequestReader:
-    """The server's half. Hooks: `head_received` when the fields are complete, `body_received` for each piece of body,
-    `request_received` at the end. Pipelined requests come out in order, as fast as they are fed."""
+    """The server's half. A subclass defines `head_received`, `on_body` and `request_received`; pipelined requests come
+    out in order, as fast as they are fed."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._begin()
-
-    def _begin(self) -> None:
         self._target = b""
-        self._head_bytes = 0
-        self._head_done = False
+        self._fed_bytes = 0
+        self._in_body = False
         self._has_host = False
-        self.content_length: int | None = None
-        """The length that the head announces; None where it announces none (a chunked body, or no body)."""
+        self.content_length = 0
+        """The length that the head announces; 0 also where it announces none (a chunked body, or no body)."""
         self.expects_continue = False
+        self.keep_alive = True
+        """Whether the client lets the connection live after this request (RFC 9112, section 9.3)."""
+        self.http_1_0 = False
+        """Whether the client speaks HTTP/1.0, which knows no chunks."""
+        self._is_plain = True
+        """Whether nothing in the head needs a closer look: most requests are so, and this path is hot."""
 
     # Hooks
 
     def head_received(self, method: bytes, target: bytes) -> None:
         """The head of a request is complete. Raises ProtocolError to refuse it."""
 
-    def body_received(self, data: bytes) -> None:
-        """A piece of the request's body."""
+    def on_body(self, data: bytes) -> None:
+        """A piece of the request's body. Raises ProtocolError to refuse it."""
 
     def request_received(self) -> None:
-        """The request is complete; `keep_alive` and `http_1_0` speak of it."""
+        """The request is complete."""
 
-    # State
+    # State and input
 
     @property
     def mid_request(self) -> bool:
         """Whether a request has begun to arrive and is not complete."""
         return self._target != b""
 
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client lets the connection live after this request (RFC 9112, section 9.3)."""
-        return self._parser.should_keep_alive()
-
-    @property
-    def http_1_0(self) -> bool:
-        """Whether the client speaks HTTP/1.0, which knows no chunks."""
-        return self._parser.get_http_version() == "1.0"
-
-    # Input
-
     def feed(self, data: bytes) -> None:
         """Take bytes from the client. Raises ProtocolError; the connection is then of no further use."""
+        if len(data) > MAX_HEAD_BYTES and not self._in_body:
+            # So that no head escapes the bound by arriving in one large piece.
+            for start in range(0, len(data), MAX_HEAD_BYTES):
+                self.feed(data[start : start + MAX_HEAD_BYTES])
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -116,13 +112,12 @@ class RequestReader:
         except httptools.HttpParserInvalidMethodError:
             raise ProtocolError("unknown method", 501) from None
         except httptools.HttpParserError as error:
-            code = 505 if "version" in str(error).lower() else 400
-            raise ProtocolError(f"malformed request: {error}", code) from None
-        if self._target and not self._head_done:
-            # A head that trickles in: no field is reported until it is complete, so count what was fed.
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                raise ProtocolError("the head of the request is too large", 431)
+            status = 505 if "version" in str(error).lower() else 400
+            raise ProtocolError(f"malformed request: {error}", status) from None
+        if self._target and not self._in_body:
+            self._fed_bytes += len(data)
+            if self._fed_bytes >= MAX_HEAD_BYTES:
+                raise ProtocolError(f"the head of the request is longer than {MAX_HEAD_BYTES} bytes", 431)
 
     # llhttp's callbacks
 
@@ -132,33 +127,46 @@ class RequestReader:
             raise ProtocolError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise ProtocolError(f"the fields of the request are longer than {MAX_HEAD_BYTES} bytes", 431)
         size = len(name)
-        if size == 4 and name.lower() == b"host":
-            if self._has_host:
-                raise ProtocolError("more than one host field", 400)
-            self._has_host = True
-        elif size == 14 and name.lower() == b"content-length":
-            self.content_length = int(value)
+        if size == 4:
+            if name.lower() == b"host":
+                if self._has_host:
+                    raise ProtocolError("more than one host field", 400)
+                self._has_host = True
+        elif size == 14:
+            if name.lower() == b"content-length":
+                self.content_length = int(value)
+        elif size == 10:
+            if name.lower() == b"connection":
+                self._is_plain = False
         elif size == 6 and name.lower() == b"expect":
             if value.lower() != b"100-continue":
                 raise ProtocolError("the only expectation known is 100-continue", 417)
             self.expects_continue = True
+            self._is_plain = False
 
     def on_headers_complete(self) -> None:
-        self._head_done = True
-        if not self._has_host and not self.http_1_0:
-            raise ProtocolError("a request of HTTP/1.1 must name its host", 400)
+        self._in_body = True
+        self.keep_alive = self._parser.should_keep_alive()
+        if not (self._is_plain and self._has_host and self.keep_alive):
+            self._look_closer()
         self.head_received(self._parser.get_method(), self._target)
 
-    def on_body(self, data: bytes) -> None:
-        self.body_received(data)
+    def _look_closer(self) -> None:
+        """What a plain request of HTTP/1.1 need not be asked."""
+        self._is_plain = False
+        self.http_1_0 = self._parser.get_http_version() == "1.0"
+        if not self._has_host and not self.http_1_0:
+            raise ProtocolError("a request of HTTP/1.1 must name its host", 400)
 
     def on_message_complete(self) -> None:
         self.request_received()
-        self._begin()
+        self._target = b""
+        self._fed_bytes = self.content_length = 0
+        self._in_body = self._has_host = False
+        if not self._is_plain:
+            self._is_plain = True
+            self.expects_continue = self.http_1_0 = False
 
 
 class ResponseReader:
@@ -236,6 +244,8 @@ class ResponseReader:
 
     def on_headers_complete(self) -> None:
         self._head_done = True
+        if self._parser.get_http_version() not in ("1.1", "1.0"):
+            raise ProtocolError("an answer of another version of HTTP")
 
     def on_body(self, data: bytes) -> None:
         self.body_received(data)

@@ -16,7 +16,7 @@ class AcceptThreads:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         with listen(control.spec, connection.transport_kind) as sock:
-            address = sock.getsockname()
+            host, port = sock.getsockname()[:2]
             # Each loop closes the socket that it is given: a descriptor each, of the same socket.
             sockets = [sock.dup() for _ in range(control.spec.workers)]
-        LoopThreads(connection, control, sockets).serve(address)
+        LoopThreads(connection, control, sockets).serve(host, port, control.wait_until_stopped)

@@ -10,7 +10,7 @@ import uvloop
 
 from servers.counters import Slot
 from servers.service import Service
-from servers.worker import Run, RunOnLoop, Worker
+from servers.worker import Run, run_on_loop, Worker
 
 
 class LoopWorker:
@@ -26,7 +26,7 @@ class LoopWorker:
         service: Service,
         slot: Slot,
         grace_s: float,
-        make_run: Callable[[asyncio.AbstractEventLoop], Run] = RunOnLoop,
+        make_run: Callable[[asyncio.AbstractEventLoop], Run] = run_on_loop,
     ) -> None:
         self.loop = uvloop.new_event_loop()
         self.worker = Worker(service, make_run(self.loop), self.loop.call_later, slot)
@@ -44,6 +44,8 @@ class LoopWorker:
             self.loop.run_until_complete(self._serve(sock, backlog, on_serving))
         finally:
             self.loop.close()
+            if sock is not None:
+                sock.close()
             self._slot.give_back()
 
     def stop(self) -> None:
@@ -87,15 +89,16 @@ class LoopWorker:
         return self._connection(self.worker)
 
     async def _serve(self, sock: socket.socket | None, backlog: int, on_serving: Callable[[], None]) -> None:
-        close: Callable[[], None] = lambda: None
+        server = None
         if sock is not None:
             if self._connection.transport_kind == "stream":
-                close = (await self.loop.create_server(self._make_connection, sock=sock, backlog=backlog)).close
+                server = await self.loop.create_server(self._make_connection, sock=sock, backlog=backlog)
             else:
                 await self.loop.create_datagram_endpoint(self._make_connection, sock=sock)
         on_serving()
         await self._stopping.wait()
-        close()
+        if server is not None:
+            server.close()
         self.worker.drain()
         until = self.loop.time() + self._grace_s
         while self.worker.connections and self.loop.time() < until:

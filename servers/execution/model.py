@@ -11,6 +11,13 @@ from typing import Any, Protocol
 
 from servers.control import Control, ServerSpec
 
+STOP_MARGIN_S = 0.5
+"""What a worker may take to end, beyond the grace it gives to requests in flight."""
+
+
+MAX_CONNECTIONS = 1024
+"""How many connections the models with a thread or process for each have at once; more wait to be accepted."""
+
 
 class StartError(Exception):
     """What the server is asked to be cannot be had here. The message is one line for the user."""
@@ -34,6 +41,11 @@ class ExecutionModel(Protocol):
 
         Raises StartError, or GaveUpError once everything has been stopped.
         """
+
+
+def describe(error: BaseException) -> str:
+    """An error as one line."""
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(": ")
 
 
 def listen(spec: ServerSpec, transport_kind: str) -> socket.socket:
@@ -92,7 +104,8 @@ def pin_all(spec: ServerSpec) -> None:
         raise StartError("this system cannot pin a thread to a CPU; leave the CPUs out")
     available = os.sched_getaffinity(0)
     if missing := set(spec.cpus) - available:
-        raise StartError(f"CPU {min(missing)} is not one of those available here: {', '.join(map(str, sorted(available)))}")
+        allowed = ", ".join(map(str, sorted(available)))
+        raise StartError(f"CPU {min(missing)} cannot be had; those available here are {allowed}")
     os.sched_setaffinity(0, set(spec.cpus))
 
 

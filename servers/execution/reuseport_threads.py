@@ -16,4 +16,5 @@ class ReuseportThreads:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         sockets = bind_group(control.spec, connection.transport_kind, control.spec.workers)
-        LoopThreads(connection, control, sockets).serve(sockets[0].getsockname())
+        host, port = sockets[0].getsockname()[:2]
+        LoopThreads(connection, control, sockets).serve(host, port, control.wait_until_stopped)

@@ -1,0 +1,1 @@
+"""Results for other programs. One file a format."""

@@ -1,0 +1,153 @@
+"""Strips: one row for each scenario, with its label, its value in words, and a dot for each round on a common scale.
+
+The plots of throughput, latency, CPU, memory and workers are strips; each decides what its rows show.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from analysis.metrics import Metric
+from analysis.plots import style
+from analysis.plots.style import GRID, INK, MUTED, SERIES, SURFACE
+from analysis.stats import Estimate
+from analysis.summary import Group, Summary
+
+ROW_PX = 38.0
+_SIDE_PX = 18.0
+_LOG_FROM = 15.0
+"""Figures further apart than this factor get a logarithmic scale."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What one row shows of one figure: a dot for each value, hollow where it is in doubt, and the interval."""
+
+    values: tuple[float, ...]
+    doubtful: tuple[bool, ...]
+    estimate: Estimate | None
+    series: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scenario: what it is called, its value in words, and what is drawn."""
+
+    label: str
+    value: str
+    marks: tuple[Marks, ...]
+
+
+def marks(summary: Summary, metric: Metric, series: int = 0) -> Marks:
+    """The marks of a figure of a scenario."""
+    values = summary.by_round(metric)
+    doubtful = {trial.round for trial in summary.trials if any(doubt.fatal for doubt in trial.doubts)}
+    return Marks(
+        tuple(values.values()), tuple(number in doubtful for number in values), summary.estimate(metric), series
+    )
+
+
+def rows(group: Group, metrics: Sequence[Metric], only: Callable[[Summary], bool] = lambda _: True) -> list[Row]:
+    """A row for each scenario of a group that has at least one of the figures; one series for each figure."""
+    made = []
+    for summary in filter(only, group.summaries):
+        estimates = [(metric, summary.estimate(metric)) for metric in metrics]
+        if any(estimate is not None for _, estimate in estimates):
+            value = " · ".join(metric.show(estimate.value) for metric, estimate in estimates if estimate is not None)
+            every = tuple(marks(summary, metric, index) for index, metric in enumerate(metrics))
+            made.append(Row(group.label(summary), value + (" †" if summary.fatal else ""), every))
+    return made
+
+
+def draw(
+    rows: Sequence[Row], axis: str, show: Callable[[float], str], legend: Sequence[str] = (), reference: float | None = None
+) -> Figure:
+    """The strips of `rows`. `axis` names the scale with its unit, `show` spells its ticks, `legend` names the series where
+    there are several, `reference` is a value that every row is seen against."""
+    top = 22.0 if legend else 4.0
+    bottom = 38.0
+    figure = style.new_figure(top + ROW_PX * len(rows) + bottom)
+    axes = style.add_axes(figure, _SIDE_PX, top, _SIDE_PX, bottom)
+    axes.set_ylim(len(rows), 0)
+    axes.set_yticks([])
+    logarithmic = scale(axes, [v for row in rows for m in row.marks for v in _extent(m)], show)
+    axes.set_xlabel(axis + (", logarithmic" if logarithmic else ""))
+    axes.grid(axis="x")
+    if reference is not None:
+        axes.axvline(reference, color=MUTED.light, linewidth=1, dashes=(3, 2))
+    for index, row in enumerate(rows):
+        write_label(axes, index, row.label, row.value)
+        for each in row.marks:
+            _draw_marks(axes, index + 0.68, each)
+    height = top + ROW_PX * len(rows) + bottom
+    x = _SIDE_PX + 4
+    for index, name in enumerate(legend):
+        style.write_key(axes, x, height - 10, name, style.Line(SERIES[index].light, marker=style.MARKERS[index]))
+        x += len(name) * 6.4 + 30
+    return figure
+
+
+def write_label(axes: Axes, index: int, label: str, value: str, at: float = 0.28) -> None:
+    """The line of words above a row's strip, on a ground that keeps grid lines off it; `at` is its place in the row."""
+    transform = axes.get_yaxis_transform()
+    if index:
+        axes.axhline(index, color=GRID.light, linewidth=0.8)
+    room = max(12, 58 - len(value))
+    box = {"facecolor": SURFACE.light, "edgecolor": "none", "pad": 1.0}
+    words: dict[str, Any] = {"transform": transform, "va": "center", "clip_on": False, "bbox": box}
+    axes.text(0, index + at, style.clip(label, room), ha="left", color=INK.light, **words)
+    axes.text(1, index + at, value, ha="right", color=INK.light, **words)
+
+
+def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str]) -> bool:
+    """Set the scale of the x axis for these values: from zero, or logarithmic (True) where they lie far apart."""
+    positive = [value for value in values if value > 0]
+    low, high = (min(positive), max(positive)) if positive else (0.0, 1.0)
+    logarithmic = bool(positive) and high / low > _LOG_FROM
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.25, high * 1.25)
+        decades = np.log10(high / low)
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0,) if decades > 2.2 else (1.0, 3.0), numticks=12))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(0, high * 1.05)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value) if value else "0"))
+    return logarithmic
+
+
+def _extent(each: Marks) -> Iterator[float]:
+    yield from each.values
+    if each.estimate is not None and each.estimate.low is not None and each.estimate.high is not None:
+        yield from (each.estimate.low, each.estimate.high)
+
+
+def _draw_marks(axes: Axes, y: float, each: Marks) -> None:
+    colour, marker = SERIES[each.series].light, style.MARKERS[each.series]
+    estimate = each.estimate
+    if estimate is not None:
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=5, alpha=0.28, solid_capstyle="butt")
+        axes.plot([estimate.value], [y], marker="|", markersize=15, markeredgewidth=2, color=colour)
+    # A fixed spread, first round on top: dots that coincide stay countable.
+    offsets = np.linspace(-0.11, 0.11, len(each.values)) if len(each.values) > 1 else np.zeros(len(each.values))
+    for hollow in (False, True):
+        chosen = [index for index, doubtful in enumerate(each.doubtful) if doubtful is hollow]
+        if chosen:
+            axes.plot(
+                [each.values[index] for index in chosen],
+                [y + offsets[index] for index in chosen],
+                linestyle="none",
+                marker=marker,
+                markersize=4.6,
+                color=SURFACE.light if hollow else colour,
+                markeredgecolor=colour,
+                markeredgewidth=1.1 if hollow else 0,
+                alpha=1.0 if hollow else 0.85,
+            )

@@ -1,0 +1,236 @@
+"""What a report says about one run, as data for the template."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from analysis import summary as grouping
+from analysis.doubts import MEANINGS, Meaning, Tally
+from analysis.headlines import Headline, enumerate_words, headlines
+from analysis.labels import shared
+from analysis.load_results import Run, Unsupported
+from analysis.stats import MIN_TRIALS
+from analysis.summary import Group, Summary
+from analysis.tables import Table, table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot in a page; `figure` is what it was drawn from, for files."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Markup
+    figure: Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """A group of the suite: what its scenarios share, the answers in words, the plots and the table."""
+
+    anchor: str
+    title: str
+    shared: str
+    headlines: Sequence[Headline]
+    pictures: Sequence[Picture]
+    table: Table
+
+
+@dataclass(frozen=True)
+class Doubted:
+    """One kind of doubt with the scenarios that it was raised about."""
+
+    kind: str
+    meaning: Meaning
+    scenarios: Sequence[tuple[Summary, Tally]]
+
+    @property
+    def fatal(self) -> bool:
+        return any(tally.fatal for _, tally in self.scenarios)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The requests of a scenario that were not answered, over all rounds, and what else went wrong."""
+
+    summary: Summary
+    offered: int
+    kinds: Mapping[str, int]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A run in a report."""
+
+    anchor: str
+    run: Run
+    lead: str
+    warning: str
+    sections: Sequence[Section]
+    doubts: Sequence[Doubted]
+    failures: Sequence[Failed]
+    unsupported: Sequence[Unsupported]
+    environment: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    facts: Sequence[tuple[str, str]]
+
+
+def chapter(run: Run, number: int, draw: Callable[[Group, str], list[Picture]]) -> Chapter:
+    """The chapter of a run; `draw` makes the plots of a group, with names that begin with a prefix."""
+    anchor = f"run-{number}"
+    every = grouping.summaries(run)
+    return Chapter(
+        anchor=anchor,
+        run=run,
+        lead=_lead(run, every),
+        warning=_warning(run),
+        sections=[
+            _section(group, f"{anchor}-group-{place}", draw) for place, group in enumerate(grouping.groups(run), start=1)
+        ],
+        doubts=_doubted(every),
+        failures=[failed for failed in map(_failed, every) if failed.kinds or failed.notes],
+        unsupported=grouping.unsupported(run),
+        environment=list(_environment(run.environment)),
+        facts=list(_facts(run)),
+    )
+
+
+def show_moment(moment: str) -> str:
+    """ "1 March 2025, 10:00 UTC"."""
+    when = datetime.fromisoformat(moment)
+    offset = when.strftime("%Z") or "UTC"
+    return f"{when.day} {when:%B %Y, %H:%M} {offset}"
+
+
+def _section(group: Group, anchor: str, draw: Callable[[Group, str], list[Picture]]) -> Section:
+    return Section(
+        anchor=anchor,
+        title=group.name[:1].upper() + group.name[1:],
+        shared=shared([summary.scenario for summary in group.summaries]),
+        headlines=headlines(group),
+        pictures=draw(group, anchor),
+        table=table(group),
+    )
+
+
+def _lead(run: Run, every: Sequence[Summary]) -> str:
+    trials = len(run.trials)
+    lost = sum(trial.error is not None for trial in run.trials)
+    said = [
+        f"{_count(len(every), 'scenario')} in {_count(run.rounds, 'round')}: {_count(trials, 'trial')}"
+        + (f", {lost} of which gave no figures" if lost else "")
+        + (f", on {machine}" if (machine := _machine(run.environment)) else "")
+        + "."
+    ]
+    doubtful = [summary for summary in every if summary.fatal]
+    if doubtful:
+        said.append(
+            f"{len(doubtful)} of the scenarios give no verdict, because a trial of theirs is in serious doubt; "
+            "their figures are marked †."
+        )
+    elif every:
+        said.append("No trial is in doubt so serious that it would keep its scenario from a verdict.")
+    if run.unsupported:
+        said.append(f"{_count(len(run.unsupported), 'scenario')} could not be run here.")
+    return " ".join(said)
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    def known(group: str, name: str) -> str | None:
+        value = environment.get(group)
+        found = value.get(name) if isinstance(value, Mapping) else None
+        return None if found in (None, "unavailable") else _word(found)
+
+    threads = known("cpu", "usable") or known("cpu", "threads")
+    kernel = " ".join(filter(None, (known("kernel", "system"), known("kernel", "release"))))
+    python = known("python", "version")
+    parts = [known("cpu", "model"), f"{threads} CPU{'s' if threads != '1' else ''}" if threads else None, kernel or None]
+    return ", ".join(filter(None, [*parts, f"Python {python}" if python else None]))
+
+
+def _warning(run: Run) -> str:
+    done = Counter(trial.round for trial in run.trials)
+    said = []
+    if run.status == "interrupted":
+        said.append(f"This run was interrupted after {_count(len(run.trials), 'trial')}; what was done is shown.")
+    elif run.status == "running":
+        said.append(f"This run had not ended when the report was made: {_count(len(run.trials), 'trial')} so far.")
+    if run.trials and len(done) < MIN_TRIALS:
+        said.append(
+            f"{_count(len(done), 'round')} give no intervals, and without intervals there are no verdicts: "
+            f"take at least {MIN_TRIALS} rounds, better 10."
+        )
+    return " ".join(said)
+
+
+def _doubted(every: Sequence[Summary]) -> list[Doubted]:
+    by_kind: dict[str, list[tuple[Summary, Tally]]] = {}
+    for summary in every:
+        for tally in summary.doubts:
+            by_kind.setdefault(tally.kind, []).append((summary, tally))
+    made = [Doubted(kind, MEANINGS[kind], scenarios) for kind, scenarios in by_kind.items()]
+    return sorted(made, key=lambda doubted: (not doubted.fatal, list(MEANINGS).index(doubted.kind)))
+
+
+def _failed(summary: Summary) -> Failed:
+    counts = [trial.counts for trial in summary.trials if trial.counts is not None]
+    kinds: Counter[str] = Counter()
+    for each in counts:
+        kinds.update(each.errors)
+        kinds.update({"dropped": each.dropped})
+    notes = [f"round {trial.round + 1}: {trial.error}" for trial in summary.failures]
+    for trial in summary.trials:
+        for death in trial.server.deaths:
+            restarted = "restarted" if death.restarted else "not restarted"
+            notes.append(f"round {trial.round + 1}: worker {death.worker} {death.reason}, {restarted}")
+    offered = sum(each.offered for each in counts)
+    return Failed(summary, offered, {kind: number for kind, number in sorted(kinds.items()) if number}, notes)
+
+
+def _environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Groups of names and values; what stands in no group comes first."""
+    loose = [(name, _word(value)) for name, value in environment.items() if not isinstance(value, Mapping)]
+    if loose:
+        yield "general", loose
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            yield name, list(_flat(value, ""))
+
+
+def _flat(facts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, _word(value)
+
+
+def _word(value: Any) -> str:
+    match value:
+        case None:
+            return "unavailable"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(_word, value)) or "none"
+    return str(value)
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    yield "result file", str(run.path)
+    yield "seed", str(run.seed)
+    yield "rounds", f"{run.rounds}, every scenario once in each, shuffled"
+    yield "started", show_moment(run.started)
+    yield "finished", show_moment(run.finished) if run.finished else "not finished"
+    yield "status", run.status
+    groups = sorted({trial.scenario.group for trial in run.trials})
+    yield "groups", enumerate_words(groups) or "none"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"

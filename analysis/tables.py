@@ -1,0 +1,83 @@
+"""Tables of medians with their 95 % intervals, for terminals and pages alike."""
+
+from dataclasses import dataclass
+
+from analysis.headlines import show_interval
+from analysis.metrics import ACHIEVED, FAILED, MAX, P50, P99, SERVER_CPU, THROUGHPUT, Metric
+from analysis.stats import Estimate
+from analysis.summary import Group, Summary
+
+DAGGER = "†"
+"""Marks what a fatal doubt keeps from any verdict."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure and the short words over its column."""
+
+    metric: Metric
+    head: str
+
+
+COLUMNS = (
+    Column(THROUGHPUT, "answered"),
+    Column(ACHIEVED, "of offered"),
+    Column(P50, "p50"),
+    Column(P99, "p99"),
+    Column(MAX, "max"),
+    Column(SERVER_CPU, "server CPU / request"),
+    Column(FAILED, "failed"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure in words: `text` its median, `interval` its 95 % interval ("" where there is none); `value` to sort by."""
+
+    text: str
+    interval: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scenario of a table; `mark` is DAGGER if no verdict may rest on it, `note` says what is doubted."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    mark: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns; columns that nothing was measured for are left out."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def table(group: Group) -> Table:
+    """The figures of a group of scenarios."""
+    measured = tuple(
+        column for column in COLUMNS if any(summary.estimate(column.metric) is not None for summary in group.summaries)
+    )
+    return Table(measured, tuple(_row(group, summary, measured) for summary in group.summaries))
+
+
+def _row(group: Group, summary: Summary, columns: tuple[Column, ...]) -> Row:
+    note = "; ".join([tally.words for tally in summary.doubts] + _failures(summary))
+    cells = tuple(_cell(column.metric, summary.estimate(column.metric)) for column in columns)
+    return Row(group.label(summary), cells, DAGGER if summary.fatal else "", note)
+
+
+def _failures(summary: Summary) -> list[str]:
+    failed = len(summary.failures)
+    return [f"no figures in {failed} of {len(summary.trials)} rounds"] if failed else []
+
+
+def _cell(metric: Metric, estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return Cell("not measured", "", None)
+    interval = "" if estimate.low is None or estimate.low == estimate.high else show_interval(estimate, metric.show)
+    return Cell(metric.show(estimate.value), interval, estimate.value)

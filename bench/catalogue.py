@@ -1,0 +1,78 @@
+"""What there is to choose from, with a line about each: what `wirebench list` shows. The line about a thing is the first
+sentence of the module that makes it, so that there is no second place to keep."""
+
+import sys
+import tomllib
+from importlib import resources
+from typing import Any
+
+from bench import registry
+from bench.output import columns
+from bench.suites import suite_names
+
+LOADS = {
+    "closed:64": "64 connections, each with one request in flight: an answer makes room for the next request",
+    "closed:8x16": "8 connections with 16 requests in flight on each",
+    "open:5000/s": "5,000 requests a second, evenly spaced, answered or not",
+    "poisson:5000/s": "5,000 requests a second on average, as independent users send them",
+    "ramp:100-5000/s@60s": "from 100 to 5,000 requests a second within a minute",
+    "stages:1000/s@10s,5000/s@30s": "one rate after another",
+}
+OPERATIONS = {
+    "echo": "answers with the body it was sent (--payload)",
+    "bytes": "answers with --payload bytes of a fixed pattern; bytes:chunk=1KiB in pieces",
+    "upload": "reads a body (--payload) and answers with its length and SHA-256",
+    "work": "work:cpu=100us,wait=5ms burns that much CPU, then waits that long",
+    "health": "answers “ok”",
+}
+KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads")
+
+
+def catalogue() -> dict[str, Any]:
+    """Names and lines of every kind, and under "unsupported" which protocols do not go with which execution models."""
+    return {
+        "protocols": {name: _first_sentence(reference) for name, reference in registry.SERVERS.items()},
+        "patterns": dict(registry.PATTERNS),
+        "executions": {name: _first_sentence(reference) for name, reference in registry.EXECUTIONS.items()},
+        "stacks": dict(registry.STACKS),
+        "suites": {name: _suite_line(name) for name in suite_names()},
+        "operations": dict(OPERATIONS),
+        "loads": dict(LOADS),
+        "unsupported": [
+            {"protocol": protocol, "execution": execution, "why": why}
+            for protocol in registry.PROTOCOLS
+            for execution in registry.EXECUTIONS
+            if (why := registry.unsupported(protocol, execution)) is not None
+        ],
+    }
+
+
+def show(found: dict[str, Any], kinds: tuple[str, ...]) -> str:
+    """The catalogue's entries of these kinds, for people."""
+    parts = [f"{kind}\n{columns(found[kind].items(), indent=2)}" for kind in kinds]
+    if "protocols" in kinds or "executions" in kinds:
+        parts.append(_combinations(found["unsupported"]))
+    return "\n\n".join(parts)
+
+
+def _combinations(unsupported: list[dict[str, str]]) -> str:
+    refused = {(item["protocol"], item["execution"]): item["why"] for item in unsupported}
+    reasons = list(dict.fromkeys(refused.values()))
+    marks = {why: f"no ({number})" for number, why in enumerate(reasons, start=1)}
+    rows = [["", *registry.PROTOCOLS]]
+    for execution in registry.EXECUTIONS:
+        cells = [marks.get(refused.get((protocol, execution), ""), "yes") for protocol in registry.PROTOCOLS]
+        rows.append([execution, *cells])
+    notes = [f"  ({number}) {why}" for number, why in enumerate(reasons, start=1)]
+    return "\n".join(["which protocol goes with which execution model", columns(rows, indent=2), *notes])
+
+
+def _first_sentence(reference: str) -> str:
+    registry.load(reference)
+    text = " ".join((sys.modules[reference.partition(":")[0]].__doc__ or "").split("\n\n")[0].split())
+    return text.rstrip(".")
+
+
+def _suite_line(name: str) -> str:
+    text = resources.files("bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return str(tomllib.loads(text).get("description", ""))

@@ -1,0 +1,100 @@
+"""`wirebench run`"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bench.commands.options import (
+    Json,
+    LoadProcesses,
+    Seed,
+    complete_execution,
+    complete_operation,
+    complete_protocol,
+    complete_suite,
+)
+
+_Several = list[str] | None
+
+
+def run(
+    suite: Annotated[
+        str | None,
+        typer.Argument(metavar="[SUITE]", help="A suite's name, or a TOML file.", autocompletion=complete_suite),
+    ] = None,
+    protocol: Annotated[_Several, typer.Option(help="Protocols.", autocompletion=complete_protocol)] = None,
+    execution: Annotated[_Several, typer.Option(help="Execution models.", autocompletion=complete_execution)] = None,
+    workers: Annotated[_Several, typer.Option(help="Workers of the models that have several.")] = None,
+    load: Annotated[_Several, typer.Option(help="Loads, like closed:64 or poisson:5000/s.")] = None,
+    connections: Annotated[_Several, typer.Option(help="Connections of an open load, like 64 or 8x16.")] = None,
+    payload: Annotated[_Several, typer.Option(help="Sizes of the body, like 64B or 16KiB.")] = None,
+    operation: Annotated[_Several, typer.Option(help="Operations.", autocompletion=complete_operation)] = None,
+    stack: Annotated[_Several, typer.Option(help="Stacks.")] = None,
+    pattern: Annotated[_Several, typer.Option(help="Patterns.")] = None,
+    link: Annotated[_Several, typer.Option(help="Networks between both ends.")] = None,
+    warmup: Annotated[_Several, typer.Option(help="How long to send before measuring, like 500ms; 0s for none.")] = None,
+    duration: Annotated[_Several, typer.Option(help="How long to measure, like 2s.")] = None,
+    timeout: Annotated[_Several, typer.Option(help="How long an answer may take.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=1000, help="How often every scenario is run.")] = None,
+    seed: Seed = None,
+    load_processes: LoadProcesses = 1,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.json|FOLDER", help="Where the results go. [default: results/runs/TIME-SUITE.json]"),
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Write the HTML report too, and name it in the end.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Run a suite, or the scenarios that options spell, and compare them.
+
+    With a suite, --protocol, --execution, --stack and --pattern choose among its scenarios; the other options take the
+    place of what the suite says. Without one, the options spell the scenarios: http1, single and closed:64 where they say
+    nothing. An option may be given several times, or once with commas: every combination is run. Without suite and
+    options, the suite quick is run.
+
+    Ctrl-C ends the run and keeps the trials that are done. Exit status: 0 fine; 2 bad input; 3 a trial failed outright, or
+    no trial is free of fatal doubts; 130 interrupted.
+    """
+    from bench import display, preflight, reporting
+    from bench.output import STDOUT, say, write_json
+    from bench.placement import choose_placement
+    from bench.run import choose_seed, exit_code, open_results, reserve_path, run_suite
+    from bench.selection import choose_suite
+
+    chosen = choose_suite(
+        suite,
+        {
+            "protocol": protocol,
+            "execution": execution,
+            "workers": workers,
+            "load": load,
+            "connections": connections,
+            "payload": payload,
+            "operation": operation,
+            "stack": stack,
+            "pattern": pattern,
+            "link": link,
+            "warmup": warmup,
+            "duration": duration,
+            "timeout": timeout,
+        },
+    )
+    preflight.check(chosen.scenarios)
+    rounds, seed = rounds or chosen.rounds, choose_seed(seed)
+    placement = choose_placement(load_processes)
+    path = reserve_path(out, chosen.name)
+    results = open_results(path, chosen, rounds, seed, placement, ["wirebench", *sys.argv[1:]])
+    try:
+        with display.watch(chosen.name, chosen.scenarios, rounds) as watcher:
+            run_suite(chosen, rounds, seed, load_processes, placement, results, watcher)
+    finally:
+        if results.trials and not results.is_complete:
+            say(f"{len(results.trials)} of {len(chosen.scenarios) * rounds} trials are kept in {path}")
+    if json_file != STDOUT:
+        print(reporting.table(path))
+    if json_file is not None:
+        write_json(json_file, results.text())
+    if report:
+        ...
+    raise typer.Exit(exit_code(results.trials))

@@ -1,0 +1,95 @@
+"""What `wirebench load` shows of its trial: a table of latencies, what it cost, and a histogram."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from analysis import doubts
+from analysis.histograms import Histogram, decode
+from analysis.metrics import show_duration, show_share
+from bench.output import columns
+from bench.quantities import format_rate
+
+_ROWS = {
+    "mean": "mean",
+    "p50": "p50",
+    "p90": "p90",
+    "p99": "p99",
+    "p99.9": "p999",
+    "max": "max",
+}
+_BAR_CELLS = 40
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def load_view(trial: dict[str, Any]) -> str:
+    """The whole answer in text."""
+    return "\n\n".join(part for part in _parts(trial) if part)
+
+
+def _parts(trial: dict[str, Any]) -> Iterator[str]:
+    if trial["error"] is not None:
+        yield f"failed: {trial['error']}"
+        return
+    yield _latencies(trial)
+    yield columns(_facts(trial))
+    if trial["latency_ns"]:
+        yield histogram_lines(decode(trial["latency_ns"]["hdr"], "latency"))
+    yield "\n".join(
+        f"doubt{' (fatal)' if doubt['fatal'] else ''}: {doubts.MEANINGS[doubt['kind']].short}: {doubt['detail']}"
+        for doubt in trial["doubts"]
+    )
+
+
+def _latencies(trial: dict[str, Any]) -> str:
+    latency, service = trial["latency_ns"], trial["service_ns"]
+    if latency is None:
+        return "no request was answered, so there is no latency"
+    open_load = trial["lateness_ns"] is not None
+    kinds = [("from intended", latency), ("from sent", service)] if open_load else [("from sent", latency)]
+    rows = [["latency", *(name for name, _ in kinds)], ["count", *(f"{of['count']:,}" for _, of in kinds)]]
+    rows += [[name, *(show_duration(of[key]) for _, of in kinds)] for name, key in _ROWS.items()]
+    note = "" if open_load else "\n(a closed load sends when there is room: what it intends is what it sends)"
+    return columns(rows, right=range(1, len(rows[0]))) + note
+
+
+def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:
+    counts, lateness, client = trial["counts"], trial["lateness_ns"], trial["client"]
+    offered = trial["offered_per_s"]
+    of_offered = f" of {format_rate(offered)} offered" if offered else ""
+    yield ["answered", format_rate(trial["throughput_per_s"]) + of_offered]
+    failed = ", ".join(f"{number:,} {kind}" for kind, number in sorted(counts["errors"].items()))
+    yield ["errors", failed or "none"]
+    if offered is not None:
+        yield ["dropped", f"{counts['dropped']:,}" if counts["dropped"] else "none"]
+    if lateness:
+        spelled = ", ".join(f"{name} {show_duration(lateness[key])}" for name, key in _ROWS.items() if name[0] in "pm")
+        yield ["sent late by", spelled]
+    yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core in the busiest of {client['processes']}"]
+
+
+def histogram_lines(histogram: Histogram) -> str:
+    """Bars of how many latencies fell between round numbers; their length is on a log scale, so that a tail of a few shows
+    beside a hundred thousand."""
+    edges = _edges(int(histogram.values_ns[0]), int(histogram.values_ns[-1]))
+    counts = np.bincount(np.searchsorted(edges, histogram.values_ns), histogram.counts, len(edges)).astype(int)
+    longest = np.log10(counts.max() + 1)
+    rows = [
+        [f"≤ {show_duration(edge)}", _bar(float(np.log10(count + 1) / longest)), f"{count:,}", show_share(count / counts.sum())]
+        for edge, count in zip(edges, counts.tolist(), strict=True)
+    ]
+    return "how many took how long (length of the bars on a log scale)\n" + columns(rows, right=(0, 2, 3))
+
+
+def _edges(least_ns: int, most_ns: int) -> list[int]:
+    """1, 2, 5, 10 … from the first at or above the least to the first at or above the most."""
+    steps = [digit * 10**power for power in range(14) for digit in (1, 2, 5)]
+    first = next(n for n, step in enumerate(steps) if step >= least_ns)
+    last = next(n for n, step in enumerate(steps) if step >= most_ns)
+    return steps[first : last + 1]
+
+
+def _bar(share: float) -> str:
+    whole, eighths = divmod(round(share * _BAR_CELLS * 8), 8)
+    return "█" * whole + (_EIGHTHS[eighths] if eighths else "")

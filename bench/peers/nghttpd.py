@@ -1,0 +1,26 @@
+"""nghttpd: HTTP/2 without TLS, one worker, one small static file."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.contract import pattern
+from bench.load.spec import Request
+from bench.peers.process import serving
+from bench.peers.programs import NGHTTPD
+from bench.peers.target import Target
+
+
+@contextmanager
+def nghttpd(size_bytes: int, cpus: Sequence[int]) -> Iterator[Target]:
+    """A GET of a file of that size, over HTTP/2 with prior knowledge. Raises VoidError."""
+    with tempfile.TemporaryDirectory(prefix="wirebench-") as name:
+        folder = Path(name)
+        (folder / "index.html").write_bytes(pattern(size_bytes))
+
+        def command(port: int) -> list[str]:
+            return [*NGHTTPD.command(), "--no-tls", "-n1", "-a", "127.0.0.1", "-d", name, str(port)]
+
+        with serving("nghttpd", command, cpus, folder) as port:
+            yield Target("http2", "127.0.0.1", port, Request(foreign=("GET", "/index.html")), pattern(size_bytes))

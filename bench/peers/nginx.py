@@ -1,0 +1,56 @@
+"""nginx with one worker and one small static file, from a configuration of its own in a temporary folder."""
+
+import grp
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.contract import pattern
+from bench.load.spec import Request
+from bench.peers.process import serving
+from bench.peers.programs import NGINX
+from bench.peers.target import Target, verify
+
+_CONFIGURATION = """\
+{user}
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path temp;
+    proxy_temp_path temp;
+    fastcgi_temp_path temp;
+    uwsgi_temp_path temp;
+    scgi_temp_path temp;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        root .;
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(size_bytes: int, cpus: Sequence[int]) -> Iterator[Target]:
+    """A GET of a file of that size. Raises VoidError."""
+    # Started by root, its worker would become a user who may not look into a private folder.
+    user = f"user root {grp.getgrgid(0).gr_name};" if os.geteuid() == 0 else ""
+    with tempfile.TemporaryDirectory(prefix="wirebench-") as name:
+        folder = Path(name)
+        (folder / "index.html").write_bytes(pattern(size_bytes))
+
+        def command(port: int) -> list[str]:
+            (folder / "nginx.conf").write_text(_CONFIGURATION.format(user=user, port=port), encoding="ascii")
+            return [*NGINX.command(), "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr"]
+
+        with serving("nginx", command, cpus, folder) as port:
+            request = Request(foreign=("GET", "/index.html"))
+            target = Target("http1", "127.0.0.1", port, request, pattern(size_bytes))
+            verify(target)
+            yield target

@@ -1,0 +1,73 @@
+"""The programs of others that wirebench compares itself with: where each is, which version it is, how to get it."""
+
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+_DIRECTORIES = "/usr/sbin:/usr/local/sbin"
+"""Where servers are, besides the user's PATH."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program by name. `get` is the command that installs it."""
+
+    name: str
+    get: str
+    version_option: str | None = None
+    """The option that prints the version; None for a program that does not tell."""
+
+    def find(self) -> list[str] | None:
+        """The command that starts it; None if it is not installed."""
+        path = shutil.which(self.name) or shutil.which(self.name, path=_DIRECTORIES)
+        return [path] if path else None
+
+    def command(self) -> list[str]:
+        """The command that starts it, known to be installed."""
+        found = self.find()
+        if found is None:
+            raise LookupError(f"{self.name} is not installed")
+        return found
+
+    def version(self) -> str | None:
+        """The version; None if the program is not installed or does not tell."""
+        found = self.find()
+        if found is None or self.version_option is None:
+            return None
+        # Some of these programs print their version to standard error, some end with 1 when they have.
+        done = subprocess.run(
+            [*found, self.version_option], capture_output=True, text=True, timeout=10, check=False, errors="replace"
+        )
+        match = re.search(r"\d+\.\d+(?:\.\d+)?", done.stdout + done.stderr)
+        return match[0] if match else None
+
+
+@dataclass(frozen=True)
+class PythonProgram(Program):
+    """A program that is a Python package in this environment."""
+
+    get: str = "pip install 'wirebench[peers]'"
+
+    def find(self) -> list[str] | None:
+        if importlib.util.find_spec(self.name) is None:
+            return None
+        return [sys.executable, "-P", "-m", self.name]
+
+    def version(self) -> str | None:
+        return importlib.metadata.version(self.name) if self.find() else None
+
+
+WRK = Program("wrk", "apt-get install wrk", "-v")
+HEY = Program("hey", "apt-get install hey")
+H2LOAD = Program("h2load", "apt-get install nghttp2-client", "--version")
+NGINX = Program("nginx", "apt-get install nginx-light", "-v")
+NGHTTPD = Program("nghttpd", "apt-get install nghttp2-server", "--version")
+LOCUST = PythonProgram("locust")
+UVICORN = PythonProgram("uvicorn")
+GRANIAN = PythonProgram("granian")
+
+PROGRAMS = (WRK, HEY, LOCUST, H2LOAD, NGINX, NGHTTPD, UVICORN, GRANIAN)

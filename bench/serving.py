@@ -1,0 +1,70 @@
+"""A server in the foreground: what `wirebench serve` runs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from bench.output import columns
+from bench.serverprocess import ServerProcess
+
+_POLL_S = 0.25
+
+
+def serve_until_interrupted(server: ServerProcess, say: Callable[[str], None]) -> dict[str, Any]:
+    """Wait for Ctrl-C (KeyboardInterrupt), telling of workers that end meanwhile. Gives what each worker did.
+
+    Raises ServerFailedError if the server ends by itself.
+    """
+    told = 0
+    try:
+        while True:
+            time.sleep(_POLL_S)
+            for death in server.events[told:]:
+                told += 1
+                then = "another took its place" if death.restarted else "it was not replaced"
+                say(f"worker {death.worker} {death.reason}; {then}")
+    except KeyboardInterrupt:
+        workers, deaths = server.stats()
+    return {
+        "protocol": server.protocol,
+        "execution": server.execution,
+        "host": server.host,
+        "port": server.port,
+        "workers": [asdict(counts) for counts in workers],
+        "deaths": [asdict(death) for death in deaths],
+    }
+
+
+def greeting(server: ServerProcess) -> str:
+    """Where the server is, and what to try on it."""
+    examples = columns(_examples(server.protocol, server.address), indent=2)
+    return f"{server.protocol} ({server.execution}) on {server.address}; Ctrl-C stops it. Try:\n{examples}"
+
+
+def _examples(protocol: str, address: str) -> list[list[str]]:
+    scheme = {"http1": "http", "http2": "h2c"}.get(protocol, protocol)
+    load = f"wirebench load {scheme}://{address}"
+    curl = {"http1": "curl", "http2": "curl --http2-prior-knowledge"}.get(protocol)
+    commands = [
+        [f"{load} --operation echo --payload 1KiB", "as fast as 64 connections go"],
+        [f"{load} --operation work:cpu=100us --load poisson:1000/s", "latency at a given rate"],
+    ]
+    if curl is None:
+        return commands
+    return [
+        [f"{curl} http://{address}/health", "is it there?"],
+        [f"{curl} -d hello http://{address}/echo", "the same bytes back"],
+        [f"{curl} 'http://{address}/bytes/64'", "64 bytes of a fixed pattern"],
+        [f"{curl} 'http://{address}/work?cpu_us=100&wait_ms=5'", "100 µs of CPU and 5 ms of waiting"],
+        *commands,
+    ]
+
+
+def summary(outcome: dict[str, Any]) -> str:
+    """What each worker did, as a table."""
+    rows = [["worker", "accepts", "requests", "CPU"]]
+    for counts in outcome["workers"]:
+        cpu = "–" if counts["cpu_ns"] is None else f"{counts['cpu_ns'] / 1e9:.2f} s"
+        rows.append([str(counts["worker"]), f"{counts['accepts']:,}", f"{counts['requests']:,}", cpu])
+    return columns(rows, right=range(1, 4))

@@ -1,0 +1,51 @@
+"""The main process accepts, and forks a process for each connection, which blocks."""
+
+import socket
+from functools import partial
+from typing import Any
+
+from servers.control import Control
+from servers.execution.accepting import accept_until_stopped
+from servers.execution.blocking import BlockingConnection
+from servers.execution.model import MAX_CONNECTIONS, listen, pin
+from servers.execution.processes import Children
+from servers.service import Service
+
+
+class ProcessPerConnection:
+    def unsupported(self, transport_kind: str) -> str | None:
+        if transport_kind == "datagram":
+            return "datagrams bring no connections to have a process each; use prefork or reuseport"
+        return None
+
+    def slots(self, workers: int) -> int:
+        return MAX_CONNECTIONS
+
+    def serve(self, connection: type[Any], control: Control) -> None:
+        spec = control.spec
+        service = Service()
+        free = list(range(MAX_CONNECTIONS - 1, -1, -1))
+
+        def take(sock: socket.socket) -> None:
+            worker = free[-1]
+            blocking = BlockingConnection(connection, service, control.counters[worker], sock)
+            children.fork(worker, partial(run, worker, blocking), on_terminate=blocking.drain)
+            sock.close()
+            free.pop()
+
+        def run(worker: int, blocking: BlockingConnection) -> None:
+            listener.close()
+            pin(spec, worker)
+            blocking.run()
+
+        def ended(worker: int, code: int, reason: str) -> None:
+            free.append(worker)
+            if code != 0 and not control.stopping:
+                control.death(worker, reason, restarted=False)
+
+        children = Children(control, ended)
+        with listen(spec, connection.transport_kind) as listener:
+            control.ready(*listener.getsockname()[:2])
+            accept_until_stopped(control, listener, take, has_room=lambda: bool(free))
+        children.stop()
+        children.join()

@@ -1,0 +1,20 @@
+"""Processes, each with an event loop and a SO_REUSEPORT socket of its own."""
+
+from typing import Any
+
+from servers.control import Control
+from servers.execution.loopprocesses import LoopProcesses
+from servers.execution.model import bind_group
+
+
+class Reuseport:
+    def unsupported(self, transport_kind: str) -> str | None:
+        return None
+
+    def slots(self, workers: int) -> int:
+        return workers
+
+    def serve(self, connection: type[Any], control: Control) -> None:
+        LoopProcesses(
+            connection, control, bind_group(control.spec, connection.transport_kind, control.spec.workers)
+        ).serve()

@@ -1,0 +1,35 @@
+"""One listener thread accepts, and hands connections in turn to worker threads that have an event loop each."""
+
+import itertools
+import socket
+from functools import partial
+from typing import Any
+
+from servers.control import Control
+from servers.execution.accepting import accept_until_stopped
+from servers.execution.loopthreads import LoopThreads
+from servers.execution.model import listen
+
+
+class Threads:
+    def unsupported(self, transport_kind: str) -> str | None:
+        if transport_kind == "datagram":
+            return "datagrams bring no connections to hand to threads; use accept-threads or dispatch"
+        return None
+
+    def slots(self, workers: int) -> int:
+        return workers
+
+    def serve(self, connection: type[Any], control: Control) -> None:
+        threads = LoopThreads(connection, control, [None] * control.spec.workers)
+        turns = itertools.count()
+
+        def take(sock: socket.socket) -> None:
+            workers = list(threads.live.values())
+            workers[next(turns) % len(workers)].adopt_threadsafe(sock)
+
+        with listen(control.spec, connection.transport_kind) as listener:
+            host, port = listener.getsockname()[:2]
+            threads.serve(
+                host, port, partial(accept_until_stopped, control, listener, take, has_room=lambda: bool(threads.live))
+            )

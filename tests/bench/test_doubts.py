@@ -1,0 +1,119 @@
+"""Each doubt has a case that trips it, and a sound trial trips none."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bench.doubts import DoubtKind, Host, find_doubts
+from bench.scenario import parse_scenario
+
+QUIET = Host(steal_share=0.0, runnable_per_cpu=0.5)
+
+
+def scenario(load: str):
+    return parse_scenario({"protocol": "http1", "load": load, "duration": "1s"}, "test", "g")
+
+
+def latency(p50: int = 1_000_000, mean: float = 1_000_000.0, count: int = 64_000) -> dict[str, Any]:
+    return {"count": count, "mean": mean, "min": 1, "p50": p50, "p90": p50, "p99": p50 * 2, "p999": p50 * 3, "max": p50 * 4}
+
+
+SOUND: dict[str, Any] = {
+    "counts": {"offered": 64_000, "sent": 64_000, "completed": 64_000, "errors": {}, "dropped": 0},
+    "offered_per_s": None,
+    "throughput_per_s": 64_000.0,  # 64 in flight, 1 ms each
+    "latency_ns": latency(),
+    "service_ns": latency(),
+    "lateness_ns": None,
+    "intervals": [{"completed": 6400} for _ in range(10)],
+    "client": {"cpu_share_max": 0.6},
+    "server": {"deaths": []},
+}
+OPEN: dict[str, Any] = {**SOUND, "offered_per_s": 64_000.0, "lateness_ns": latency(p50=20_000)}
+
+
+@pytest.mark.parametrize(("load", "trial"), [("closed:64", SOUND), ("open:64000/s", OPEN)])
+def test_a_sound_trial_has_no_doubts(load: str, trial: dict[str, Any]) -> None:
+    assert find_doubts(scenario(load), trial, QUIET) == []
+
+
+def saturate(trial: dict[str, Any]) -> None:
+    trial["client"]["cpu_share_max"] = 0.97
+
+
+def fall_behind(trial: dict[str, Any]) -> None:
+    trial["throughput_per_s"] = 60_000.0
+
+
+def be_late(trial: dict[str, Any]) -> None:
+    trial["lateness_ns"]["p99"] = 5_000_000
+
+
+def break_little(trial: dict[str, Any]) -> None:
+    trial["latency_ns"]["mean"] = 400_000.0
+
+
+def drift(trial: dict[str, Any]) -> None:
+    trial["intervals"] = [{"completed": 8000 if n < 5 else 4800} for n in range(10)]
+
+
+def sample_little(trial: dict[str, Any]) -> None:
+    trial["latency_ns"]["count"] = 900
+
+
+def fail(share: float) -> Callable[[dict[str, Any]], None]:
+    def change(trial: dict[str, Any]) -> None:
+        trial["counts"]["errors"] = {"timeout": int(64_000 * share)}
+
+    return change
+
+
+def drop(trial: dict[str, Any]) -> None:
+    trial["counts"]["dropped"] = 6400
+
+
+def die(trial: dict[str, Any]) -> None:
+    trial["server"]["deaths"] = [{"worker": 1, "reason": "was killed by SIGKILL", "restarted": True}]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "fatal", "word"),
+    [
+        (saturate, DoubtKind.GENERATOR_SATURATED, True, "97%"),
+        (fall_behind, DoubtKind.GENERATOR_SATURATED, True, "93.8%"),
+        (be_late, DoubtKind.PACING_LATE, False, "5 ms"),
+        (drift, DoubtKind.NOT_STEADY, False, "-40%"),
+        (sample_little, DoubtKind.TOO_FEW_SAMPLES, False, "p99 and p99.9"),
+        (fail(0.001), DoubtKind.ERRORS, False, "64 timeout"),
+        (fail(0.05), DoubtKind.ERRORS, True, "5.00%"),
+        (drop, DoubtKind.ERRORS, True, "6400 dropped"),
+        (die, DoubtKind.SERVER_RESTARTED, True, "killed by SIGKILL"),
+    ],
+)
+def test_each_doubt_is_tripped(change: Callable[[dict[str, Any]], None], kind: DoubtKind, fatal: bool, word: str) -> None:
+    trial = copy.deepcopy(OPEN)
+    change(trial)
+    (doubt,) = find_doubts(scenario("open:64000/s"), trial, QUIET)
+    assert (doubt.kind, doubt.fatal) == (kind, fatal)
+    assert word in doubt.detail
+
+
+def test_littles_law_is_checked_on_closed_loads() -> None:
+    trial = copy.deepcopy(SOUND)
+    break_little(trial)
+    (doubt,) = find_doubts(scenario("closed:64"), trial, QUIET)
+    assert (doubt.kind, doubt.fatal) == (DoubtKind.LITTLE_LAW_VIOLATED, True)
+
+
+@pytest.mark.parametrize("host", [Host(steal_share=0.05, runnable_per_cpu=0.5), Host(steal_share=0.0, runnable_per_cpu=9.0)])
+def test_a_noisy_host(host: Host) -> None:
+    (doubt,) = find_doubts(scenario("closed:64"), SOUND, host)
+    assert (doubt.kind, doubt.fatal) == (DoubtKind.NOISY_HOST, False)
+
+
+def test_a_load_that_changes_is_not_held_against_itself() -> None:
+    trial = copy.deepcopy(OPEN)
+    drift(trial)
+    assert find_doubts(scenario("ramp:1000-64000/s@1s"), trial, QUIET) == []
