@@ -3,6 +3,19 @@
 A message is one line: what is wrong, where, what is allowed, what to do.
 """
 
+from typing import Literal
+
+ErrorKind = Literal[
+    "refused",  # no connection could be made
+    "closed",  # the connection ended before the answer
+    "reset",  # the server cancelled this exchange and kept the connection
+    "protocol",  # the server broke the protocol
+    "status",  # the answer says that the request failed
+    "content",  # the answer's body is not the one expected
+    "timeout",  # no answer in time; over UDP, a lost datagram
+]
+"""How an exchange of a load can fail."""
+
 
 class WirebenchError(Exception):
     """An error whose message is meant for the user."""

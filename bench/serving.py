@@ -5,10 +5,22 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from bench.errors import UsageError
 from bench.output import columns
+from bench.scenario import parse_whole
 from bench.serverprocess import ServerProcess
 
 _POLL_S = 0.25
+
+
+def make_server(
+    protocol: str, execution: str, workers: int, host: str, port: int, cpus: str | None
+) -> ServerProcess:
+    """A server that is ready to be started. Raises UsageError."""
+    if execution == "single" and workers != 1:
+        raise UsageError(f"--workers: the execution model single has one worker, not {workers}; add --execution")
+    pinned = [parse_whole(number.strip(), 0, 4095, "--cpus") for number in cpus.split(",")] if cpus is not None else []
+    return ServerProcess(protocol, execution, workers, host, port, pinned)
 
 
 def serve_until_interrupted(server: ServerProcess, say: Callable[[str], None]) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from functools import lru_cache
 from typing import ClassVar, Literal
 
 from bench.contract import Exchange
-from bench.errors import ProtocolError
-from bench.load.client import ErrorKind
+from bench.errors import ErrorKind, ProtocolError
 from bench.wire.http1 import ResponseReader, encode_request
 
 _JOINED_BYTES = 64 * 1024
@@ -94,9 +93,9 @@ class Http1Client(ResponseReader):
             else:
                 self._learn(data)
         except ProtocolError:
-            if not self._completed:
+            if not (self._completed or self.failures):
                 raise
-            # The answers before the error count; those still due have failed.
+            # What was over before the error stays so; what is still due has failed.
             self.closing = True
             self.failures.extend((number, "protocol") for number in range(self._answered, self._asked))
             self._answered = self._asked

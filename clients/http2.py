@@ -4,8 +4,7 @@ from collections.abc import Hashable, Sequence
 from typing import ClassVar
 
 from bench.contract import Exchange
-from bench.errors import ProtocolError
-from bench.load.client import ErrorKind
+from bench.errors import ErrorKind, ProtocolError
 from bench.wire.header_blocks import Fields, Head, HeaderReader, MalformedError
 from bench.wire.http2 import Http2Peer, Stream
 from bench.wire.http2_frames import (

@@ -9,8 +9,7 @@ from itertools import islice
 from typing import ClassVar, Literal, cast
 
 from bench.contract import Exchange
-from bench.errors import ProtocolError
-from bench.load.client import ErrorKind
+from bench.errors import ErrorKind, ProtocolError
 from bench.wire.frames import FATAL, MORE, NO_ID, OK, FrameReader, frame_ids, is_status, shape_of
 
 
@@ -93,9 +92,9 @@ class TcpClient(FrameReader):
         try:
             self.parse(data)
         except ProtocolError:
-            if not self._completed:
+            if not (self._completed or self.failures):
                 raise
-            # The answers before the error count; those still due have failed.
+            # What was over before the error stays so; what is still due has failed.
             self.closing = True
             self.failures.extend((frame_id, "protocol") for frame_id in self._waiting)
             self._waiting.clear()

@@ -5,8 +5,7 @@ from itertools import islice
 from typing import ClassVar, Literal, cast
 
 from bench.contract import Exchange
-from bench.errors import ProtocolError, UnsupportedError
-from bench.load.client import ErrorKind
+from bench.errors import ErrorKind, ProtocolError, UnsupportedError
 from bench.wire.frames import MAX_DATAGRAM_PAYLOAD_BYTES, OK, decode_datagram, frame_ids, is_status, shape_of
 
 

@@ -29,6 +29,8 @@ class TcpConnection(FrameReader, asyncio.Protocol):
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self._worker = worker
+        self._run = worker.run
+        self._counts = worker.counts
         self._transport: asyncio.Transport
         # The request that is arriving, with its refusal if it has no route.
         self._id = NO_ID
@@ -52,7 +54,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._worker.counts[ACCEPTS] += 1
+        self._counts[ACCEPTS] += 1
         self._worker.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -90,31 +92,16 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     # FrameReader
 
-    def frame_begun(self, flags: int, code: int, a: int, b: int, frame_id: bytes) -> None:
-        if flags or is_status(code):
-            raise ProtocolError("not a request", 400)
-        self._id = frame_id
-        try:
-            self._route = route = self._worker.service.operation(code, a, b)
-            self._receiver = route.receiver()
-        except ServiceError as error:
-            self._route = error
-            self._receiver = None
-
-    def payload_received(self, data: bytes) -> None:
-        if self._receiver is not None:
-            self._receiver.feed(data)
-
-    def frame_received(self) -> None:
-        if self._ended:
-            return
-        self._ended = self._worker.draining
-        self._worker.counts[REQUESTS] += 1
-        body = self._receiver.finish() if self._receiver is not None else b""
-        if self._blocked or self._in_flight >= MAX_IN_FLIGHT:
-            self._waiting.append((self._route, self._id, body))
+    def whole_frame(self, flags: int, code: int, a: int, b: int, frame_id: bytes, payload: bytes) -> None:
+        self.frame_begun(flags, code, a, b, frame_id)
+        if self._receiver_type is Collect:
+            self._accept(payload)
         else:
-            self._start(self._route, self._id, body)
+            self.payload_received(payload)
+            self.frame_received()
+
+    def frame_begun(self, flags: int, code: int, a: int, b: int, frame_id: bytes) -> None:
+        ...
 
     # Connection
 

@@ -65,17 +65,22 @@ def rows(group: Group, metrics: Sequence[Metric], only: Callable[[Summary], bool
 
 
 def draw(
-    rows: Sequence[Row], axis: str, show: Callable[[float], str], legend: Sequence[str] = (), reference: float | None = None
+    rows: Sequence[Row],
+    axis: str,
+    show: Callable[[float], str],
+    legend: Sequence[str] = (),
+    reference: float | None = None,
+    unit: float = 1.0,
 ) -> Figure:
-    """The strips of `rows`. `axis` names the scale with its unit, `show` spells its ticks, `legend` names the series where
-    there are several, `reference` is a value that every row is seen against."""
+    """The strips of `rows`. `axis` names the scale, `show` spells its ticks, which are round numbers of `unit`; `legend`
+    names the series where there are several; `reference` is a value that every row is seen against."""
     top = 22.0 if legend else 4.0
     bottom = 38.0
     figure = style.new_figure(top + ROW_PX * len(rows) + bottom)
     axes = style.add_axes(figure, _SIDE_PX, top, _SIDE_PX, bottom)
     axes.set_ylim(len(rows), 0)
     axes.set_yticks([])
-    logarithmic = scale(axes, [v for row in rows for m in row.marks for v in _extent(m)], show)
+    logarithmic = scale(axes, [v for row in rows for m in row.marks for v in _extent(m)], show, unit)
     axes.set_xlabel(axis + (", logarithmic" if logarithmic else ""))
     axes.grid(axis="x")
     if reference is not None:
@@ -104,7 +109,7 @@ def write_label(axes: Axes, index: int, label: str, value: str, at: float = 0.28
     axes.text(1, index + at, value, ha="right", color=INK.light, **words)
 
 
-def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str]) -> bool:
+def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str], unit: float = 1.0) -> bool:
     """Set the scale of the x axis for these values: from zero, or logarithmic (True) where they lie far apart."""
     positive = [value for value in values if value > 0]
     low, high = (min(positive), max(positive)) if positive else (0.0, 1.0)
@@ -117,7 +122,8 @@ def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str]) -> 
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, high * 1.05)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, high * 1.05 / unit) * unit
+        axes.set_xticks([tick for tick in ticks if tick <= high * 1.05])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value) if value else "0"))
     return logarithmic
 

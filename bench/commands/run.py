@@ -56,9 +56,10 @@ def run(
     Ctrl-C ends the run and keeps the trials that are done. Exit status: 0 fine; 2 bad input; 3 a trial failed outright, or
     no trial is free of fatal doubts; 130 interrupted.
     """
-    from bench import display, preflight, reporting
+    from bench import display, preflight
     from bench.output import STDOUT, say, write_json
     from bench.placement import choose_placement
+    from bench.reporting import report_folder, summary, write_report
     from bench.run import choose_seed, exit_code, open_results, reserve_path, run_suite
     from bench.selection import choose_suite
 
@@ -88,13 +89,15 @@ def run(
     try:
         with display.watch(chosen.name, chosen.scenarios, rounds) as watcher:
             run_suite(chosen, rounds, seed, load_processes, placement, results, watcher)
-    finally:
-        if results.trials and not results.is_complete:
+    except BaseException:
+        if results.trials:
             say(f"{len(results.trials)} of {len(chosen.scenarios) * rounds} trials are kept in {path}")
+        raise
     if json_file != STDOUT:
-        print(reporting.table(path))
+        print(summary(path))
     if json_file is not None:
         write_json(json_file, results.text())
-    if report:
-        ...
+    named = write_report([path], report_folder(path)) if report else path
+    if json_file != STDOUT:
+        print(named)
     raise typer.Exit(exit_code(results.trials))

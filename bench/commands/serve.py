@@ -22,13 +22,9 @@ def serve(
     """Start one of wirebench's servers, and run it until Ctrl-C."""
     from bench import preflight, serving
     from bench.output import STDOUT, say, write_json
-    from bench.scenario import check_workers, parse_cpus
-    from bench.serverprocess import ServerProcess
 
-    check_workers(execution, workers, "--workers")
     preflight.raise_open_files()
-    pinned = parse_cpus(cpus, "--cpus") if cpus is not None else ()
-    with ServerProcess(protocol, execution, workers, host, port, pinned) as server:
+    with serving.make_server(protocol, execution, workers, host, port, cpus) as server:
         say(serving.greeting(server))
         outcome = serving.serve_until_interrupted(server, say)
     if json_file != STDOUT:

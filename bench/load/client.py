@@ -12,16 +12,7 @@ from collections.abc import Hashable, Sequence
 from typing import ClassVar, Literal, Protocol
 
 from bench.contract import Exchange
-
-ErrorKind = Literal[
-    "refused",  # no connection could be made
-    "closed",  # the connection ended before the answer
-    "reset",  # the server cancelled this exchange and kept the connection
-    "protocol",  # the server broke the protocol
-    "status",  # the answer says that the request failed
-    "content",  # the answer's body is not the one expected
-    "timeout",  # no answer in time; over UDP, a lost datagram
-]
+from bench.errors import ErrorKind
 
 
 class Client(Protocol):

@@ -18,8 +18,8 @@ _TIMEOUT_S = 60.0
 
 
 def connections_allowed() -> int:
-    """How many of the connections the limit of open files leaves room for, on each side. It is raised as far as it goes;
-    the server and the clients inherit that."""
+    """How many of the connections the limit of open files leaves room for, on each side. It is raised as far as it
+    goes; the server and the clients inherit that."""
     return min(CONNECTIONS, raise_open_files() - SPARE_FILES)
 
 

@@ -17,14 +17,14 @@ def accept_until_stopped(
     take: Callable[[socket.socket], None],
     has_room: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Hand each connection to `take` until `control` says stop.
+    """Hand each connection to `take` until `control` says stop, then close the listener.
 
     While there is no room, or the system is short of something, connections wait in the socket's backlog. Room is
     looked for whenever `control` has been obeyed, so whoever makes room posts something there.
     """
     resume_at_s = 0.0
     watched = False
-    with selectors.DefaultSelector() as selector:
+    with listener, selectors.DefaultSelector() as selector:
         selector.register(control.fileno(), selectors.EVENT_READ)
         while not control.stopping:
             pause_s = resume_at_s - time.monotonic()

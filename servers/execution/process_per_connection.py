@@ -44,8 +44,8 @@ class ProcessPerConnection:
                 control.death(worker, reason, restarted=False)
 
         children = Children(control, ended)
-        with listen(spec, connection.transport_kind) as listener:
-            control.ready(*listener.getsockname()[:2])
-            accept_until_stopped(control, listener, take, has_room=lambda: bool(free))
+        listener = listen(spec, connection.transport_kind)
+        control.ready(*listener.getsockname()[:2])
+        accept_until_stopped(control, listener, take, has_room=lambda: bool(free))
         children.stop()
         children.join()

@@ -52,9 +52,9 @@ class ThreadPerConnection:
             if reason:
                 control.death(worker, reason, restarted=False)
 
-        with listen(spec, connection.transport_kind) as listener:
-            control.ready(*listener.getsockname()[:2])
-            accept_until_stopped(control, listener, take, has_room=lambda: bool(free))
+        listener = listen(spec, connection.transport_kind)
+        control.ready(*listener.getsockname()[:2])
+        accept_until_stopped(control, listener, take, has_room=lambda: bool(free))
         for blocking in live.values():
             blocking.drain()
         for until in (time.monotonic() + spec.grace_s, time.monotonic() + spec.grace_s + STOP_MARGIN_S):

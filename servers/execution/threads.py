@@ -28,8 +28,7 @@ class Threads:
             workers = list(threads.live.values())
             workers[next(turns) % len(workers)].adopt_threadsafe(sock)
 
-        with listen(control.spec, connection.transport_kind) as listener:
-            host, port = listener.getsockname()[:2]
-            threads.serve(
-                host, port, partial(accept_until_stopped, control, listener, take, has_room=lambda: bool(threads.live))
-            )
+        listener = listen(control.spec, connection.transport_kind)
+        host, port = listener.getsockname()[:2]
+        accept = partial(accept_until_stopped, control, listener, take, has_room=lambda: bool(threads.live))
+        threads.serve(host, port, accept)

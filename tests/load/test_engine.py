@@ -255,8 +255,8 @@ def test_a_restarted_server_costs_what_was_in_flight_and_no_more(serve: Callable
         serve(port=port)
 
     result = run([spec(port, "closed:8", duration_ns=2 * S)], restart)
-    assert result["errors"]["closed"] >= 1
-    assert result["errors"]["closed"] <= 8
+    # Each of the eight loses one request, or two if it came back while the dying listener still had a backlog.
+    assert 1 <= result["errors"]["closed"] <= 16
     later = [part["completed"] for part in result["intervals"]][7:]
     assert all(later)
 

@@ -1,0 +1,29 @@
+"""`wirebench report`"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.options import Json
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Result files.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder. [default: results/reports/NAME-OF-RUN]")
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="Write every figure as a PNG file too.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="Write every figure as an SVG file too.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Make an HTML report, with tables as CSV, of one or more result files."""
+    from bench.output import STDOUT, write_json
+    from bench.reporting import report_folder, write_report
+
+    page = write_report(runs, out or report_folder(runs[0]), png=png, svg=svg)
+    if json_file != STDOUT:
+        print(page)
+    if json_file is not None:
+        write_json(json_file, json.dumps({"report": str(page), "runs": [str(path) for path in runs]}))
