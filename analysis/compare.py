@@ -1,10 +1,11 @@
 """Which of two scenarios is better, and how sure that is.
 
-The effect is the ratio of their figures, paired by round: both trials of a round met the same state of the machine. The
-ratio reported is the median over the rounds with its interval (see `analysis.stats`). The outcome is better or worse only
-if the whole interval lies beyond the practical margin, and if Wilcoxon's signed-rank test, adjusted by Holm over all the
-questions asked at once, agrees wherever so many rounds could let it: with five rounds its p cannot go below 0.0625, so
-there the interval alone decides. Everything else is too close, and the answer to that is more rounds.
+The effect is the ratio of their figures, paired by round: both trials of a round met the same state of the machine.
+The ratio reported is the median over the rounds with its interval (see `analysis.stats`). The outcome is better or
+worse only if the whole interval lies beyond the practical margin, and if Wilcoxon's signed-rank test, adjusted by
+Holm over all the questions asked at once, agrees wherever so many rounds could let it: with five rounds its p cannot
+go below 0.0625, so there the interval alone decides. Everything else is too close, and the answer to that is more
+rounds.
 """
 
 import dataclasses
@@ -35,8 +36,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate against baseline. `ratio` is candidate / baseline; `p` is of one question, `p_holm` of `family` questions;
-    `why_not` says why there is no verdict."""
+    """Candidate against baseline. `ratio` is candidate / baseline; `p` is of one question, `p_holm` of `family`
+    questions; `why_not` says why there is no verdict."""
 
     better: Better
     margin: float
@@ -112,6 +113,8 @@ def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
     asked = [comparison for comparison in comparisons if comparison.p is not None]
     adjusted = iter(stats.holm([comparison.p for comparison in asked if comparison.p is not None]))
     return [
-        dataclasses.replace(comparison, p_holm=next(adjusted), family=len(asked)) if comparison.p is not None else comparison
+        dataclasses.replace(comparison, p_holm=next(adjusted), family=len(asked))
+        if comparison.p is not None
+        else comparison
         for comparison in comparisons
     ]

@@ -17,14 +17,14 @@ class Meaning:
 MEANINGS = {
     "generator-saturated": Meaning(
         "the load generator was at its limit or the offered rate was not reached",
-        "The load generator used over 85 % of a core, or less than 99 % of the offered rate was answered. The figures may "
-        "be the generator's own, and latency may be that of a growing backlog. The true throughput of the server can be "
-        "higher. Use more load processes, cores of their own for them, or a lower rate.",
+        "The load generator used over 85 % of a core, or less than 99 % of the offered rate was answered. The "
+        "figures may be the generator's own, and latency may be that of a growing backlog. The true throughput of "
+        "the server can be higher. Use more load processes, cores of their own for them, or a lower rate.",
     ),
     "pacing-late": Meaning(
         "requests were sent late",
-        "Requests left the generator noticeably after they were due. Latency counts from when they were due, so part of it "
-        "is the generator's. Use a lower rate or a quieter machine.",
+        "Requests left the generator noticeably after they were due. Latency counts from when they were due, so part "
+        "of it is the generator's. Use a lower rate or a quieter machine.",
     ),
     "little-law-violated": Meaning(
         "the figures contradict each other",
@@ -33,12 +33,13 @@ MEANINGS = {
     ),
     "not-steady": Meaning(
         "the figures drifted during the trial",
-        "Throughput changed between the start and the end of the measured phase: the trial shows a passage, not a steady "
-        "state. Use a longer warm-up or a longer trial.",
+        "Throughput changed between the start and the end of the measured phase: the trial shows a passage, not a "
+        "steady state. Use a longer warm-up or a longer trial.",
     ),
     "too-few-samples": Meaning(
         "there are too few requests for the high percentiles",
-        "The trial holds too few requests for its highest percentiles to mean much. Measure for longer, or at a higher rate.",
+        "The trial holds too few requests for its highest percentiles to mean much. Measure for longer, or at a "
+        "higher rate.",
     ),
     "noisy-host": Meaning(
         "the machine was busy with something else",
@@ -54,8 +55,8 @@ MEANINGS = {
     ),
     "unmatched-stacks": Meaning(
         "the stacks compared are not of one tier",
-        "The scenarios compared here differ in more than the protocol: one side is this project's own code and the other "
-        "a library. The difference is that of the stacks.",
+        "The scenarios compared here differ in more than the protocol: one side is this project's own code and the "
+        "other a library. The difference is that of the stacks.",
     ),
 }
 """By kind, in the words of result files."""

@@ -76,6 +76,8 @@ def show_interval(estimate: Estimate, show: Callable[[float], str]) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.n} round{'s' if estimate.n != 1 else ''}, no interval"
     low, high = show(estimate.low), show(estimate.high)
+    if low == high:
+        return low
     number, _, unit = low.rpartition(" ")
     if number and high.endswith(f" {unit}"):
         low = number
@@ -88,7 +90,9 @@ def show_ratio(ratio: Estimate | None) -> str:
     """ "1.94 times (1.88–2.01)"."""
     if ratio is None:
         return "an unknown multiple of"
-    interval = "" if ratio.low is None or ratio.high is None else f" ({_multiple_of(ratio.low)}–{_multiple_of(ratio.high)})"
+    interval = (
+        "" if ratio.low is None or ratio.high is None else f" ({_multiple_of(ratio.low)}–{_multiple_of(ratio.high)})"
+    )
     return f"{_multiple_of(ratio.value)} times{interval}"
 
 
@@ -107,11 +111,12 @@ def _answer(contest: Contest, question: _Question) -> str | None:
     measured = [member for member in contest.members if member.estimate(metric) is not None]
     sound = [member for member in measured if not member.fatal]
     parts = [_about_sound(contest, question, sound)] if len(sound) > 1 else []
-    parts += [
-        f"No verdict on {contest.label(member)}: {enumerate_words([t.words for t in member.doubts if t.fatal])}."
-        for member in measured
-        if member.fatal
-    ]
+    if question is not _CPU:  # said once, with the throughput
+        parts += [
+            f"No verdict on {contest.label(member)}: {enumerate_words([t.words for t in member.doubts if t.fatal])}."
+            for member in measured
+            if member.fatal
+        ]
     if not parts:
         return None
     return (f"{contest.work}: " if contest.work else "") + " ".join(parts)
@@ -140,7 +145,8 @@ def _about_sound(contest: Contest, question: _Question, members: Sequence[Summar
 def _against(
     leader: Summary, others: Sequence[Summary], ranked: Sequence[Summary], metric: Metric
 ) -> Mapping[int, Comparison]:
-    """The leader against each of the others. The leader was picked after the fact, so the family is that of all pairs."""
+    """The leader against each of the others. The leader was picked after the fact, so the family is that of all
+    pairs."""
     pairs = list(combinations(ranked, 2))
     family = adjust([compare_summaries(worse, better, metric) for better, worse in pairs])
     return {id(pair[1]): comparison for pair, comparison in zip(pairs, family, strict=True) if pair[0] is leader}
@@ -154,7 +160,9 @@ def _leaders(
     against: Mapping[int, Comparison],
 ) -> str:
     metric = question.metric
-    spelled = [f"{contest.label(m)} ({show_estimate(m.estimate(metric), metric.show, False)})" for m in (leader, *level)]
+    spelled = [
+        f"{contest.label(m)} ({show_estimate(m.estimate(metric), metric.show, False)})" for m in (leader, *level)
+    ]
     same = all(against[id(member)].within_margin for member in level)
     if not level:
         value = question.value.format(show_estimate(leader.estimate(metric), metric.show, False))
@@ -162,13 +170,17 @@ def _leaders(
     if len(level) <= _NAMED:
         apart = f"with no difference beyond {MARGIN:.0%}" if same else "too close to tell apart (take more rounds)"
         return f"{enumerate_words(spelled)} {question.best}, {apart}"
-    apart = f"differ from it by no more than {MARGIN:.0%}" if same else "are too close to tell from it (take more rounds)"
+    apart = (
+        f"differ from it by no more than {MARGIN:.0%}" if same else "are too close to tell from it (take more rounds)"
+    )
     return f"{spelled[0]} {question.best}, but {len(level)} others {apart}"
 
 
 def _interval_words(member: Summary, metric: Metric) -> str:
     estimate = member.estimate(metric)
-    return "" if estimate is None or estimate.low is None else f" (95 % interval {show_interval(estimate, metric.show)})"
+    return (
+        "" if estimate is None or estimate.low is None else f" (95 % interval {show_interval(estimate, metric.show)})"
+    )
 
 
 def _multiple(
@@ -193,7 +205,9 @@ def _kept(rung: Summary) -> bool:
 
 def _kept_by_all(group: Group) -> set[str]:
     """The highest rate of each group of ladders that every ladder kept up with: the fair place to compare latency."""
-    loads = [{rung.scenario.load: offered_per_s(rung) for rung in ladder.rungs if _kept(rung)} for ladder in group.ladders]
+    loads = [
+        {rung.scenario.load: offered_per_s(rung) for rung in ladder.rungs if _kept(rung)} for ladder in group.ladders
+    ]
     common = set.intersection(*(set(kept) for kept in loads)) if len(loads) > 1 else set()
     return {max(common, key=lambda load: loads[0][load])} if common else set()
 
@@ -211,7 +225,6 @@ def _ladder(ladder: Ladder) -> str:
     if achieved is None or answered is None:
         return f"{words}; {rate} gave no figures."
     doubt = enumerate_words([tally.words for tally in missed.doubts if tally.fatal])
-    return (
-        f"{words}; of {rate} it answered {THROUGHPUT.show(answered.value)} ({ACHIEVED.show(achieved.value)}"
-        + (f"; {doubt})." if doubt else ").")
+    return f"{words}; of {rate} it answered {THROUGHPUT.show(answered.value)} ({ACHIEVED.show(achieved.value)}" + (
+        f"; {doubt})." if doubt else ")."
     )

@@ -1,5 +1,5 @@
-"""HDR histograms of result files: decoding, merging, percentile curves. Merging adds counts and loses nothing; it is the
-only way that trials are put together here, and what shows a merge says so."""
+"""HDR histograms of result files: decoding, merging, percentile curves. Merging adds counts and loses nothing; it is
+the only way that trials are put together here, and what shows a merge says so."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ DIGITS = 3
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of durations. `values_ns` are the top ends of the buckets that hold something, ascending; `counts` theirs."""
+    """Counts of durations. `values_ns` are the top ends of the buckets that hold something, ascending; `counts`
+    theirs."""
 
     values_ns: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -77,9 +78,10 @@ def merge(histograms: Iterable[Histogram]) -> Histogram | None:
 
 
 def nines(histogram: Histogram, points_per_nine: int = 24) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The percentile curve on an axis of nines: x = −log10(1 − share), y in nanoseconds.
+    """The percentile curve on an axis of nines: x = -log10(1 - share), y in nanoseconds.
 
-    It ends at 1 − 1/total, where one sample is left and the curve has reached the maximum: beyond, it would be invented.
+    It ends at 1 - 1/total, where one sample is left and the curve has reached the maximum: beyond, it would be
+    invented.
     """
     end = float(np.log10(histogram.total)) if histogram.total > 1 else 0.0
     x = np.unique(np.append(np.arange(0, end, 1 / points_per_nine), end))

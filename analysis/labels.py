@@ -47,6 +47,8 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     first, apart = scenarios[0], varying(scenarios)
     # A closed load says its connections; whatever else is the same but tells a reader nothing stays out.
     unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
+    if first.execution == "single":
+        unsaid.add("workers")  # it has one by its nature
     words = [_word(first, field, False) for field in FIELDS if field not in unsaid]
     if "warmup_ns" not in apart and first.warmup_ns:
         words.append(f"after {spell_duration(first.warmup_ns)} of warm-up")

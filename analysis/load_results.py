@@ -1,7 +1,7 @@
 """Reads result files into frozen objects. Everything behind this module can trust what it gets.
 
-A file is checked against `bench/run.schema.json` before anything is made of it; what is wrong ends as one line that names
-the file and the place in it. None always means "not measured". results/README.md explains the fields.
+A file is checked against `bench/run.schema.json` before anything is made of it; what is wrong ends as one line that
+names the file and the place in it. None always means "not measured". results/README.md explains the fields.
 """
 
 import json
@@ -209,7 +209,7 @@ def load_run(path: Path) -> Run:
     """The run in a result file. UsageError, in one line, if there is none or it is not one that this version reads."""
     data = _read_json(path)
     if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UsageError(f"{path}: not a wirebench result file: it has no \"kind\": \"{KIND}\"")
+        raise UsageError(f'{path}: not a wirebench result file: it has no "kind": "{KIND}"')
     version = data.get("schema")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UsageError(

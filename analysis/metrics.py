@@ -13,8 +13,8 @@ Better = Literal["higher", "lower"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a trial. `name` carries the unit and is the column of CSV files; `of` gives None if it was not measured;
-    `show` spells a value for people. `better` is None where neither direction is."""
+    """A number of a trial. `name` carries the unit and is the column of CSV files; `of` gives None if it was not
+    measured; `show` spells a value for people. `better` is None where neither direction is."""
 
     name: str
     title: str
@@ -145,7 +145,9 @@ METRICS = (
     ),
     RSS,
     PSS,
-    Metric("client_rss_bytes", "memory of the load generator, RSS", None, lambda trial: trial.client.rss_bytes, format_size),
+    Metric(
+        "client_rss_bytes", "memory of the load generator, RSS", None, lambda trial: trial.client.rss_bytes, format_size
+    ),
     Metric(
         "server_context_switches_per_request",
         "context switches of the server for a request",

@@ -36,7 +36,8 @@ class Summary:
     trials: tuple[Trial, ...]
 
     def by_round(self, metric: Metric) -> dict[int, float]:
-        """A figure of each trial that has it. Trials in doubt are among them, so that nothing is hidden; see `fatal`."""
+        """A figure of each trial that has it. Trials in doubt are among them, so that nothing is hidden; see
+        `fatal`."""
         values = ((trial.round, metric.of(trial)) for trial in self.trials)
         return {number: value for number, value in values if value is not None}
 
@@ -160,7 +161,8 @@ def summaries(run: Run) -> tuple[Summary, ...]:
 
 
 def groups(run: Run) -> tuple[Group, ...]:
-    """The groups of a run: those under closed loads before those under open ones, the few-sided before the many-sided."""
+    """The groups of a run: those under closed loads before those under open ones, the few-sided before the
+    many-sided."""
     members: dict[str, list[Summary]] = {}
     for summary in summaries(run):
         members.setdefault(summary.scenario.group, []).append(summary)

@@ -1,5 +1,6 @@
 """Tables of medians with their 95 % intervals, for terminals and pages alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.headlines import show_interval
@@ -25,14 +26,15 @@ COLUMNS = (
     Column(P50, "p50"),
     Column(P99, "p99"),
     Column(MAX, "max"),
-    Column(SERVER_CPU, "server CPU / request"),
+    Column(SERVER_CPU, "server CPU a request"),
     Column(FAILED, "failed"),
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure in words: `text` its median, `interval` its 95 % interval ("" where there is none); `value` to sort by."""
+    """A figure in words: `text` its median, `interval` its 95 % interval ("" where there is none); `value` to sort
+    by."""
 
     text: str
     interval: str
@@ -57,10 +59,10 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def table(group: Group) -> Table:
+def table(group: Group, columns: Sequence[Column] = COLUMNS) -> Table:
     """The figures of a group of scenarios."""
     measured = tuple(
-        column for column in COLUMNS if any(summary.estimate(column.metric) is not None for summary in group.summaries)
+        column for column in columns if any(summary.estimate(column.metric) is not None for summary in group.summaries)
     )
     return Table(measured, tuple(_row(group, summary, measured) for summary in group.summaries))
 

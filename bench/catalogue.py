@@ -1,5 +1,5 @@
-"""What there is to choose from, with a line about each: what `wirebench list` shows. The line about a thing is the first
-sentence of the module that makes it, so that there is no second place to keep."""
+"""What there is to choose from, with a line about each: what `wirebench list` shows. The line about a thing is the
+first sentence of the module that makes it, so that there is no second place to keep."""
 
 import sys
 import tomllib
@@ -70,7 +70,7 @@ def _combinations(unsupported: list[dict[str, str]]) -> str:
 def _first_sentence(reference: str) -> str:
     registry.load(reference)
     text = " ".join((sys.modules[reference.partition(":")[0]].__doc__ or "").split("\n\n")[0].split())
-    return text.rstrip(".")
+    return text.rstrip(".").replace("`", "")
 
 
 def _suite_line(name: str) -> str:

@@ -22,8 +22,8 @@ class ChildEndedError(Exception):
 
 
 class ChildProcess:
-    """`python -m MODULE` in a process group of its own, so that a terminal's Ctrl-C reaches the starter alone, which then
-    ends its children in order. Not to be shared between threads."""
+    """`python -m MODULE` in a process group of its own, so that a terminal's Ctrl-C reaches the starter alone, which
+    then ends its children in order. Not to be shared between threads."""
 
     def __init__(self, module: str) -> None:
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,8 +1,8 @@
 """The command line: `wirebench`, and `python -m bench` likewise.
 
 Every way to end has its exit status: 0 fine, 1 a threshold failed, 2 bad input, 3 measurement not valid, 70 a fault of
-wirebench itself, 130 interrupted, 141 nobody reads the output any more. Whatever goes wrong is one line on standard error;
-a traceback is for those who set WIREBENCH_DEBUG=1.
+wirebench itself, 130 interrupted, 141 nobody reads the output any more. Whatever goes wrong is one line on standard
+error; a traceback is for those who set WIREBENCH_DEBUG=1.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from bench import __version__
 from bench.commands.doctor import doctor
 from bench.commands.list import list_command
 from bench.commands.load import load
+from bench.commands.peers import peers
 from bench.commands.report import report
 from bench.commands.run import run
 from bench.commands.serve import serve
@@ -38,6 +40,7 @@ app.command()(serve)
 app.command()(load)
 app.command()(report)
 app.command()(doctor)
+app.command()(peers)
 
 
 def _show_version(asked: bool) -> None:
@@ -49,7 +52,9 @@ def _show_version(asked: bool) -> None:
 @app.callback(invoke_without_command=True)
 def wirebench(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Compare how backends talk and how they run: matched servers, one load engine, answers with their uncertainty.
 
@@ -100,7 +105,7 @@ def _fail_internally(error: Exception) -> int:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace is not None else "?"
+    place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else "?"
     return _fail(
         f"a fault of wirebench itself: {type(error).__name__} at {place}: {error}; "
         "please report it with what the same command prints under WIREBENCH_DEBUG=1",

@@ -99,6 +99,8 @@ class Lines:
     def trial_ended(self, trial: dict[str, Any]) -> None:
         clock = self._clock
         clock.end()
+        if clock.trials == 1:
+            return  # what follows the run says the same
         where = f"[{clock.ended}/{clock.trials}] round {trial['round'] + 1} of {clock.rounds}"
         print(f"{where}: {trial['scenario']['name']}: {figures(trial)}", file=self._stream, flush=True)
 
@@ -154,7 +156,9 @@ class Screen:
         left = f"{spell_left(clock.left_s)} left"
         head = Table.grid(padding=(0, 2))
         head.add_row(Text(where, style="bold"), ProgressBar(total=1.0, completed=clock.share, width=24), Text(left))
-        lines = [Text.assemble("now   ", (planned.scenario.name, "cyan"), "   ", state, no_wrap=True, overflow="ellipsis")]
+        lines = [
+            Text.assemble("now   ", (planned.scenario.name, "cyan"), "   ", state, no_wrap=True, overflow="ellipsis")
+        ]
         if self._last:
             lines.append(Text(f"last  {self._last}", style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(head, *lines)

@@ -112,8 +112,8 @@ def _little(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
         yield Doubt(
             DoubtKind.LITTLE_LAW_VIOLATED,
             True,
-            f"the mean latency is {format_duration(latency['mean'])}, but {scenario.concurrency.total} requests in flight "
-            f"at this throughput make {format_duration(expected_ns)} (Little's law): something was not measured",
+            f"the mean latency is {format_duration(latency['mean'])}, but {scenario.concurrency.total} requests in "
+            f"flight at this throughput make {format_duration(expected_ns)} (Little's law): something was not measured",
         )
 
 

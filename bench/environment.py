@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def describe(placement: Placement) -> dict[str, Any]:
             "implementation": platform.python_implementation(),
             "gil": "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off",
         },
-        "packages": {name: _try(lambda name=name: importlib.metadata.version(name)) for name in _PACKAGES},
+        "packages": {name: _try(partial(importlib.metadata.version, name)) for name in _PACKAGES},
         "placement": {"server_cpus": list(placement.server), "load_cpus": list(placement.load)},
     }
 

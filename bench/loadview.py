@@ -1,5 +1,6 @@
 """What `wirebench load` shows of its trial: a table of latencies, what it cost, and a histogram."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,21 +65,22 @@ def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:
     if offered is not None:
         yield ["dropped", f"{counts['dropped']:,}" if counts["dropped"] else "none"]
     if lateness:
-        spelled = ", ".join(f"{name} {show_duration(lateness[key])}" for name, key in _ROWS.items() if name[0] in "pm")
-        yield ["sent late by", spelled]
-    yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core in the busiest of {client['processes']}"]
+        yield ["sent late by", ", ".join(f"{key} {show_duration(lateness[key])}" for key in ("p50", "p99", "max"))]
+    of_several = f", the busiest of {client['processes']}" if client["processes"] > 1 else ""
+    yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core{of_several}"]
 
 
 def histogram_lines(histogram: Histogram) -> str:
-    """Bars of how many latencies fell between round numbers; their length is on a log scale, so that a tail of a few shows
-    beside a hundred thousand."""
+    """Bars of how many latencies fell between round numbers; their length is on a log scale, so that a tail of a few
+    shows beside a hundred thousand."""
     edges = _edges(int(histogram.values_ns[0]), int(histogram.values_ns[-1]))
-    counts = np.bincount(np.searchsorted(edges, histogram.values_ns), histogram.counts, len(edges)).astype(int)
-    longest = np.log10(counts.max() + 1)
-    rows = [
-        [f"≤ {show_duration(edge)}", _bar(float(np.log10(count + 1) / longest)), f"{count:,}", show_share(count / counts.sum())]
-        for edge, count in zip(edges, counts.tolist(), strict=True)
-    ]
+    places = np.searchsorted(edges, histogram.values_ns)
+    counts = np.bincount(places, histogram.counts, len(edges)).astype(int)
+    longest = float(np.log10(counts.max() + 1))
+    rows = []
+    for edge, count in zip(edges, counts.tolist(), strict=True):
+        bar = _bar(math.log10(count + 1) / longest)
+        rows.append([f"≤ {show_duration(edge)}", bar, f"{count:,}", show_share(count / histogram.total)])
     return "how many took how long (length of the bars on a log scale)\n" + columns(rows, right=(0, 2, 3))
 
 

@@ -1,4 +1,5 @@
-"""Which CPUs the server and the load get: disjoint ones wherever there are two, so that neither steals from the other."""
+"""Which CPUs the server and the load get: disjoint ones wherever there are two, so that neither steals from the
+other."""
 
 import os
 from dataclasses import dataclass
@@ -11,9 +12,15 @@ class Placement:
     server: tuple[int, ...]
     load: tuple[int, ...]
 
+    def load_only(self) -> "Placement":
+        """The same for a load whose server was placed by somebody else."""
+        return Placement((), self.load)
+
     def __str__(self) -> str:
-        if not self.server:
+        if not self.load:
             return "not placed"
+        if not self.server:
+            return f"load on CPU {','.join(map(str, self.load))}"
         server, load = (",".join(map(str, cpus)) for cpus in (self.server, self.load))
         return f"server on CPU {server}; load on CPU {load}"
 

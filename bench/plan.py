@@ -41,8 +41,9 @@ class PlannedTrial:
     seed: int
 
 
-def read_suite(name_or_path: str, overrides: Mapping[str, list[str]] | None = None) -> Suite:
-    """A suite by name, or from a TOML file. `overrides` are scenario keys that the command line sets for every scenario.
+def read_suite(name_or_path: str, overrides: Mapping[str, str | list[str]] | None = None) -> Suite:
+    """A suite by name, or from a TOML file. `overrides` are scenario keys that the command line sets for every
+    scenario.
 
     Raises UsageError naming the file, the key and what is allowed.
     """
@@ -68,7 +69,7 @@ def read_suite(name_or_path: str, overrides: Mapping[str, list[str]] | None = No
     return _parse_suite(document, path.stem, where, overrides or {})
 
 
-def _parse_suite(document: dict[str, Any], name: str, where: str, overrides: Mapping[str, list[str]]) -> Suite:
+def _parse_suite(document: dict[str, Any], name: str, where: str, overrides: Mapping[str, str | list[str]]) -> Suite:
     for key in document:
         registry.choose(key, _SUITE_KEYS, where)
     defaults, groups = document.get("defaults", {}), document.get("group", [])

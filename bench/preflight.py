@@ -13,15 +13,15 @@ _ENOUGH = 65_536
 
 
 def check(scenarios: Iterable[Scenario]) -> None:
-    """Raise UnsupportedError if a scenario needs more than this machine gives. The limit of open files is raised as far as
-    it goes; servers and load processes inherit that."""
+    """Raise UnsupportedError if a scenario needs more than this machine gives. The limit of open files is raised as far
+    as it goes; servers and load processes inherit that."""
     limit = raise_open_files()
     for scenario in scenarios:
         need = scenario.concurrency.connections + SPARE_FILES
         if need > limit:
             raise UnsupportedError(
-                f"{scenario.name}: {scenario.concurrency.connections} connections need {need} open files, and this system"
-                f" allows a process {limit}; raise that with: ulimit -Hn {need}"
+                f"{scenario.name}: {scenario.concurrency.connections} connections need {need} open files, and a process"
+                f" may have {limit} here; raise that with: ulimit -Hn {need}"
             )
 
 

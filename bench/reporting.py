@@ -1,26 +1,99 @@
-"""What a run is turned into when it has ended: a table for the terminal, a report."""
+"""What a run is turned into when it has ended: tables for the terminal, and a place for its report."""
 
-from collections.abc import Sequence
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from analysis import doubts
+from analysis.headlines import headlines
+from analysis.labels import shared
+from analysis.load_results import Run, load_run
+from analysis.metrics import CLIENT_CPU, P50, P99, SERVER_CPU, THROUGHPUT
+from analysis.summary import Group, Summary, groups, summaries
+from analysis.tables import DAGGER, Column, Row, table
+from bench.output import columns
 from bench.run import RUNS
 
 REPORTS = RUNS.parent / "reports"
 
-
-def summary(path: Path) -> str:
-    """The table of a result file: a row for each scenario, and the doubts below."""
-    return str(path)
+_COLUMNS = (
+    Column(THROUGHPUT, "answered"),
+    Column(P50, "p50"),
+    Column(P99, "p99"),
+    Column(SERVER_CPU, "server CPU"),
+    Column(CLIENT_CPU, "load CPU"),
+)
+_PIPE_COLUMNS = 1000
+"""The width of what is no terminal: nothing is broken into lines there."""
 
 
 def report_folder(run: Path) -> Path:
-    """Where the report of a run goes that nobody named a place for: beside the run, and in results/reports for those in
-    results/runs."""
+    """Where the report of a run goes that nobody named a place for: in results/reports for a run in results/runs, else
+    beside the run."""
     return REPORTS / run.stem if run.parent == RUNS else run.with_name(f"{run.stem}-report")
 
 
-def write_report(runs: Sequence[Path], folder: Path, png: bool = False, svg: bool = False) -> Path:
-    """Write the report of these runs into a folder. Gives the page. Raises UsageError, OutputError."""
-    from analysis import report
+def run_summary(path: Path, width: int | None = None) -> str:
+    """A result file for the terminal: a table for each group with a row for each scenario, and what is doubted below.
 
-    return report.write_report(runs, folder, png=png, svg=svg)
+    Where the width (the terminal's, if it is None) is too little for a row, its intervals get a line of their own.
+    """
+    run = load_run(path)
+    width = width or shutil.get_terminal_size((_PIPE_COLUMNS, 0)).columns
+    return "\n\n".join(_parts(run, width))
+
+
+def _parts(run: Run, width: int) -> Iterator[str]:
+    tallies = [tally for summary in summaries(run) for tally in summary.doubts]
+    kinds = [kind for kind in doubts.MEANINGS if any(tally.kind == kind for tally in tallies)]
+    for group in groups(run):
+        yield _group(group, kinds, width)
+    if kinds:
+        notes = [f"{number} {kind}: {doubts.MEANINGS[kind].words}" for number, kind in enumerate(kinds, start=1)]
+        if any(tally.fatal for tally in tallies):
+            notes.append(f"{DAGGER} in at least one round so grave that no verdict may rest on the scenario")
+        yield _listed("Doubts", notes, width)
+    failures = {f"{trial.scenario.name}: {trial.error}" for trial in run.trials if trial.error is not None}
+    if failures:
+        yield _listed("Trials that gave no figures", sorted(failures), width)
+    if run.unsupported:
+        refused = {f"{item.scenario.protocol} under {item.scenario.execution}: {item.why}" for item in run.unsupported}
+        yield _listed("Not supported, and so not run", sorted(refused), width)
+
+
+def _listed(title: str, items: Iterable[str], width: int) -> str:
+    return "\n".join([title, *(_wrapped(item, width) for item in items)])
+
+
+def _wrapped(text: str, width: int) -> str:
+    return textwrap.fill(text, max(40, width), initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _group(group: Group, kinds: list[str], width: int) -> str:
+    made = table(group, _COLUMNS)
+    heads = ["", *(column.head for column in made.columns)]
+    if any(summary.doubts for summary in group.summaries):
+        heads.append("doubts")
+    marks = [_marks(summary, kinds) for summary in group.summaries]
+    rows = list(zip(made.rows, marks, strict=True))
+    right = range(1, len(made.columns) + 1)
+    text = columns([heads, *(_row(row, mark) for row, mark in rows)], right, indent=2)
+    if max(map(len, text.splitlines())) > width:
+        text = columns([heads, *(line for row, mark in rows for line in _two_lines(row, mark))], right, indent=2)
+    said = [_wrapped(headline.text, width) for headline in headlines(group)]
+    return "\n".join([f"{group.name}: {shared([s.scenario for s in group.summaries])}", text, *said])
+
+
+def _marks(summary: Summary, kinds: list[str]) -> str:
+    """ "1† 3": the numbers of the doubts about a scenario."""
+    return " ".join(f"{kinds.index(t.kind) + 1}{DAGGER if t.fatal else ''}" for t in summary.doubts)
+
+
+def _row(row: Row, marks: str) -> list[str]:
+    cells = (f"{cell.text} ({cell.interval})" if cell.interval else cell.text for cell in row.cells)
+    return [row.label, *cells, marks]
+
+
+def _two_lines(row: Row, marks: str) -> list[list[str]]:
+    return [[row.label, *(cell.text for cell in row.cells), marks], ["", *(cell.interval for cell in row.cells)]]

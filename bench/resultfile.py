@@ -7,7 +7,6 @@ the trial under way: until a new version is whole on the disk, the old one stays
 import contextlib
 import json
 import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -73,31 +72,21 @@ class ResultFile:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content in one step, or leave it as it was and raise OutputError. What is there and no file (a pipe,
-    a device) is written to as it is."""
-    temporary: str | None = None
+    """Replace a file's content in one step, or leave it as it was and raise OutputError. What is there and no file (a
+    pipe, a device) is written to as it is."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        if temporary is not None:  # also after Ctrl-C
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        with contextlib.suppress(OSError):  # it is there still after an error, or Ctrl-C
+            temporary.unlink()

@@ -45,7 +45,9 @@ def run_suite(
     try:
         for planned in plan_trials(suite.scenarios, rounds, seed):
             watcher.trial_begins(planned)
-            trial = run_trial(planned.scenario, planned.round, planned.seed, load_processes, placement, watcher.progress)
+            trial = run_trial(
+                planned.scenario, planned.round, planned.seed, load_processes, placement, watcher.progress
+            )
             results.add(trial)
             watcher.trial_ended(trial)
     except BaseException:
@@ -89,8 +91,8 @@ def choose_seed(seed: int | None) -> int:
 
 
 def reserve_path(out: str | None, suite: str) -> Path:
-    """A new, empty file for the results: `out` if it ends in .json, else a file in the folder `out`, named after the time
-    and the suite. It is new even if another run begins at the same instant.
+    """A new, empty file for the results: `out` if it ends in .json, else a file in the folder `out`, named after the
+    time and the suite. It is new even if another run begins at the same instant.
 
     Raises UsageError if `out` is a file that has results in it, OutputError if nothing can be written there.
     """

@@ -1,4 +1,5 @@
-"""A scenario: one full choice of protocol, stack, pattern, execution model, link and load. Frozen, and spelled one way."""
+"""A scenario: one full choice of protocol, stack, pattern, execution model, link and load. Frozen, and spelled one
+way."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +43,7 @@ class Scenario:
     workers: int = 1
     operation: Operation = Operation(Opcode.ECHO)
     payload_bytes: int = 64
-    connections: Concurrency = Concurrency(64)
+    connections: Concurrency = Concurrency(64)  # noqa: RUF009 (frozen, so one will do for all)
     """What an open load may use; a closed load says it itself."""
     stack: str = "lean"
     pattern: str = "request-response"

@@ -99,7 +99,8 @@ def parse_concurrency(text: str, where: str) -> Concurrency:
     concurrency = Concurrency(int(match[1]), int(match[2] or 1))
     if not (1 <= concurrency.connections <= MAX_CONNECTIONS and 1 <= concurrency.in_flight <= MAX_IN_FLIGHT):
         raise UsageError(
-            f"{where}: {text!r} is out of range; allowed are 1 to {MAX_CONNECTIONS} connections and 1 to {MAX_IN_FLIGHT} in flight"
+            f"{where}: {text!r} is out of range; allowed are 1 to {MAX_CONNECTIONS} connections "
+            f"and 1 to {MAX_IN_FLIGHT} in flight"
         )
     return concurrency
 

@@ -1,8 +1,8 @@
 """Which scenarios a command line means.
 
-With a suite, the options that name contestants (protocol, execution, stack, pattern) choose among its scenarios, and all
-others set what these are asked to do, in place of what the suite says. Without a suite, the options spell scenarios of
-their own: every combination of the values given. Without either, it is the suite `quick`.
+With a suite, the options that name contestants (protocol, execution, stack, pattern) choose among its scenarios, and
+all others set what these are asked to do, in place of what the suite says. Without a suite, the options spell scenarios
+of their own: every combination of the values given. Without either, it is the suite `quick`.
 """
 
 import re
@@ -54,7 +54,9 @@ def choose_suite(name: str | None, options: Mapping[str, Sequence[str] | None]) 
         scenario, why = suite.unsupported[0]
         raise UnsupportedError(f"{scenario.protocol} under {scenario.execution} is not supported: {why}")
     if "workers" in given and not any(str(scenario.workers) in given["workers"] for scenario in suite.scenarios):
-        raise UsageError(f"--workers: the execution model single has one worker, not {given['workers'][0]}; add --execution")
+        raise UsageError(
+            f"--workers: the execution model single has one worker, not {given['workers'][0]}; add --execution"
+        )
     return suite
 
 

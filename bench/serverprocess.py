@@ -212,6 +212,7 @@ class ServerProcess:
             case "death":
                 self._deaths.append(Death(**event))
             case "error":
+                self._kill()
                 if event["exit_code"] == UsageError.exit_code:
                     raise UsageError(event["message"])
                 raise ServerFailedError(f"{self._name} gave up: {event['message']}")

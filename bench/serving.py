@@ -13,9 +13,7 @@ from bench.serverprocess import ServerProcess
 _POLL_S = 0.25
 
 
-def make_server(
-    protocol: str, execution: str, workers: int, host: str, port: int, cpus: str | None
-) -> ServerProcess:
+def make_server(protocol: str, execution: str, workers: int, host: str, port: int, cpus: str | None) -> ServerProcess:
     """A server that is ready to be started. Raises UsageError."""
     if execution == "single" and workers != 1:
         raise UsageError(f"--workers: the execution model single has one worker, not {workers}; add --execution")
@@ -57,19 +55,18 @@ def greeting(server: ServerProcess) -> str:
 def _examples(protocol: str, address: str) -> list[list[str]]:
     scheme = {"http1": "http", "http2": "h2c"}.get(protocol, protocol)
     load = f"wirebench load {scheme}://{address}"
-    curl = {"http1": "curl", "http2": "curl --http2-prior-knowledge"}.get(protocol)
-    commands = [
-        [f"{load} --operation echo --payload 1KiB", "as fast as 64 connections go"],
-        [f"{load} --operation work:cpu=100us --load poisson:1000/s", "latency at a given rate"],
+    loads = [
+        ["as fast as 64 connections go", f"{load} --operation echo --payload 1KiB"],
+        ["latency at a given rate", f"{load} --operation work:cpu=100us --load poisson:1000/s"],
     ]
+    curl = {"http1": "curl", "http2": "curl --http2-prior-knowledge"}.get(protocol)
     if curl is None:
-        return commands
+        return loads
     return [
-        [f"{curl} http://{address}/health", "is it there?"],
-        [f"{curl} -d hello http://{address}/echo", "the same bytes back"],
-        [f"{curl} 'http://{address}/bytes/64'", "64 bytes of a fixed pattern"],
-        [f"{curl} 'http://{address}/work?cpu_us=100&wait_ms=5'", "100 µs of CPU and 5 ms of waiting"],
-        *commands,
+        ["is it there?", f"{curl} http://{address}/health"],
+        ["the same bytes back", f"{curl} -d hello http://{address}/echo"],
+        ["100 µs of CPU, then 5 ms", f"{curl} 'http://{address}/work?cpu_us=100&wait_ms=5'"],
+        *loads,
     ]
 
 

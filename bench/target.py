@@ -1,13 +1,13 @@
 """A server that runs already, by its address: what `wirebench load` sends to it, and one trial against it.
 
-Over http and h2c any server will do: its statuses are checked, 2xx and 3xx being good. If `--operation` names an operation
-of wirebench's own service, the answers' content is checked too. tcp and udp speak wirebench's own frames (see
+Over http and h2c any server will do: its statuses are checked, 2xx and 3xx being good. If `--operation` names an
+operation of wirebench's own service, the answers' content is checked too. tcp and udp speak wirebench's own frames (see
 `bench.wire.frames`), so there the content is always checked.
 """
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
@@ -18,6 +18,9 @@ from bench.lab import probes
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress
 from bench.placement import Placement
+from bench.plan import PlannedTrial
+from bench.resultfile import ResultFile
+from bench.run import Watcher, head
 from bench.scenario import Scenario, parse_operation, parse_payload, parse_scenario
 from bench.trial import NO_FIGURES, conclude, load_specs
 
@@ -45,8 +48,8 @@ class Target:
 
 
 def parse_target(url: str, operation: str | None, method: str | None, payload: str | None) -> Target:
-    """Reads an address like http://127.0.0.1:8080/path, h2c://…, tcp://host:port or udp://host:port, with the options that
-    say what to send. Raises UsageError."""
+    """Reads an address like http://127.0.0.1:8080/path, h2c://…, tcp://host:port or udp://host:port, with the options
+    that say what to send. Raises UsageError."""
     parts, protocol = _split(url)
     if protocol in ("http1", "http2"):
         default_port: int | None = _DEFAULT_PORT
@@ -80,7 +83,9 @@ def _split(url: str) -> tuple[SplitResult, str]:
         raise UsageError(f"{url}: not an address: {error}") from None
     allowed = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     if "://" not in url:
-        raise UsageError(f"{url}: there is no scheme in it; allowed are {allowed}, like http://{url or '127.0.0.1:8080'}")
+        raise UsageError(
+            f"{url}: there is no scheme in it; allowed are {allowed}, like http://{url or '127.0.0.1:8080'}"
+        )
     if parts.scheme not in SCHEMES:
         raise UsageError(f"{url}: the scheme {parts.scheme}:// is not one of those allowed: {allowed}")
     if parts.username is not None or parts.password is not None:
@@ -108,7 +113,8 @@ def _request(
 
 
 def target_scenario(target: Target, values: dict[str, str]) -> Scenario:
-    """The scenario of a load against a target. `values` are keys of a scenario as users write them (load, duration ...)."""
+    """The scenario of a load against a target. `values` are keys of a scenario as users write them (load, duration
+    ...)."""
     scenario = parse_scenario({"protocol": target.protocol, **values}, "command line", target.url[:300])
     return replace(scenario, payload_bytes=target.request.payload_bytes)
 
@@ -137,7 +143,7 @@ def run_load(
     seed: int,
     load_processes: int,
     placement: Placement,
-    on_progress: Callable[[Progress], None],
+    watcher: Watcher,
 ) -> dict[str, Any]:
     """One trial against a server that runs already, as result files hold it: nothing is known of that server's side.
 
@@ -154,10 +160,22 @@ def run_load(
         replace(spec, request=target.request, authority=target.authority)
         for spec in load_specs(scenario, resolve(target), target.port, seed, load_processes, placement)
     ]
+    watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:
-        return _measured(trial, scenario, specs, on_progress)
+        trial = _measured(trial, scenario, specs, watcher.progress)
     except LoadFailedError as error:
-        return {**trial, "error": str(error)}
+        trial = {**trial, "error": str(error)}
+    watcher.trial_ended(trial)
+    return trial
+
+
+def target_results(trial: dict[str, Any], placement: Placement, command: Sequence[str]) -> ResultFile:
+    """A run of this trial alone, as a result file holds it."""
+    title = f"load against {trial['scenario']['group']}"
+    results = ResultFile(None, head("load", title, 1, trial["seed"], placement, command), [])
+    results.add(trial)
+    results.finish("complete")
+    return results
 
 
 def _measured(

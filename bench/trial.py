@@ -41,9 +41,9 @@ def run_trial(
                 before = _Observation.of(server)
                 load.watch(window.end_ns)
                 after = _Observation.of(server)
-                client_memory = probes.memory(load.pids())
+                client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
                 results = load.results()
-            trial["server"] = _server_record(before, after, probes.memory(server.pids()), server)
+            trial["server"] = _server_record(before, after, server_memory, server)
     except (ServerFailedError, LoadFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
     return conclude(trial, scenario, results, client_memory, before.host, after.host)

@@ -1,12 +1,12 @@
 """The lean HTTP/2 client (RFC 9113), for servers that are known to speak it (h2c, section 3.3)."""
 
 from collections.abc import Hashable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
 from bench.wire.header_blocks import Fields, Head, HeaderReader, MalformedError
-from bench.wire.http2 import Http2Peer, Stream
+from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     DATA,
     END_HEADERS,
@@ -18,15 +18,15 @@ from bench.wire.http2_frames import (
     MAX_WINDOW_BYTES,
     PREFACE,
     ErrorCode,
+    FrameShape,
     Setting,
-    StreamShape,
     encode_frame,
     encode_goaway,
     encode_settings,
     encode_window_update,
-    first_stream_end,
     pack_id,
 )
+from bench.wire.http2_sending import Stream
 
 MAX_IN_FLIGHT = 1 << 16
 FIRST_IN_FLIGHT = 100
@@ -34,9 +34,6 @@ FIRST_IN_FLIGHT = 100
 
 MAX_WHOLE_BYTES = 64 * 1024
 """The longest body that requests are made with many at a time."""
-
-MAX_ALIKE_BYTES, MAX_ALIKE_FRAMES = 32 * 1024, 16
-"""The longest answer that others are compared with as a whole; frames of longer ones are rarely in a row."""
 
 MAX_ABANDONED = 4096
 """Exchanges given up last, whose late answers are ignored; a late answer to an older one is an error."""
@@ -73,26 +70,28 @@ class _Head:
 class _Answer(Stream):
     """An exchange whose request is not sent in full, or whose answer has begun."""
 
-    __slots__ = ("error", "frames", "head", "received_bytes", "table_changes")
+    __slots__ = ("block", "error", "head", "received_bytes", "table_changes")
 
     def __init__(self, stream_id: int, send_window: int) -> None:
         super().__init__(stream_id, send_window, MAX_WINDOW_BYTES)
         self.head: _Head | None = None
         self.received_bytes = 0
         self.error: ErrorKind | None = None
-        self.frames: list[tuple[int, int, bytes]] | None = None
-        """The answer so far, as long as others may be compared with it."""
+        self.block: bytes | None = None
+        """The header block, if it left the decoder's table as it was; `table_changes` tells whether something has
+        changed it since."""
         self.table_changes = 0
 
 
 class Http2Client(Http2Peer[_Answer]):
     """One connection. Ids are stream ids as they stand in frames: 4 bytes, big-endian.
 
-    Once an answer was read frame by frame and found right, a chunk that consists of the same frames on other streams is
-    compared with it as a whole. That holds until the server changes the decoder's table, as it does with a new date.
+    Once an answer of one HEADERS and one DATA frame was read frame by frame and found right, rows of frames that differ
+    from these in nothing but the stream are recognised as a whole. That holds until the server changes the decoder's
+    table, as it does when the date changes.
     """
 
-    transport_kind: ClassVar = "stream"
+    transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
     stream_window_bytes = MAX_WINDOW_BYTES
     connection_window_bytes = MAX_WINDOW_BYTES
     peer_may_push = False
@@ -114,17 +113,20 @@ class Http2Client(Http2Peer[_Answer]):
             self._fields.append((b"content-length", b"%d" % len(exchange.body)))
         self._heads = HeaderReader(_Head)
         self._next_id = 1
-        # Exchanges whose request is sent in full and whose answer has not begun.
+        # Exchanges whose request is sent in full: those whose answer has not begun, and those whose answer has begun
+        # with the frame that `_alike` holds. All others are in `streams`.
         self._waiting: set[bytes] = set()
+        self._begun: set[bytes] = set()
         self._abandoned: dict[bytes, None] = {}
         self._done: list[bytes] = []
-        # Whole requests, good for one version of the encoder's table.
-        self._requests: StreamShape | None = None
-        self._requests_version = 0
-        # Right answers, good until the decoder's table changes.
-        self._answers: StreamShape | None = None
-        self._answer_frames: list[tuple[int, int, bytes]] = []
-        self._answer_body_bytes = 0
+        # The frames of a whole request, good for one version of the encoder's table.
+        self._requests: list[FrameShape] = []
+        self._requests_version = -1
+        # The HEADERS and DATA frame of a right answer, good until the decoder's table changes, and what is in them.
+        self._alike: tuple[FrameShape, FrameShape] | None = None
+        self._alike_head: _Head | None = None
+        self._alike_block = b""
+        self._alike_body = b""
         self._table_changes = 0
 
     # Client
@@ -144,11 +146,10 @@ class Http2Client(Http2Peer[_Answer]):
             self.send_window -= whole * size
         sent = 0
         while sent < whole:
-            if self._requests is not None and self._requests_version == self.writer.version:
-                requests, upto = self._requests, whole
-            else:
-                requests, upto = self._shape_requests(), sent + 1
-            self.outgoing.append(requests.encode(ids[sent:upto]))
+            # Until the encoder's table has settled, the next request's block is another one.
+            settled = self._requests_version == self.writer.version
+            frames, upto = (self._requests, whole) if settled else (self._shape_requests(), sent + 1)
+            self.outgoing += [frame.encode(ids[sent:upto]) for frame in frames]
             sent = upto
         if whole < count:
             self._request_in_pieces(range(first + 2 * whole, self._next_id, 2))
@@ -165,13 +166,7 @@ class Http2Client(Http2Peer[_Answer]):
             ids, rest = self._match(data)
             if rest:
                 self._done = ids
-                if self.streams and self._answers is not None and (end := first_stream_end(rest)):
-                    # Once the answer that an earlier chunk began is complete, the rest may be alike again.
-                    self.receive(rest[:end])
-                    ids, rest = self._match(rest[end:])
-                    self._done += ids
-                if rest:
-                    self.receive(rest)
+                self.receive(rest)
                 ids, self._done = self._done, []
             if self.is_sending:
                 self.send_bodies(MAX_WINDOW_BYTES)
@@ -191,16 +186,16 @@ class Http2Client(Http2Peer[_Answer]):
 
     # Requests
 
-    def _shape_requests(self) -> StreamShape:
+    def _shape_requests(self) -> list[FrameShape]:
         version, body = self.writer.version, self._exchange.body
-        frames = [(HEADERS, END_HEADERS if body else END_HEADERS | END_STREAM, self.writer.encode(self._fields))]
+        block = self.writer.encode(self._fields)
+        frames = [FrameShape(HEADERS, END_HEADERS if body else END_HEADERS | END_STREAM, block)]
         for start in range(0, len(body), MAX_FRAME_BYTES):
             end = start + MAX_FRAME_BYTES
-            frames.append((DATA, END_STREAM if end >= len(body) else 0, body[start:end]))
-        requests = StreamShape(frames)
+            frames.append(FrameShape(DATA, END_STREAM if end >= len(body) else 0, body[start:end]))
         if self.writer.version == version:
-            self._requests, self._requests_version = requests, version
-        return requests
+            self._requests, self._requests_version = frames, version
+        return frames
 
     def _request_in_pieces(self, stream_ids: range) -> None:
         for stream_id in stream_ids:
@@ -213,58 +208,86 @@ class Http2Client(Http2Peer[_Answer]):
     # Answers
 
     def _match(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """The ids of the answers that `data` begins with, if nothing but answers like the last one stand there; and
-        what is left to be read frame by frame."""
-        answers = self._answers
-        if answers is None or self.mid_block:
-            return [], data
-        whole = len(data) - len(data) % answers.size
-        ids: list[bytes] = []
-        if whole:
-            matched = answers.match(data if whole == len(data) else data[:whole])
-            if matched is None:
-                return [], data
-            ids, arrived = matched, set(matched)
-            if len(arrived) < len(ids) or not arrived <= self._waiting:
-                return [], data
-            self._waiting -= arrived
-            self.take_in(len(ids) * self._answer_body_bytes)
-        rest = data[whole:]
-        if rest and answers.begins_like(rest):
-            self.put_back(rest)
-            rest = b""
-        return ids, rest
+        """The ids of the answers that are completed by the rows of frames at the beginning of `data`; and what follows
+        them, to be read frame by frame."""
+        done: list[bytes] = []
+        if self._alike is None or self.mid_block:
+            return done, data
+        heads, bodies = self._alike
+        at = 0
+        while at < len(data):
+            if data.startswith(heads.head, at):
+                ids, end = heads.match(data, at, bodies.head)
+                came_from = self._waiting
+            elif data.startswith(bodies.head, at):
+                ids, end = bodies.match(data, at, heads.head)
+                came_from = self._begun
+            else:
+                break
+            distinct = set(ids)
+            if not ids or len(distinct) < len(ids) or not distinct <= came_from:
+                break
+            came_from -= distinct
+            if came_from is self._waiting:
+                self._begun |= distinct
+            else:
+                done += ids
+                self.take_in(len(ids) * len(self._alike_body))
+            at = end
+        return done, data[at:]
+
+    def _learn(self, head: _Head, block: bytes, body: bytes) -> None:
+        """A right answer: from now on, others are compared with it."""
+        if self._alike is None or block != self._alike_block or body != self._alike_body:
+            self._unlearn()
+            self._alike = FrameShape(HEADERS, END_HEADERS, block), FrameShape(DATA, END_STREAM, body)
+            self._alike_head, self._alike_block, self._alike_body = head, block, body
+
+    def _unlearn(self) -> None:
+        self._alike = None
+        for packed_id in self._begun:
+            self._list(packed_id)
+        self._begun.clear()
+
+    def _list(self, packed_id: bytes) -> _Answer:
+        """The rest of an answer that began with the frame learnt will be read frame by frame."""
+        stream_id = int.from_bytes(packed_id, "big")
+        stream = self.streams[stream_id] = _Answer(stream_id, 0)
+        stream.head, stream.block, stream.table_changes = self._alike_head, self._alike_block, self._table_changes
+        return stream
 
     def headers_received(self, stream_id: int, block: bytes, end_stream: bool) -> None:
         head = self._heads.read(block)
         if not self._heads.stable:
+            self._unlearn()
             self._table_changes += 1
-            self._answers = None
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            packed_id = pack_id(stream_id)
-            if packed_id not in self._waiting:
-                self._late(stream_id)
-                return
+        stream, packed_id = self.streams.get(stream_id), pack_id(stream_id)
+        if stream is None and packed_id in self._waiting:
             self._waiting.remove(packed_id)
+            if block == self._alike_block and self._alike is not None and not end_stream:
+                self._begun.add(packed_id)
+                return
             stream = self.streams[stream_id] = _Answer(stream_id, 0)
+        elif stream is None:
+            stream = self.unlisted(stream_id)
+            if stream is None:
+                return
         is_trailers = stream.head is not None
         if head.malformed or is_trailers == bool(head.status) or (is_trailers and not end_stream):
             self.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         if is_trailers:
-            stream.frames = None  # too rare to compare others with
+            stream.block = None
         elif head.status >= 200:
             stream.head = head
             stream.error = None if head.status < 300 else "status"
-            if self._heads.stable and stream.error is None:
-                stream.frames = [(HEADERS, END_HEADERS | END_STREAM if end_stream else END_HEADERS, block)]
-                stream.table_changes = self._table_changes
+            stream.block = block if self._heads.stable else None
+            stream.table_changes = self._table_changes
         elif end_stream:
             self.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)  # an interim answer is not the answer
             return
         if end_stream:
-            self._complete(stream)
+            self._complete(stream, b"")
 
     def body_received(self, stream: _Answer, data: bytes, end_stream: bool) -> None:
         if stream.head is None:
@@ -273,17 +296,14 @@ class Http2Client(Http2Peer[_Answer]):
         if self._check_content and not self._exchange.answer.startswith(data, stream.received_bytes):
             stream.error = stream.error or "content"
         stream.received_bytes += len(data)
-        if stream.frames is not None:
-            stream.frames.append((DATA, END_STREAM if end_stream else 0, data))
-            if len(stream.frames) > MAX_ALIKE_FRAMES or stream.received_bytes > MAX_ALIKE_BYTES:
-                stream.frames = None
         if end_stream:
-            self._complete(stream)
+            self._complete(stream, data)
 
-    def _complete(self, stream: _Answer) -> None:
-        assert stream.head is not None
-        error, size = stream.error, stream.received_bytes
-        if error is None and stream.head.content_length not in (None, size):
+    def _complete(self, stream: _Answer, last: bytes) -> None:
+        """An answer is complete; `last` is what its last frame brought of the body."""
+        head, size, error = stream.head, stream.received_bytes, stream.error
+        assert head is not None
+        if error is None and head.content_length not in (None, size):
             error = "protocol"  # the answer is malformed (section 8.1.1)
         elif error is None and self._check_content and size != len(self._exchange.answer):
             error = "content"
@@ -296,24 +316,28 @@ class Http2Client(Http2Peer[_Answer]):
             self.failures.append((packed_id, error))
             return
         self._done.append(packed_id)
-        frames = stream.frames
-        if frames is None or stream.table_changes != self._table_changes:
-            return
-        if self._answers is None or frames != self._answer_frames:
-            self._answers, self._answer_frames, self._answer_body_bytes = StreamShape(frames), frames, size
+        if last and len(last) == size and stream.block is not None and stream.table_changes == self._table_changes:
+            self._learn(head, stream.block, last)
 
     # Http2Peer
 
-    def stray_body(self, stream_id: int) -> None:
-        if pack_id(stream_id) in self._waiting:
+    def unlisted(self, stream_id: int) -> _Answer | None:
+        packed_id = pack_id(stream_id)
+        if packed_id in self._begun:
+            self._begun.remove(packed_id)
+            return self._list(packed_id)
+        if packed_id in self._waiting:
             self.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)  # a body without a head
-        else:
-            self._late(stream_id)
+        elif packed_id not in self._abandoned:
+            code = ErrorCode.PROTOCOL_ERROR if self.is_idle(stream_id) else ErrorCode.STREAM_CLOSED
+            raise ProtocolError("an answer to nothing that was asked", code)
+        return None
 
     def stream_ended(self, stream_id: int, stream: _Answer | None) -> None:
         packed_id = pack_id(stream_id)
-        if stream is not None or packed_id in self._waiting:
+        if stream is not None or packed_id in self._waiting or packed_id in self._begun:
             self._waiting.discard(packed_id)
+            self._begun.discard(packed_id)
             self.failures.append((packed_id, "reset"))
 
     def fail_stream(self, stream_id: int, code: ErrorCode) -> None:
@@ -327,7 +351,7 @@ class Http2Client(Http2Peer[_Answer]):
     def goaway_received(self, last_id: int, code: int) -> None:
         self.closing = True
         last = pack_id(last_id)
-        for packed_id in [*self._waiting, *map(pack_id, self.streams)]:
+        for packed_id in [*self._waiting, *self._begun, *map(pack_id, self.streams)]:
             if packed_id > last:
                 self.drop(int.from_bytes(packed_id, "big"))
                 self._forget(packed_id)
@@ -339,11 +363,7 @@ class Http2Client(Http2Peer[_Answer]):
     def _forget(self, packed_id: bytes) -> None:
         """An exchange is over for us; the server may not know yet."""
         self._waiting.discard(packed_id)
+        self._begun.discard(packed_id)
         self._abandoned[packed_id] = None
         if len(self._abandoned) > MAX_ABANDONED:
             del self._abandoned[next(iter(self._abandoned))]
-
-    def _late(self, stream_id: int) -> None:
-        """Something arrived on a stream that is not in flight."""
-        if pack_id(stream_id) not in self._abandoned:
-            raise ProtocolError("an answer to nothing that was asked", ErrorCode.STREAM_CLOSED)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, cast
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
-from bench.wire.frames import FATAL, MORE, NO_ID, OK, FrameReader, frame_ids, is_status, shape_of
+from bench.wire.frames import FATAL, ID, MORE, NO_ID, OK, FrameReader, frame_ids, is_status, shape_of
 
 
 class TcpClient(FrameReader):
@@ -25,7 +25,8 @@ class TcpClient(FrameReader):
         self.outgoing: list[bytes] = []
         self.failures: list[tuple[Hashable, ErrorKind]] = []
         self._request = shape_of(exchange.opcode, exchange.body, exchange.a, exchange.b)
-        self._answer = shape_of(OK, exchange.answer)
+        self._answer = answer = shape_of(OK, exchange.answer)
+        self._answer_bytes, self._around = answer.frame_bytes, answer.around
         self._ids = frame_ids()
         self._waiting: set[bytes] = set()
         self._abandoned: set[bytes] = set()
@@ -48,15 +49,15 @@ class TcpClient(FrameReader):
         if count == 1:
             frame_id = next(self._ids)
             self._waiting.add(frame_id)
-            return (frame_id,), [self._request.encode_one(frame_id)]
+            return (frame_id,), [frame_id.join(self._request.around)]
         ids = list(islice(self._ids, count))
         self._waiting.update(ids)
         return ids, [self._request.encode(ids)]
 
     def feed(self, data: bytes) -> Sequence[Hashable]:
         if not self._mid_answer:
-            frame_id = self._answer.match_one(data)
-            if frame_id in self._waiting:
+            frame_id = data[ID]
+            if len(data) == self._answer_bytes and frame_id in self._waiting and frame_id.join(self._around) == data:
                 self._waiting.remove(frame_id)
                 return (frame_id,)
             ids = self._answer.match(data)

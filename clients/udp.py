@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, cast
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError, UnsupportedError
-from bench.wire.frames import MAX_DATAGRAM_PAYLOAD_BYTES, OK, decode_datagram, frame_ids, is_status, shape_of
+from bench.wire.frames import ID, MAX_DATAGRAM_PAYLOAD_BYTES, OK, decode_datagram, frame_ids, is_status, shape_of
 
 
 class UdpClient:
@@ -26,8 +26,8 @@ class UdpClient:
         self.closing = False
         self.outgoing: list[bytes] = []
         self.failures: list[tuple[Hashable, ErrorKind]] = []
-        self._request = shape_of(exchange.opcode, exchange.body, exchange.a, exchange.b)
-        self._answer = shape_of(OK, exchange.answer)
+        self._around_request = shape_of(exchange.opcode, exchange.body, exchange.a, exchange.b).around
+        self._around_answer = shape_of(OK, exchange.answer).around
         self._expected = exchange.answer if check_content else None
         self._ids = frame_ids()
         self._waiting: set[bytes] = set()
@@ -36,16 +36,21 @@ class UdpClient:
         """The protocol has no greeting."""
 
     def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
+        around = self._around_request
+        if count == 1:
+            frame_id = next(self._ids)
+            self._waiting.add(frame_id)
+            return (frame_id,), [frame_id.join(around)]
         ids = list(islice(self._ids, count))
         self._waiting.update(ids)
-        return ids, list(map(self._request.encode_one, ids))
+        return ids, [frame_id.join(around) for frame_id in ids]
 
     def feed(self, data: bytes) -> Sequence[Hashable]:
-        expected_id = self._answer.match_one(data)
-        if expected_id in self._waiting:
-            self._waiting.remove(expected_id)
-            return (expected_id,)
-        status, _, _, frame_id, payload = decode_datagram(data)
+        frame_id = data[ID]
+        if frame_id in self._waiting and frame_id.join(self._around_answer) == data:
+            self._waiting.remove(frame_id)
+            return (frame_id,)
+        status, _, _, _, payload = decode_datagram(data)
         if not is_status(status):
             raise ProtocolError("not an answer")
         if frame_id not in self._waiting:

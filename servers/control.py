@@ -63,6 +63,8 @@ class Control:
         self._selector = selectors.DefaultSelector()
         self._selector.register(input_fd, selectors.EVENT_READ, self._read_commands)
         self._selector.register(self._wake_read_fd, selectors.EVENT_READ, self._run_posted)
+        # Without it, a signal that comes just before the main thread waits would be seen only after that wait.
+        signal.set_wakeup_fd(self._wake_write_fd, warn_on_full_buffer=False)
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signal_number, lambda _number, _frame: self.stop())
 
@@ -116,6 +118,7 @@ class Control:
 
     def close_in_child(self) -> None:
         """Let go of the line in a forked process: it is the parent's."""
+        signal.set_wakeup_fd(-1)
         with contextlib.suppress(OSError):  # where it is a kqueue, the child did not get it
             self._selector.close()
         for fd in (self._input_fd, self._output_fd, self._wake_read_fd, self._wake_write_fd):

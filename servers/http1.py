@@ -34,7 +34,8 @@ _heads_expire = 0.0
 
 
 def _answer_head(length: int) -> bytes:
-    """The head of a plain 200 answer with a body of that length. Heads are made anew each second: they hold the date."""
+    """The head of a plain 200 answer with a body of that length. Heads are made anew each second: they hold the
+    date."""
     global _heads, _heads_expire
     now = time()
     if now >= _heads_expire:

@@ -7,10 +7,9 @@ from typing import ClassVar, cast
 
 from bench.contract import MAX_BODY_BYTES
 from bench.errors import ProtocolError
-from bench.wire.header_blocks import CONTENT_LENGTH_INDEX, Fields, HeaderReader, literal
-from bench.wire.http2 import Http2Peer, Stream
+from bench.wire.header_blocks import Fields, HeaderReader
+from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
-    DATA,
     END_HEADERS,
     END_STREAM,
     HEADERS,
@@ -23,12 +22,11 @@ from bench.wire.http2_frames import (
     encode_goaway,
     encode_settings,
     encode_window_update,
-    frame_head,
     pack_id,
 )
+from bench.wire.http2_sending import Stream
 from servers.counters import ACCEPTS, REQUESTS
-from servers.http2_requests import MAX_HEADER_LIST_BYTES, TOO_LARGE, Refusal, Request
-from servers.httpdate import http_date
+from servers.http2_messages import MAX_HEADER_LIST_BYTES, TOO_LARGE, AnswerHeads, Refusal, Request
 from servers.service import Collect, Route, Upload
 from servers.worker import Worker
 
@@ -39,7 +37,7 @@ STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 1 << 20, 16 << 20
 """How much of a request's body may be on its way, and of all together."""
 
 BURST_BYTES = 256 * 1024
-"""How much of the bodies is put together for one write."""
+"""How much of the answers is put together for one write."""
 
 LINGER_S = 1.0
 """How long a client that broke the protocol may go on sending before the connection is cut. Closing at once would reset
@@ -61,8 +59,6 @@ _OPENING = encode_settings(
 ) + encode_window_update(0, CONNECTION_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
 
 _CONTINUE = b"\x08\x03100"  # a literal :status (RFC 7541, section 6.2.2), for `Expect: 100-continue`
-_OK = (b":status", b"200")
-_TYPE = (b"content-type", b"application/octet-stream")
 
 
 class _Stream(Stream):
@@ -95,6 +91,7 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
         self._worker = worker
         self._transport: asyncio.Transport
         self._requests = HeaderReader(self._read_request)
+        self._heads = AnswerHeads(self.writer)
         self._preface = PREFACE
         self._last_id = 0
         self._reset_ids: deque[int] = deque(maxlen=MAX_REMEMBERED)
@@ -104,16 +101,13 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
         # Requests that wait until the socket takes more.
         self._waiting: deque[tuple[_Stream, Route, bytes]] = deque()
         self._blocked = False
-        # Answers made in one go leave together.
+        # Answers made in one go leave together, up to BURST_BYTES.
         self._batching = False
+        self._unsent_bytes = 0
         self._draining = False
         self._closed = False
         self._strain_left = float(STRAIN_BURST)
         self._strained_at = 0.0
-        # Frames around plain answers, by length of body; good for one date and one state of the encoder.
-        self._heads: dict[int, tuple[bytes, bytes]] = {}
-        self._heads_date = b""
-        self._heads_version = 0
 
     # asyncio.Protocol
 
@@ -174,16 +168,17 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
             and not route.chunk_bytes
             and not token.request.head_only
         ):
-            head, between = self._plain_head(size)
+            head, between = self._heads.frames(size)
             packed_id = pack_id(stream_id)
             self.outgoing += (head, packed_id, between, packed_id, answer)
             self.send_window -= size
             self._end(token)
+            self._unsent_bytes += size
+            if self._unsent_bytes > BURST_BYTES:
+                self._write()
         else:
-            fields = [_OK, (b"date", http_date()), _TYPE]
-            length = b"" if route.chunk_bytes else literal(CONTENT_LENGTH_INDEX, b"%d" % size)
             token.frame_bytes = min(route.chunk_bytes or MAX_FRAME_BYTES, MAX_FRAME_BYTES)
-            self._send(token, self.writer.encode(fields) + length, answer)
+            self._send(token, self._heads.block(None if route.chunk_bytes else size), answer)
         if not self._batching:
             self._flush()
 
@@ -243,7 +238,7 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
         if end_stream:
             self._complete(stream)
 
-    def stray_body(self, stream_id: int) -> None:
+    def unlisted(self, stream_id: int) -> None:
         if stream_id not in self._reset_ids and not self._draining:
             raise ProtocolError("DATA on a stream that is closed", ErrorCode.STREAM_CLOSED)
 
@@ -310,33 +305,10 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
 
     # Answers
 
-    def _plain_head(self, length: int) -> tuple[bytes, bytes]:
-        """What stands before the first and between the first and the second place for the stream's id, in an answer of
-        a HEADERS and a DATA frame."""
-        date, writer = http_date(), self.writer
-        if date is not self._heads_date or writer.version != self._heads_version:
-            self._heads.clear()
-        head = self._heads.get(length)
-        if head is None:
-            version = writer.version
-            block = writer.encode((_OK, (b"date", date), _TYPE)) + literal(CONTENT_LENGTH_INDEX, b"%d" % length)
-            head = frame_head(len(block), HEADERS, END_HEADERS), block + frame_head(length, DATA, END_STREAM)
-            if writer.version == version and len(self._heads) < 1024:
-                self._heads[length] = head
-                self._heads_date, self._heads_version = date, version
-        return head
-
     def _refuse(self, stream: _Stream, refusal: Refusal) -> None:
         stream.outcome = None
         self._worker.counts[REQUESTS] += 1
-        fields = [
-            (b":status", b"%d" % refusal.status, True),  # True: the encoder's table is for what comes often
-            (b"date", http_date(), True),
-            (b"content-type", b"text/plain", True),
-            *((name, value, True) for name, value in refusal.fields),
-        ]
-        block = self.writer.encode(fields) + literal(CONTENT_LENGTH_INDEX, b"%d" % len(refusal.body))
-        self._send(stream, block, refusal.body)
+        self._send(stream, self._heads.refusal(refusal), refusal.body)
 
     def _send(self, stream: _Stream, block: bytes, body: bytes) -> None:
         body_follows = body and not stream.request.head_only
@@ -373,17 +345,21 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
         while more:
             more = not self._blocked and self.send_bodies(BURST_BYTES)
             if self.outgoing:
-                self._transport.write(b"".join(self.outgoing))  # calls pause_writing if the socket takes no more
-                self.outgoing.clear()
+                self._write()
         if self._draining and not self.streams:
             self._closed = True
             self._transport.close()
+
+    def _write(self) -> None:
+        self._transport.write(b"".join(self.outgoing))  # calls pause_writing at once if the socket takes no more
+        self.outgoing.clear()
+        self._unsent_bytes = 0
 
     def _fail(self, error: ProtocolError) -> None:
         """The client broke the protocol: say so, and be done with it (section 5.4.1)."""
         self._closed = True
         self.streams.clear()
         self.outgoing.append(encode_goaway(self._last_id, error.code, str(error)))
-        self._transport.write(b"".join(self.outgoing))
+        self._write()
         self._transport.write_eof()
         self._worker.later(LINGER_S, self._transport.abort)

@@ -167,7 +167,8 @@ class Service:
                 if not (0 <= a <= contract.MAX_WORK_CPU_US and 0 <= b <= contract.MAX_WORK_WAIT_MS):
                     raise ServiceError(
                         400,
-                        f"work: cpu_us must be 0 to {contract.MAX_WORK_CPU_US} and wait_ms 0 to {contract.MAX_WORK_WAIT_MS}",
+                        f"work: cpu_us must be 0 to {contract.MAX_WORK_CPU_US} "
+                        f"and wait_ms 0 to {contract.MAX_WORK_WAIT_MS}",
                     )
                 return Route(Opcode.WORK, partial(_work, a * 1000), wait_s=b / 1000)
             case _:

@@ -5,7 +5,7 @@ from collections import deque
 from typing import ClassVar, cast
 
 from bench.errors import ProtocolError
-from bench.wire.frames import FATAL, MORE, NO_ID, OK, FrameReader, encode_frame, encode_head, is_status
+from bench.wire.frames import FATAL, HEADER_BYTES, MORE, NO_ID, OK, FrameReader, encode_frame, encode_head, is_status
 from servers.counters import ACCEPTS, REQUESTS
 from servers.service import Collect, Route, ServiceError, Upload
 from servers.worker import Worker
@@ -32,7 +32,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
         self._run = worker.run
         self._counts = worker.counts
         self._transport: asyncio.Transport
-        # The request that is arriving, with its refusal if it has no route.
+        # The request that is arriving in pieces, with its refusal if it has no route.
         self._id = NO_ID
         self._route: Route | ServiceError
         self._receiver: Collect | Upload | None = None
@@ -93,15 +93,25 @@ class TcpConnection(FrameReader, asyncio.Protocol):
     # FrameReader
 
     def whole_frame(self, flags: int, code: int, a: int, b: int, frame_id: bytes, payload: bytes) -> None:
-        self.frame_begun(flags, code, a, b, frame_id)
-        if self._receiver_type is Collect:
-            self._accept(payload)
-        else:
-            self.payload_received(payload)
-            self.frame_received()
+        route = self._find(flags, code, a, b)
+        if isinstance(route, Route) and route.receiver is not Collect:
+            receiver = route.receiver()
+            receiver.feed(payload)
+            payload = receiver.finish()
+        self._accept(route, frame_id, payload)
 
     def frame_begun(self, flags: int, code: int, a: int, b: int, frame_id: bytes) -> None:
-        ...
+        self._id = frame_id
+        self._route = route = self._find(flags, code, a, b)
+        self._receiver = route.receiver() if isinstance(route, Route) else None
+
+    def payload_received(self, data: bytes) -> None:
+        if self._receiver is not None:
+            self._receiver.feed(data)
+
+    def frame_received(self) -> None:
+        self._accept(self._route, self._id, self._receiver.finish() if self._receiver is not None else b"")
+        self._receiver = None
 
     # Connection
 
@@ -111,7 +121,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
         self._in_flight -= 1
         if route.chunk_bytes:
             answer = self._send_pieces(token, answer, route.chunk_bytes)
-        self._send(encode_head(OK, len(answer)), token, answer)
+        self._send(OK, token, answer)
         if not self._collecting:
             self._run_waiting()
 
@@ -125,13 +135,31 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     # Requests
 
-    def _start(self, route: Route | ServiceError, frame_id: bytes, body: bytes) -> None:
-        if isinstance(route, ServiceError):
-            payload = route.message.encode()
-            self._send(encode_head(route.status, len(payload)), frame_id, payload)
+    def _find(self, flags: int, code: int, a: int, b: int) -> Route | ServiceError:
+        """The operation that a header asks for, or why it is refused."""
+        if flags or is_status(code):
+            raise ProtocolError("not a request", 400)
+        try:
+            return self._worker.service.operation(code, a, b)
+        except ServiceError as error:
+            return error
+
+    def _accept(self, route: Route | ServiceError, frame_id: bytes, body: bytes) -> None:
+        if self._ended:
+            return
+        self._ended = self._worker.draining
+        self._counts[REQUESTS] += 1
+        if self._blocked or self._in_flight >= MAX_IN_FLIGHT:
+            self._waiting.append((route, frame_id, body))
         else:
+            self._start(route, frame_id, body)
+
+    def _start(self, route: Route | ServiceError, frame_id: bytes, body: bytes) -> None:
+        if isinstance(route, Route):
             self._in_flight += 1
-            self._worker.run(self, frame_id, route, body)
+            self._run(self, frame_id, route, body)
+        else:
+            self._send(route.status, frame_id, route.message.encode())
 
     def _run_waiting(self) -> None:
         self._collecting = True
@@ -148,14 +176,14 @@ class TcpConnection(FrameReader, asyncio.Protocol):
     def _send_pieces(self, frame_id: bytes, answer: bytes, chunk_bytes: int) -> bytes:
         """Send all but the last piece of an answer, and give that one."""
         last = max(0, len(answer) - 1) // chunk_bytes * chunk_bytes
-        head = encode_head(OK, chunk_bytes, flags=MORE)
         for start in range(0, last, chunk_bytes):
-            self._send(head, frame_id, answer[start : start + chunk_bytes])
+            self._send(OK, frame_id, answer[start : start + chunk_bytes], MORE)
         return answer[last:]
 
-    def _send(self, head: bytes, frame_id: bytes, payload: bytes) -> None:
-        self._out += (head, frame_id, payload)
-        self._out_bytes += len(head) + len(frame_id) + len(payload)
+    def _send(self, status: int, frame_id: bytes, payload: bytes, flags: int = 0) -> None:
+        size = len(payload)
+        self._out += (encode_head(status, size, 0, 0, flags), frame_id, payload)
+        self._out_bytes += size + HEADER_BYTES
         if self._out_bytes > MAX_UNSENT_BYTES:
             self._write()  # which calls pause_writing at once if the socket takes no more
 

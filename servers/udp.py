@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 from bench.errors import ProtocolError
 from bench.wire.frames import MAX_DATAGRAM_PAYLOAD_BYTES, OK, decode_datagram, encode_frame, is_status
 from servers.counters import REQUESTS
-from servers.service import Route, ServiceError
+from servers.service import Collect, Route, ServiceError
 from servers.worker import Worker
 
 MAX_IN_FLIGHT = 16 * 1024
@@ -26,6 +26,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._run = worker.run
         self._transport: asyncio.DatagramTransport
         self._in_flight = 0
         self._ended = False
@@ -63,10 +64,12 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         if self._in_flight >= MAX_IN_FLIGHT:
             self._refuse(frame_id, addr, 503, f"more than {MAX_IN_FLIGHT} requests are under way")
             return
-        receiver = route.receiver()
-        receiver.feed(payload)
+        if route.receiver is not Collect:
+            receiver = route.receiver()
+            receiver.feed(payload)
+            payload = receiver.finish()
         self._in_flight += 1
-        self._worker.run(self, (frame_id, addr), route, receiver.finish())
+        self._run(self, (frame_id, addr), route, payload)
 
     # Connection
 

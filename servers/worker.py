@@ -22,7 +22,7 @@ class Connection(Protocol):
         """Send the answer to the request that `token` names. Does nothing if the connection has gone."""
 
     def drain(self) -> None:
-        """Take no further request, finish those in flight, then close."""
+        """Take no further request, finish those in flight, then close. It may be asked more than once."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -62,7 +62,9 @@ class Worker:
     `later(seconds, callback)` calls back on the thread that the connections live on.
     """
 
-    def __init__(self, service: Service, run: Run, later: Callable[[float, Callable[[], None]], object], slot: Slot) -> None:
+    def __init__(
+        self, service: Service, run: Run, later: Callable[[float, Callable[[], None]], object], slot: Slot
+    ) -> None:
         self.service = service
         self.run = run
         self.later = later

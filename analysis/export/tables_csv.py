@@ -14,6 +14,7 @@ from analysis.summary import Summary, summaries
 
 Cell = str | int | float | bool | None
 
+_RUN = ("run", "suite", "run_started")
 _SCENARIO = tuple(field.name for field in fields(Scenario))
 _COUNTS = ("offered", "sent", "completed", "dropped", "errors")
 _TRIAL = ("round", "seed", "started", "valid", *_COUNTS, "errors_by_kind")
@@ -22,14 +23,14 @@ _METRICS = tuple(metric.name for metric in METRICS)
 
 def figures_csv(runs: Sequence[Run]) -> str:
     """One row for each trial."""
-    head = ("run", "suite", *_SCENARIO, *_TRIAL, *_METRICS, "doubts", "fatal_doubts", "error")
+    head = (*_RUN, *_SCENARIO, *_TRIAL, *_METRICS, "doubts", "fatal_doubts", "error")
     return _csv(head, (_trial_row(run, trial) for run in runs for trial in run.trials))
 
 
 def summary_csv(runs: Sequence[Run]) -> str:
     """One row for each scenario: of each figure the median over the trials, and the ends of its 95 % interval."""
     estimates = [f"{name}_{part}" for name in _METRICS for part in ("median", "low", "high")]
-    head = ("run", "suite", *_SCENARIO, "rounds", *estimates, "doubts", "fatal_doubts")
+    head = (*_RUN, *_SCENARIO, "rounds", *estimates, "doubts", "fatal_doubts")
     return _csv(head, (_summary_row(run, summary) for run in runs for summary in summaries(run)))
 
 
@@ -42,7 +43,7 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
 
 def _scenario_cells(run: Run, scenario: Scenario) -> list[Cell]:
-    return [str(run.path), run.suite, *(getattr(scenario, name) for name in _SCENARIO)]
+    return [run.path.name, run.suite, run.started, *(getattr(scenario, name) for name in _SCENARIO)]
 
 
 def _trial_row(run: Run, trial: Trial) -> list[Cell]:

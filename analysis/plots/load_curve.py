@@ -22,8 +22,9 @@ def plots(group: Group) -> Iterator[Plot]:
         yield Plot(
             "load-curve",
             "Latency against offered rate",
-            "Latency counts from when a request was due, so waiting for a free connection is part of it. Bars are 95 % "
-            "intervals, small dots the rounds, hollow where in doubt. Below the dotted line less was answered than offered.",
+            "Latency counts from when a request was due, so waiting for a free connection is part of it. Bars are 95 "
+            "% intervals, small dots the rounds, hollow where in doubt. Below the dotted line less was answered than "
+            "offered.",
             f"p50 and p99 latency and answered rate of {len(ladders)} servers against the offered rate.",
             style.drawn(_draw, ladders),
         )
@@ -46,7 +47,11 @@ def _draw(ladders: Sequence[Ladder]) -> Figure:
         _line(lower, ladder, THROUGHPUT, drawn)
         style.write_key(lower, 14, keys_px - _KEY_PX * (index + 0.5), style.clip(f"{ladder.label}: p99", 60), drawn)
     style.write_key(
-        lower, 14, keys_px - _KEY_PX * (len(ladders) + 0.5), "p50, in the same colours", Line(MUTED.light, (0, (1.2, 1.4)))
+        lower,
+        14,
+        keys_px - _KEY_PX * (len(ladders) + 0.5),
+        "p50, in the same colours",
+        Line(MUTED.light, (0, (1.2, 1.4))),
     )
     upper.set_yscale("log")
     upper.yaxis.set_major_locator(LogLocator(10, numticks=8))

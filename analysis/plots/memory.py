@@ -16,8 +16,8 @@ def plots(group: Group) -> Iterator[Plot]:
         yield Plot(
             "memory",
             "Memory of the server",
-            "At the end of a trial, all processes of the server together. RSS counts a page that processes share once in "
-            "each of them, PSS once in all.",
+            "At the end of a trial, all processes of the server together. RSS counts a page that processes share "
+            "once in each of them, PSS once in all.",
             f"Memory of the server in {len(rows)} scenarios, a mark for each round.",
             style.drawn(strips.draw, rows, "memory", format_size, ("RSS", "PSS"), unit=2.0**20),
         )

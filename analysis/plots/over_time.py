@@ -1,4 +1,4 @@
-"""p99 latency over the measured phase: a line for each round, all rows on one scale."""
+"""p99 latency over the measured phase: a line for each round, in every row on a scale of factors."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.histograms import decode
 from analysis.load_results import Trial
-from analysis.metrics import show_duration
+from analysis.metrics import show_duration, show_number
 from analysis.plots import strips, style
 from analysis.plots.style import MUTED, SERIES, Plot
 from analysis.summary import Group
@@ -44,8 +44,9 @@ def plots(group: Group) -> Iterator[Plot]:
         yield Plot(
             "over-time",
             "Latency over time",
-            "p99 latency of each slice of the measured phase, a line for each round; in every row the lowest and the highest "
-            "p99 of the plot are the bottom and the top (logarithmic). Level lines are a steady state.",
+            "p99 latency of each slice of the measured phase, a line for each round. A height is a factor, the same "
+            "in every"
+            f"row: from bottom to top p99 grows {show_number(_span(tracks))} times. Level lines are a steady state.",
             f"p99 latency over time in {len(tracks)} scenarios, a line for each round.",
             style.drawn(_draw, tracks),
         )
@@ -60,14 +61,18 @@ def _line(trial: Trial) -> NDArray[np.float64]:
     return np.array(points).reshape(-1, 2)
 
 
+def _span(tracks: list[_Track]) -> float:
+    """The factor between the lowest and the highest p99 of the row in which it is greatest, at least 2."""
+    return max(2.0, *(float(track.values.max() / track.values.min()) for track in tracks))
+
+
 def _draw(tracks: list[_Track]) -> Figure:
     bottom = 38.0
     figure = style.new_figure(4 + _ROW_PX * len(tracks) + bottom)
     axes = style.add_axes(figure, 18, 4, 18, bottom)
     axes.set_ylim(len(tracks), 0)
     axes.set_yticks([])
-    low = math.log(min(float(track.values.min()) for track in tracks))
-    high = max(math.log(max(float(track.values.max()) for track in tracks)), low + 1e-9)
+    span = math.log(_span(tracks))
     end = max(line[-1, 0] for track in tracks for line in track.lines)
     axes.set_xlim(0, end * 1.03)
     axes.set_xlabel("seconds since measuring began")
@@ -76,7 +81,8 @@ def _draw(tracks: list[_Track]) -> Figure:
         strips.write_label(axes, index, track.label, extremes, at=0.2)
         top, base = (index + edge for edge in _BAND)
         axes.axhline(base, color=MUTED.light, linewidth=0.5, alpha=0.6)
-        heights = [(np.log(line[:, 1]) - low) / (high - low) for line in track.lines]
+        lowest = math.log(track.values.min())
+        heights = [(np.log(line[:, 1]) - lowest) / span for line in track.lines]
         placed = [
             np.column_stack((line[:, 0], base - height * (base - top)))
             for line, height in zip(track.lines, heights, strict=True)

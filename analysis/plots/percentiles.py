@@ -39,13 +39,13 @@ def plots(group: Group) -> Iterator[Plot]:
     for number, (what, members) in enumerate(parts):
         curves = [curve for curve in (_curve(group, summary) for summary in members) if curve is not None]
         if curves:
+            rounds = ", and each round as a thin line" if len(curves) <= _MOST_WITH_ROUNDS else ""
             yield Plot(
                 f"percentiles-{number}",
                 "Latency by percentile" + (f", {what}" if what else ""),
-                "The histograms of all rounds merged, which loses nothing and is no average"
-                + (", and each round as a thin line. " if len(curves) <= _MOST_WITH_ROUNDS else ". ")
-                + "A curve ends where one sample is left; the marker there is the maximum.",
-                f"Latency by percentile of {len(curves)} scenarios up to the maximum; the table has p50, p99 and maximum.",
+                f"The histograms of all rounds merged, which loses nothing and is no average{rounds}. "
+                "A curve ends where one sample is left; the marker there is the maximum.",
+                f"Latency by percentile of {len(curves)} scenarios up to the maximum; the table has numbers.",
                 style.drawn(_draw, curves),
             )
 
@@ -68,7 +68,7 @@ def _draw(curves: Sequence[_Curve]) -> Figure:
     end = max(float(np.log10(max(2, curve.merged.total))) for curve in curves)
     for index, curve in enumerate(curves):
         drawn = style.line(index)
-        if 1 < len(curve.trials) and len(curves) <= _MOST_WITH_ROUNDS:
+        if len(curve.trials) > 1 and len(curves) <= _MOST_WITH_ROUNDS:
             for trial in curve.trials:
                 axes.step(*nines(trial), where="post", color=drawn.colour, linewidth=0.7, alpha=0.3)
         x, y = nines(curve.merged)
@@ -79,7 +79,9 @@ def _draw(curves: Sequence[_Curve]) -> Figure:
     if highest > 8 * lowest:
         axes.set_yscale("log")
         axes.set_ylim(max(1.0, lowest / 1.3), highest * 1.3)
-        axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 3.0) if highest < 1000 * lowest else (1.0,), numticks=12))
+        axes.yaxis.set_major_locator(
+            LogLocator(10, subs=(1.0, 3.0) if highest < 1000 * lowest else (1.0,), numticks=12)
+        )
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(0, highest * 1.1)

@@ -72,8 +72,8 @@ def draw(
     reference: float | None = None,
     unit: float = 1.0,
 ) -> Figure:
-    """The strips of `rows`. `axis` names the scale, `show` spells its ticks, which are round numbers of `unit`; `legend`
-    names the series where there are several; `reference` is a value that every row is seen against."""
+    """The strips of `rows`. `axis` names the scale, `show` spells its ticks, which are round numbers of `unit`;
+    `legend` names the series where there are several; `reference` is a value that every row is seen against."""
     top = 22.0 if legend else 4.0
     bottom = 38.0
     figure = style.new_figure(top + ROW_PX * len(rows) + bottom)
@@ -102,7 +102,7 @@ def write_label(axes: Axes, index: int, label: str, value: str, at: float = 0.28
     transform = axes.get_yaxis_transform()
     if index:
         axes.axhline(index, color=GRID.light, linewidth=0.8)
-    room = max(12, 58 - len(value))
+    room = max(12, 56 - len(value))
     box = {"facecolor": SURFACE.light, "edgecolor": "none", "pad": 1.0}
     words: dict[str, Any] = {"transform": transform, "va": "center", "clip_on": False, "bbox": box}
     axes.text(0, index + at, style.clip(label, room), ha="left", color=INK.light, **words)
@@ -122,8 +122,8 @@ def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str], uni
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, high * 1.05)
-        ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, high * 1.05 / unit) * unit
-        axes.set_xticks([tick for tick in ticks if tick <= high * 1.05])
+        ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, high * 1.05 / unit)
+        axes.set_xticks([tick * unit for tick in ticks if tick * unit <= high * 1.05])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value) if value else "0"))
     return logarithmic
 
@@ -139,7 +139,9 @@ def _draw_marks(axes: Axes, y: float, each: Marks) -> None:
     estimate = each.estimate
     if estimate is not None:
         if estimate.low is not None and estimate.high is not None:
-            axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=5, alpha=0.28, solid_capstyle="butt")
+            axes.plot(
+                [estimate.low, estimate.high], [y, y], color=colour, linewidth=5, alpha=0.28, solid_capstyle="butt"
+            )
         axes.plot([estimate.value], [y], marker="|", markersize=15, markeredgewidth=2, color=colour)
     # A fixed spread, first round on top: dots that coincide stay countable.
     offsets = np.linspace(-0.11, 0.11, len(each.values)) if len(each.values) > 1 else np.zeros(len(each.values))

@@ -1,7 +1,8 @@
 """How every plot looks: one size, one palette for light and dark pages, and the way from a figure to SVG and PNG.
 
-A figure is drawn in the light colours, so that a file of its own looks right. Inside a page each of these colours becomes
-a CSS variable, which the page sets for light and for dark (`palette_css`). One SVG unit is one CSS pixel at WIDTH_PX.
+A figure is drawn in the light colours, so that a file of its own looks right. Inside a page each of these colours
+becomes a CSS variable, which the page sets for light and for dark (`palette_css`). One SVG unit is one CSS pixel at
+WIDTH_PX.
 """
 
 import io
@@ -22,8 +23,8 @@ from bench.errors import OutputError
 WIDTH_PX = 440
 """Narrow enough to be read on a phone without scaling down much; wider pages put two side by side."""
 
-FONT_PX = 11.5
-SMALL_PX = 10.0
+FONT_PX = 12.0
+SMALL_PX = 10.5
 _POINTS_PER_INCH = 72  # SVG units per inch in matplotlib
 
 
@@ -120,7 +121,9 @@ def new_figure(height_px: float) -> Figure:
 def add_axes(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:
     """Axes with margins in pixels from the edges of the figure."""
     width, height = (size * _POINTS_PER_INCH for size in figure.get_size_inches())
-    axes = figure.add_axes((left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height))
+    axes = figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
     axes.patch.set_visible(False)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return axes
@@ -136,14 +139,16 @@ class Line:
 
 
 def line(index: int) -> Line:
-    """The n-th line of a plot: colours first, then the same colours dashed. The marker tells them apart without colour."""
+    """The n-th line of a plot: colours first, then the same colours dashed. The marker tells them apart without
+    colour."""
     return Line(
         SERIES[index % len(SERIES)].light, _DASHES[index // len(SERIES) % len(_DASHES)], MARKERS[index % len(MARKERS)]
     )
 
 
 def write_key(axes: Axes, x_px: float, y_px: float, text: str, drawn: Line) -> None:
-    """One entry of a legend, at pixels from the lower left of the figure: a sample of the line or marker, and its name."""
+    """One entry of a legend, at pixels from the lower left of the figure: a sample of the line or marker, and its
+    name."""
     figure = axes.get_figure()
     assert figure is not None  # axes of a figure know it
     place: dict[str, Any] = {"transform": figure.dpi_scale_trans, "clip_on": False}
@@ -186,7 +191,7 @@ def inline_svg(svg: str, name: str, alt: str) -> str:
     start = svg.find("<svg ")
     if start < 0:
         raise OutputError(f"the plot {name} could not be drawn as SVG")
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[start:], flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>", "", svg[start:], flags=re.DOTALL)
     box = re.search(r'viewBox="([^"]+)"', body)
     opening = f'<svg class="plot" role="img" aria-label="{escape(alt, quote=True)}" viewBox="{box[1] if box else ""}">'
     body = opening + body[body.index(">") + 1 :]

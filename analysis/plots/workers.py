@@ -11,14 +11,16 @@ from analysis.summary import Group, Summary
 
 def plots(group: Group) -> Iterator[Plot]:
     """One plot of the scenarios with at least two workers."""
-    rows = [row for row in map(lambda summary: _row(group, summary), group.summaries) if row is not None]
+    rows = [row for row in (_row(group, summary) for summary in group.summaries) if row is not None]
     if rows:
         yield Plot(
             "workers",
             "Spread over workers",
             "Each dot is one worker in one round; 1 is the even share, 0 a worker that got nothing.",
             f"Requests of each worker in {len(rows)} scenarios, as multiples of the even share.",
-            style.drawn(strips.draw, rows, "requests of a worker, multiple of the even share", show_number, reference=1.0),
+            style.drawn(
+                strips.draw, rows, "requests of a worker, multiple of the even share", show_number, reference=1.0
+            ),
         )
 
 

@@ -1,4 +1,5 @@
-"""The report: one HTML file that needs nothing else, with the same figures beside it as CSV, and as pictures on request."""
+"""The report: one HTML file that needs nothing else, with the same figures beside it as CSV, and as pictures on
+request."""
 
 import base64
 import importlib
@@ -23,8 +24,8 @@ Image = Literal["png", "svg"]
 
 
 def write_report(result_paths: Sequence[Path], out: Path, images: Sequence[Image] = ()) -> Path:
-    """Write report.html, figures.csv and summary.csv into the folder `out`, and pictures of every plot into out/images if
-    `images` names formats for them. Gives the path of the page.
+    """Write report.html, figures.csv and summary.csv into the folder `out`, and pictures of every plot into
+    out/images if `images` names formats for them. Gives the path of the page.
 
     Raises UsageError for a file that is no result file, OutputError if something cannot be written.
     """
@@ -45,12 +46,12 @@ def _draw(group: Group, prefix: str) -> list[Picture]:
     """Every plot of a group. Importing matplotlib takes half a second, so it is imported here and nowhere before."""
     from analysis.plots import style
 
-    pictures = []
+    pictures: list[Picture] = []
     for module in PLOTS:
         for plot in importlib.import_module(f"analysis.plots.{module}").plots(group):
             name = f"{prefix}-{plot.name}"
-            svg = Markup(style.inline_svg(style.to_svg(plot.figure, ground=False), name, plot.alt))  # noqa: S704
-            pictures.append(Picture(name, plot.title, plot.caption, svg, plot.figure))
+            svg = Markup(style.inline_svg(style.to_svg(plot.figure, ground=False), name, plot.alt))
+            pictures.append(Picture(name, len(pictures), plot.title, plot.caption, svg, plot.figure))
     return pictures
 
 

@@ -1,5 +1,6 @@
 """What a report says about one run, as data for the template."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from markupsafe import Markup
 
 from analysis import summary as grouping
 from analysis.doubts import MEANINGS, Meaning, Tally
-from analysis.headlines import Headline, enumerate_words, headlines
+from analysis.headlines import Headline, headlines
 from analysis.labels import shared
 from analysis.load_results import Run, Unsupported
 from analysis.stats import MIN_TRIALS
@@ -20,9 +21,11 @@ from analysis.tables import Table, table
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot in a page; `figure` is what it was drawn from, for files."""
+    """A plot in a page: `order` is its place among those of its group; `figure` is what it was drawn from, for
+    files."""
 
     name: str
+    order: int
     title: str
     caption: str
     svg: Markup
@@ -39,6 +42,17 @@ class Section:
     headlines: Sequence[Headline]
     pictures: Sequence[Picture]
     table: Table
+
+    @property
+    def columns(self) -> tuple[list[Picture], list[Picture]]:
+        """The plots in two columns of about one height, for pages that are wide enough."""
+        columns: tuple[list[Picture], list[Picture]] = ([], [])
+        heights = [0.0, 0.0]
+        for picture in self.pictures:
+            shorter = heights.index(min(heights))
+            columns[shorter].append(picture)
+            heights[shorter] += picture.figure.get_figheight() + 1.3  # inches of title and caption
+        return columns
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ class Chapter:
 
     anchor: str
     run: Run
+    command: str
     lead: str
     warning: str
     sections: Sequence[Section]
@@ -83,15 +98,15 @@ class Chapter:
 def chapter(run: Run, number: int, draw: Callable[[Group, str], list[Picture]]) -> Chapter:
     """The chapter of a run; `draw` makes the plots of a group, with names that begin with a prefix."""
     anchor = f"run-{number}"
-    every = grouping.summaries(run)
+    groups = grouping.groups(run)
+    every = [summary for group in groups for summary in group.summaries]
     return Chapter(
         anchor=anchor,
         run=run,
+        command=shlex.join(run.command),
         lead=_lead(run, every),
         warning=_warning(run),
-        sections=[
-            _section(group, f"{anchor}-group-{place}", draw) for place, group in enumerate(grouping.groups(run), start=1)
-        ],
+        sections=[_section(group, f"{anchor}-group-{place}", draw) for place, group in enumerate(groups, start=1)],
         doubts=_doubted(every),
         failures=[failed for failed in map(_failed, every) if failed.kinds or failed.notes],
         unsupported=grouping.unsupported(run),
@@ -149,7 +164,11 @@ def _machine(environment: Mapping[str, Any]) -> str:
     threads = known("cpu", "usable") or known("cpu", "threads")
     kernel = " ".join(filter(None, (known("kernel", "system"), known("kernel", "release"))))
     python = known("python", "version")
-    parts = [known("cpu", "model"), f"{threads} CPU{'s' if threads != '1' else ''}" if threads else None, kernel or None]
+    parts = [
+        known("cpu", "model"),
+        f"{threads} CPU{'s' if threads != '1' else ''}" if threads else None,
+        kernel or None,
+    ]
     return ", ".join(filter(None, [*parts, f"Python {python}" if python else None]))
 
 
@@ -222,14 +241,12 @@ def _word(value: Any) -> str:
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
-    yield "result file", str(run.path)
+    yield "result file", run.path.name  # the folder is the business of whoever publishes the page
     yield "seed", str(run.seed)
     yield "rounds", f"{run.rounds}, every scenario once in each, shuffled"
     yield "started", show_moment(run.started)
     yield "finished", show_moment(run.finished) if run.finished else "not finished"
     yield "status", run.status
-    groups = sorted({trial.scenario.group for trial in run.trials})
-    yield "groups", enumerate_words(groups) or "none"
 
 
 def _count(number: int, what: str) -> str:

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from bench import registry
-from bench.contract import OPERATIONS
 from bench.suites import suite_names
 
 
@@ -21,13 +20,24 @@ def _complete(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
     return complete
 
 
+def _operations() -> list[str]:
+    from bench.contract import OPERATIONS
+
+    return list(OPERATIONS)
+
+
 complete_protocol = _complete(lambda: list(registry.PROTOCOLS))
 complete_execution = _complete(lambda: list(registry.EXECUTIONS))
-complete_operation = _complete(lambda: list(OPERATIONS))
+complete_operation = _complete(_operations)
 complete_suite = _complete(suite_names)
 
 Json = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON there; - for standard output.")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="What everything random is drawn from. [default: drawn, and kept]")]
-LoadProcesses = Annotated[int, typer.Option(min=1, max=64, help="Processes that generate the load together.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="What everything random is drawn from. [default: drawn, and kept]"),
+]
+LoadProcesses = Annotated[
+    int, typer.Option(metavar="N", min=1, max=64, help="Processes that generate the load together.")
+]

@@ -18,11 +18,13 @@ def report(
     svg: Annotated[bool, typer.Option("--svg", help="Write every figure as an SVG file too.")] = False,
     json_file: Json = None,
 ) -> None:
-    """Make an HTML report, with tables as CSV, of one or more result files."""
+    """Make an HTML report of result files, with its figures as CSV."""
+    from analysis.report import Image, write_report
     from bench.output import STDOUT, write_json
-    from bench.reporting import report_folder, write_report
+    from bench.reporting import report_folder
 
-    page = write_report(runs, out or report_folder(runs[0]), png=png, svg=svg)
+    wanted: dict[Image, bool] = {"png": png, "svg": svg}
+    page = write_report(runs, out or report_folder(runs[0]), [image for image, asked in wanted.items() if asked])
     if json_file != STDOUT:
         print(page)
     if json_file is not None:

@@ -21,45 +21,62 @@ _Several = list[str] | None
 def run(
     suite: Annotated[
         str | None,
-        typer.Argument(metavar="[SUITE]", help="A suite's name, or a TOML file.", autocompletion=complete_suite),
+        typer.Argument(metavar="SUITE", help="A suite's name, or a TOML file.", autocompletion=complete_suite),
     ] = None,
-    protocol: Annotated[_Several, typer.Option(help="Protocols.", autocompletion=complete_protocol)] = None,
-    execution: Annotated[_Several, typer.Option(help="Execution models.", autocompletion=complete_execution)] = None,
-    workers: Annotated[_Several, typer.Option(help="Workers of the models that have several.")] = None,
-    load: Annotated[_Several, typer.Option(help="Loads, like closed:64 or poisson:5000/s.")] = None,
-    connections: Annotated[_Several, typer.Option(help="Connections of an open load, like 64 or 8x16.")] = None,
-    payload: Annotated[_Several, typer.Option(help="Sizes of the body, like 64B or 16KiB.")] = None,
-    operation: Annotated[_Several, typer.Option(help="Operations.", autocompletion=complete_operation)] = None,
-    stack: Annotated[_Several, typer.Option(help="Stacks.")] = None,
-    pattern: Annotated[_Several, typer.Option(help="Patterns.")] = None,
-    link: Annotated[_Several, typer.Option(help="Networks between both ends.")] = None,
-    warmup: Annotated[_Several, typer.Option(help="How long to send before measuring, like 500ms; 0s for none.")] = None,
-    duration: Annotated[_Several, typer.Option(help="How long to measure, like 2s.")] = None,
-    timeout: Annotated[_Several, typer.Option(help="How long an answer may take.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, max=1000, help="How often every scenario is run.")] = None,
+    protocol: Annotated[
+        _Several, typer.Option(metavar="NAME,…", help="Protocols.", autocompletion=complete_protocol)
+    ] = None,
+    execution: Annotated[
+        _Several, typer.Option(metavar="NAME,…", help="Execution models.", autocompletion=complete_execution)
+    ] = None,
+    workers: Annotated[_Several, typer.Option(metavar="N,…", help="Workers of the models that have several.")] = None,
+    load: Annotated[_Several, typer.Option(metavar="LOAD,…", help="Loads, like closed:64 or poisson:5000/s.")] = None,
+    connections: Annotated[
+        _Several, typer.Option(metavar="N,…", help="Connections of an open load, like 64 or 8x16.")
+    ] = None,
+    payload: Annotated[_Several, typer.Option(metavar="SIZE,…", help="Sizes of the body, like 64B or 16KiB.")] = None,
+    operation: Annotated[
+        _Several,
+        typer.Option(
+            metavar="NAME,…", help="Operations, like echo or work:cpu=100us.", autocompletion=complete_operation
+        ),
+    ] = None,
+    stack: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks.")] = None,
+    pattern: Annotated[_Several, typer.Option(metavar="NAME,…", help="Patterns.")] = None,
+    link: Annotated[_Several, typer.Option(metavar="LINK", help="Networks between both ends.")] = None,
+    warmup: Annotated[
+        _Several, typer.Option(metavar="TIME,…", help="How long to send before measuring, like 500ms; 0s for none.")
+    ] = None,
+    duration: Annotated[_Several, typer.Option(metavar="TIME,…", help="How long to measure, like 2s.")] = None,
+    timeout: Annotated[_Several, typer.Option(metavar="TIME,…", help="How long an answer may take.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1000, help="How often every scenario is run.")
+    ] = None,
     seed: Seed = None,
     load_processes: LoadProcesses = 1,
     out: Annotated[
         str | None,
         typer.Option(metavar="FILE.json|FOLDER", help="Where the results go. [default: results/runs/TIME-SUITE.json]"),
     ] = None,
-    report: Annotated[bool, typer.Option("--report", help="Write the HTML report too, and name it in the end.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the HTML report too, and name it in the end.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
-    """Run a suite, or the scenarios that options spell, and compare them.
+    """Run scenarios and compare them.
 
-    With a suite, --protocol, --execution, --stack and --pattern choose among its scenarios; the other options take the
-    place of what the suite says. Without one, the options spell the scenarios: http1, single and closed:64 where they say
-    nothing. An option may be given several times, or once with commas: every combination is run. Without suite and
-    options, the suite quick is run.
+    These are a suite's, or those that options spell. With a suite, --protocol, --execution, --stack and --pattern
+    choose among its scenarios; the other options take the place of what the suite says. Without one, the options spell
+    the scenarios: http1, single and closed:64 where they say nothing. An option may be given several times, or once
+    with commas: every combination is run. Without suite and options, the suite quick is run.
 
-    Ctrl-C ends the run and keeps the trials that are done. Exit status: 0 fine; 2 bad input; 3 a trial failed outright, or
-    no trial is free of fatal doubts; 130 interrupted.
+    Ctrl-C ends the run and keeps the trials that are done. Exit status: 0 fine; 2 bad input; 3 a trial failed outright,
+    or no trial is free of fatal doubts; 130 interrupted.
     """
     from bench import display, preflight
-    from bench.output import STDOUT, say, write_json
+    from bench.output import STDOUT, check_json, say, write_json
     from bench.placement import choose_placement
-    from bench.reporting import report_folder, summary, write_report
+    from bench.reporting import report_folder, run_summary
     from bench.run import choose_seed, exit_code, open_results, reserve_path, run_suite
     from bench.selection import choose_suite
 
@@ -82,6 +99,7 @@ def run(
         },
     )
     preflight.check(chosen.scenarios)
+    check_json(json_file)
     rounds, seed = rounds or chosen.rounds, choose_seed(seed)
     placement = choose_placement(load_processes)
     path = reserve_path(out, chosen.name)
@@ -94,10 +112,14 @@ def run(
             say(f"{len(results.trials)} of {len(chosen.scenarios) * rounds} trials are kept in {path}")
         raise
     if json_file != STDOUT:
-        print(summary(path))
+        print(run_summary(path))
     if json_file is not None:
         write_json(json_file, results.text())
-    named = write_report([path], report_folder(path)) if report else path
+    last = path
+    if report:
+        from analysis.report import write_report
+
+        last = write_report([path], report_folder(path))
     if json_file != STDOUT:
-        print(named)
+        print(f"\n{last}")
     raise typer.Exit(exit_code(results.trials))

@@ -36,7 +36,8 @@ class HostLoad:
 
 
 def usage(pids: Iterable[int]) -> Usage:
-    """What the processes have used. The first is the parent of the others: what its ended children used is counted too."""
+    """What the processes have used. The first is the parent of the others: what its ended children used is counted
+    too."""
     user = system = 0.0
     voluntary = involuntary = 0
     for number, pid in enumerate(pids):
@@ -54,7 +55,8 @@ def usage(pids: Iterable[int]) -> Usage:
 
 
 def _context_switches(process: psutil.Process) -> tuple[int, int]:
-    """Voluntary and involuntary switches of all live threads (proc(5): a process's own status has its first thread's)."""
+    """Voluntary and involuntary switches of all live threads (proc(5): a process's own status has its first
+    thread's)."""
     tasks = Path(f"/proc/{process.pid}/task")
     if not tasks.exists():
         switches = process.num_ctx_switches()

@@ -1,9 +1,10 @@
 """A load process: `python -m bench.load`, with a JSON spec (LoadSpec) as the first line of standard input.
 
 Events on standard output, one JSON line each: `connected` (all connections stand and the first answer was right);
-`progress`, every half second of the measured window; `result`; or `error` (one line for the user). After `connected` the
-process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC, which all processes of one
-machine share. End of input means that the starter has gone: the process ends.
+`progress`, every half second of the measured window; `result`; or `error` (one line for the user). After `connected`
+the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC, which all processes
+of one machine share. End of input means that the starter has gone: the process ends. Having given its result it keeps its
+connections and waits for that end, so that both sides can be looked at as they were under load.
 """
 
 import asyncio
@@ -100,6 +101,7 @@ async def _run(spec: LoadSpec) -> None:
         context_switches_voluntary=b.ru_nvcsw - a.ru_nvcsw,
         context_switches_involuntary=b.ru_nivcsw - a.ru_nivcsw,
     )
+    await starter_gone
 
 
 def main() -> int:

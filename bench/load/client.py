@@ -1,7 +1,7 @@
 """What the engine needs of a protocol: a sans-IO client that keeps many exchanges in flight on one connection.
 
-The engine owns the sockets, the clock and the records; a client owns the bytes. A new client is made for each connection
-and thrown away with it. Clients live in `clients/` and are found by name through `bench.registry`.
+The engine owns the sockets, the clock and the records; a client owns the bytes. A new client is made for each
+connection and thrown away with it. Clients live in `clients/` and are found by name through `bench.registry`.
 
 The hot path is `request` and `feed`: no object for each exchange, answer to answer in one call, ids that are cheap to
 hash. Every answer is checked, status and content; a client whose answers are all the same bytes may compare them with

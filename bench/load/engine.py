@@ -1,7 +1,8 @@
 """The load engine: connections, and what decides when each of them sends.
 
 Closed: an answer makes room, and room is filled at once. Open: due times come from the schedule, whether or not there
-are answers; a request that finds no room waits, its wait counts as latency, and past the limit it is dropped and counted.
+are answers; a request that finds no room waits, its wait counts as latency, and past the limit it is dropped and
+counted.
 """
 
 import asyncio
@@ -93,7 +94,10 @@ class Engine(ABC):
         await self._check(next(iter(self._links)))
 
     async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
-        """Send from `start_ns`, measure from `measure_ns` to `end_ns`, then wait for what is in flight."""
+        """Send from `start_ns`, measure from `measure_ns` to `end_ns`, then wait for what is in flight.
+
+        Connections at rest stay open, so that what the server has for each of them can still be looked at.
+        """
         self.recorder.set_window(measure_ns, end_ns, intervals)
         await asyncio.sleep(max(0.0, (start_ns - _clock()) / 1e9 - 0.002))
         self._running = True
@@ -110,7 +114,7 @@ class Engine(ABC):
         self._finish()
         for task in self._retries:
             task.cancel()
-        for link in list(self._links):
+        for link in [link for link in self._links if link.sent]:
             link.fail_all("timeout")
             link.close()
         await asyncio.sleep(0)

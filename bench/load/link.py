@@ -16,8 +16,8 @@ _clock = time.monotonic_ns
 
 
 class Link(asyncio.Protocol, asyncio.DatagramProtocol):
-    """A connection. `sent` and `intended` map the exchanges in flight to nanoseconds, oldest first; for closed loads they
-    are one and the same dict."""
+    """A connection. `sent` and `intended` map the exchanges in flight to nanoseconds, oldest first; for closed loads
+    they are one and the same dict."""
 
     def __init__(self, engine: "Engine", client: Client, in_flight: int) -> None:
         self.client = client

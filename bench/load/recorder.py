@@ -17,7 +17,8 @@ _DIGEST_AT = 8192
 
 
 class Recorder:
-    """Times in nanoseconds of CLOCK_MONOTONIC. A closed load has no intended times of its own: it intends what it sends."""
+    """Times in nanoseconds of CLOCK_MONOTONIC. A closed load has no intended times of its own: it intends what it
+    sends."""
 
     def __init__(self, is_open: bool) -> None:
         self.sent = array("q")

@@ -13,7 +13,8 @@ PROGRESS_S = 0.5
 
 @dataclass(frozen=True)
 class Request:
-    """Which request to send: an operation of our service, or any method and path of an HTTP server of somebody else's."""
+    """Which request to send: an operation of our service, or any method and path of an HTTP server of somebody
+    else's."""
 
     opcode: int = 0
     payload_bytes: int = 0

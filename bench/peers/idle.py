@@ -1,7 +1,7 @@
 """Memory of a server that holds many idle keep-alive connections, each of which has made one request."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.contract import HEALTH_BODY, Opcode
@@ -24,28 +24,38 @@ def connections_allowed() -> int:
 
 
 def bytes_per_idle_connection(count: int, cpus: Sequence[int]) -> float:
-    """By how much the lean http1 server's memory (PSS; RSS where the system does not tell PSS) grows for each
-    connection. Raises VoidError."""
-    with contextlib.ExitStack() as stack:
-        try:
-            server = stack.enter_context(ServerProcess("http1", cpus=cpus))
+    """By how much the lean http1 server's resident memory (RSS) grows for each connection. Raises VoidError.
+
+    Not PSS: that of a server shrinks when other processes begin to share its libraries, and the clients do.
+    """
+    try:
+        with ServerProcess("http1", cpus=cpus) as server:
             # What the first request brings into memory is not a connection's.
             verify(Target("http1", server.host, server.port, Request(Opcode.HEALTH), HEALTH_BODY))
             before = probes.memory(server.pids())
-            clients = ChildProcess("bench.peers.idle_clients")
-            stack.callback(clients.kill)
-            clients.send({"host": server.host, "port": server.port, "count": count})
-            event = clients.next_event(_TIMEOUT_S)
-            if event is None:
-                raise VoidError(f"{count} connections could not be made within {_TIMEOUT_S:.0f} s")
-            if event["event"] == "error":
-                raise VoidError(event["message"])
-            after = probes.memory(server.pids())
-            (worker,), _ = server.stats()
-        except (ChildEndedError, ServerFailedError) as error:
-            raise VoidError(str(error)) from None
+            with _clients(server, count):
+                after = probes.memory(server.pids())
+                (worker,), _ = server.stats()
+    except ServerFailedError as error:
+        raise VoidError(str(error)) from None
     if worker.accepts != count + 1 or worker.requests != count + 1:
         raise VoidError(f"the server counts {worker.accepts} connections and {worker.requests} requests")
-    if before.pss_bytes is None or after.pss_bytes is None:
-        return (after.rss_bytes - before.rss_bytes) / count
-    return (after.pss_bytes - before.pss_bytes) / count
+    return (after.rss_bytes - before.rss_bytes) / count
+
+
+@contextlib.contextmanager
+def _clients(server: ServerProcess, count: int) -> Iterator[None]:
+    """So many clients that have made their request and stay while the context lasts. Raises VoidError."""
+    process = ChildProcess("bench.peers.idle_clients")
+    try:
+        process.send({"host": server.host, "port": server.port, "count": count})
+        event = process.next_event(_TIMEOUT_S)
+        if event is None:
+            raise VoidError(f"{count} connections could not be made within {_TIMEOUT_S:.0f} s")
+        if event["event"] == "error":
+            raise VoidError(event["message"])
+        yield
+    except ChildEndedError as error:
+        raise VoidError(f"the clients' process {error}") from None
+    finally:
+        process.kill()

@@ -53,18 +53,12 @@ class PeerProcess:
     def __enter__(self) -> Self:
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
-        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        with pinned(self._cpus):
-            # A process group of its own: a terminal's Ctrl-C is for the harness, which then ends the program.
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=self._errors,
-                env={**inherited, "PYTHONPATH": path},
-                process_group=0,
-            )
+        with contextlib.ExitStack() as undo:
+            self._output = undo.enter_context(tempfile.TemporaryFile())
+            self._errors = undo.enter_context(tempfile.TemporaryFile())
+            with pinned(self._cpus):
+                self._process = self._start({**inherited, "PYTHONPATH": path})
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -100,6 +94,21 @@ class PeerProcess:
                 raise VoidError(f"{self._name} does not listen on port {port}: {self._last_words()}")
             time.sleep(0.01)
         return True
+
+    def _start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        # A process group of its own: a terminal's Ctrl-C is for the harness, which then ends the program.
+        try:
+            return subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._errors,
+                env=environment,
+                process_group=0,
+            )
+        except OSError as error:
+            raise VoidError(f"{self._name} cannot be started: {error.strerror}") from None
 
     def _has_ended(self) -> bool:
         # Without reaping it, so that the group's id stays its own until the end.

@@ -11,7 +11,7 @@ from bench.peers.comparison import Measure, Question, Setting
 from bench.peers.generator import Generator, run_generator
 from bench.peers.h2load import H2load
 from bench.peers.hey import Hey
-from bench.peers.idle import bytes_per_idle_connection, connections_allowed
+from bench.peers.idle import CONNECTIONS, bytes_per_idle_connection, connections_allowed
 from bench.peers.locust_users import LocustUsers
 from bench.peers.nghttpd import nghttpd
 from bench.peers.nginx import nginx
@@ -37,6 +37,7 @@ def questions() -> list[Question]:
         http1_server, http1 = "lean http1", partial(lean_server, "http1", Opcode.BYTES, _PAYLOAD_BYTES)
     generator = "wrk" if WRK.find() else "wirebench"
     idle = connections_allowed()
+    fewer = "" if idle == CONNECTIONS else f" (of {CONNECTIONS:,}: the limit of open files allows no more)"
     return [
         *(
             _engines(f"http1-{other.program.name}", "HTTP/1.1", _CLOSED, http1_server, http1, other, (), target)
@@ -104,7 +105,7 @@ def questions() -> list[Question]:
         ),
         Question(
             "idle-memory",
-            f"server, lean http1: memory of each of {idle:,} idle keep-alive connections",
+            f"server, lean http1: memory of each of {idle:,} idle keep-alive connections{fewer}",
             ("lean http1",),
             "B",
             "lower",

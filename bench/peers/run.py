@@ -13,22 +13,20 @@ from bench.peers.questions import questions
 from bench.peers.table import print_answers
 from bench.placement import Placement, choose_placement
 from bench.quantities import parse_duration_ns
-from bench.scenario import parse_whole
 
 SCHEMA_VERSION = 1
 KIND = "wirebench-peers"
-_MAX_PAIRS = 100
 _MAX_DURATION_S = 600
 
 OK, NOT_VALID, INTERRUPTED = 0, 3, 130
 
 
-def run_peers(pairs: str, duration: str, only: Sequence[str], json_file: str | None) -> int:
+def run_peers(pairs: int, duration: str, only: Sequence[str], json_file: str | None) -> int:
     """Measure, print a table on standard output and tell the exit code; the arguments are those of the command line.
 
     `json_file` "-" puts the JSON on standard output, and the table nowhere. Raises UsageError, OutputError.
     """
-    setting = Setting(parse_whole(pairs, 1, _MAX_PAIRS, "--pairs"), _parse_seconds(duration), _one_core_each())
+    setting = Setting(pairs, _parse_seconds(duration), _one_core_each())
     available = questions()
     names = [question.name for question in available]
     chosen = {registry.choose(name, names, "--only") for name in only} or set(names)
@@ -66,11 +64,11 @@ class _Run:
             output.write_json(self._json_file, self._text(status))
 
     def finish(self, status: Literal["complete", "interrupted"]) -> None:
-        """Write and print everything."""
-        if self._json_file is not None:
-            output.write_json(self._json_file, self._text(status))
+        """Print and write everything."""
         if self._json_file != output.STDOUT:
             print_answers(self.answers, self._setting, self._versions, sys.stdout)
+        if self._json_file is not None:
+            output.write_json(self._json_file, self._text(status))
 
     def _text(self, status: str) -> str:
         document = {

@@ -12,24 +12,23 @@ from bench.peers.programs import PROGRAMS
 from bench.quantities import format_duration, format_rate, spell_duration
 
 _COLUMNS = ("what", "figures (medians)", "answer", "least – most", "95 % interval", "target", "met")
-_MARKDOWN_WIDTH = 400
-"""Wide enough for every row: a line that wraps would be a row of its own in Markdown."""
 
 
 def print_answers(answers: Sequence[Answer], setting: Setting, versions: dict[str, str | None], file: IO[str]) -> None:
     """To a terminal in its own width; to anything else as Markdown."""
+    rows = [_row(answer) for answer in answers]
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     if console.is_terminal:
-        table = Table(box=box.SIMPLE_HEAD)
+        table = Table(*_COLUMNS, box=box.SIMPLE_HEAD)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     else:
-        console = Console(file=file, highlight=False, markup=False, emoji=False, width=_MARKDOWN_WIDTH)
-        table = Table(box=box.MARKDOWN)
-    for column in _COLUMNS:
-        table.add_column(column)
-    for answer in answers:
-        table.add_row(*_row(answer))
-    console.print(table)
-    console.print("\n".join(_notes(answers, setting, versions)), soft_wrap=True)
+        for cells in (_COLUMNS, ("---",) * len(_COLUMNS), *rows):
+            print(f"| {' | '.join(cells)} |", file=file)
+        print(file=file)
+    for note in _notes(answers, setting, versions):
+        print(f"{note}\n", file=file)
 
 
 def format_value(value: float, unit: Unit) -> str:
@@ -83,4 +82,4 @@ def _notes(answers: Sequence[Answer], setting: Setting, versions: dict[str, str 
     if missing:
         notes.append("Not installed: " + "; ".join(f"{program.name} ({program.get})" for program in missing))
     notes += [f"Void: {answer.question.name}: {reason}" for answer in answers for reason in answer.voids]
-    return [f"\n{note}" for note in notes]
+    return notes

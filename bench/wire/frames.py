@@ -43,7 +43,9 @@ MORE, FATAL = 1, 2
 NO_ID = bytes(4)
 """The id of a frame that answers no request in particular."""
 
-_ID_AT = 16
+ID = slice(16, HEADER_BYTES)
+"""Where a frame has its id."""
+
 _START = 0x5710
 _STATUS_MIN = 100
 
@@ -86,34 +88,26 @@ def frame_ids() -> Iterator[bytes]:
 
 
 class FrameShape:
-    """Frames that are alike in all but their ids: made, and recognised, many at a time."""
+    """Frames that are alike in all but their ids: made, and recognised, many at a time.
+
+    One frame is `frame_id.join(shape.around)`, and its id `frame[ID]`: so cheap that a method would double it.
+    """
 
     def __init__(self, code: int, payload: bytes, a: int = 0, b: int = 0) -> None:
-        self._head = encode_head(code, len(payload), a, b)
-        self._payload = payload
-        self._frame_bytes = HEADER_BYTES + len(payload)
-        self._between = payload + self._head
+        self.around = (encode_head(code, len(payload), a, b), payload)
+        self.frame_bytes = HEADER_BYTES + len(payload)
+        self._between = payload + self.around[0]
 
     def encode(self, frame_ids: Sequence[bytes]) -> bytes:
         """One frame for each id, in a row."""
-        return b"".join((self._head, self._between.join(frame_ids), self._payload))
-
-    def encode_one(self, frame_id: bytes) -> bytes:
-        return b"".join((self._head, frame_id, self._payload))
+        return self._between.join(frame_ids).join(self.around)
 
     def match(self, data: bytes) -> list[bytes] | None:
         """The ids, if the data are exactly frames of this shape; else None."""
-        if len(data) % self._frame_bytes or not data.startswith(self._head):
+        if len(data) % self.frame_bytes or not data.startswith(self.around[0]):
             return None
-        frame_ids = [data[at : at + 4] for at in range(_ID_AT, len(data), self._frame_bytes)]
+        frame_ids = [data[at : at + 4] for at in range(ID.start, len(data), self.frame_bytes)]
         return frame_ids if self.encode(frame_ids) == data else None
-
-    def match_one(self, data: bytes) -> bytes | None:
-        """The id, if the data are exactly one frame of this shape; else None."""
-        if len(data) != self._frame_bytes:
-            return None
-        frame_id = data[_ID_AT:HEADER_BYTES]
-        return frame_id if b"".join((self._head, frame_id, self._payload)) == data else None
 
 
 @lru_cache(maxsize=8)

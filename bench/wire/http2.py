@@ -7,20 +7,16 @@ Errors come in two sizes (section 5.4). A stream's ends in `reset`; a connection
 the ErrorCode for GOAWAY, and the connection is of no further use.
 """
 
-from collections import deque
 from struct import Struct
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
 from bench.errors import ProtocolError
-from bench.wire.header_blocks import HeaderWriter
 from bench.wire.http2_frames import (
     ACK,
     CONTINUATION,
-    DATA,
     END_HEADERS,
     END_STREAM,
     HEAD_BYTES,
-    INITIAL_WINDOW_BYTES,
     MAX_FRAME_BYTES,
     MAX_STREAM_ID,
     MAX_WINDOW_BYTES,
@@ -32,7 +28,6 @@ from bench.wire.http2_frames import (
     ErrorCode,
     Setting,
     encode_frame,
-    encode_reset,
     encode_window_update,
     read_number,
     read_settings,
@@ -41,6 +36,7 @@ from bench.wire.http2_frames import (
     require_stream,
     without_padding,
 )
+from bench.wire.http2_sending import S, Sender
 
 MAX_BLOCK_BYTES = 64 * 1024
 MAX_CONTINUATIONS = 16
@@ -50,27 +46,7 @@ is complete, so an endless one would hold the connection and its memory."""
 _read_head = Struct(">IBI").unpack_from  # length (24 bits) and type (8), flags, stream
 
 
-class Stream:
-    """One exchange of a connection that is neither over nor still without a frame."""
-
-    __slots__ = ("_queued", "body", "frame_bytes", "id", "receive_window", "send_window", "sent_bytes")
-
-    def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
-        self.id = stream_id
-        self.send_window = send_window
-        self.receive_window = receive_window
-        self.body = b""
-        """What is to be sent, as the windows allow; `sent_bytes` of it have been."""
-        self.sent_bytes = 0
-        self.frame_bytes = MAX_FRAME_BYTES
-        """The payload of each DATA frame but the last."""
-        self._queued = False
-
-
-S = TypeVar("S", bound=Stream)
-
-
-class Http2Peer(Generic[S]):
+class Http2Peer(Sender[S]):
     """One end of a connection. `streams` holds those that frames are expected on, or still have a body to send."""
 
     stream_window_bytes: ClassVar[int]
@@ -81,15 +57,10 @@ class Http2Peer(Generic[S]):
     """Whether the other end may say ENABLE_PUSH of 1: a client may, a server may not (section 6.5.2)."""
 
     def __init__(self) -> None:
-        self.outgoing: list[bytes] = []
-        self.streams: dict[int, S] = {}
-        self.writer = HeaderWriter()
-        self.send_window = INITIAL_WINDOW_BYTES
-        # What the other end announced.
-        self.peer_stream_window = INITIAL_WINDOW_BYTES
+        super().__init__()
         self.peer_max_streams = MAX_STREAM_ID
+        """The other end's SETTINGS_MAX_CONCURRENT_STREAMS."""
         self._receive_window = self.connection_window_bytes
-        self._sending: deque[S] = deque()
         self._pending = b""
         self._greeted = False
         # The header block that is being put together.
@@ -105,11 +76,9 @@ class Http2Peer(Generic[S]):
     def body_received(self, stream: S, data: bytes, end_stream: bool) -> None:
         """A piece of body on one of `streams`; it may be empty."""
 
-    def stray_body(self, stream_id: int) -> None:
-        """A piece of body on a stream that has been opened and is not one of `streams`."""
-
-    def body_sent(self, stream: S) -> None:
-        """The last byte of a stream's body is in `outgoing`."""
+    def unlisted(self, stream_id: int) -> S | None:
+        """A piece of body came for a stream that has been opened and is not one of `streams`. None to ignore it."""
+        raise NotImplementedError
 
     def stream_ended(self, stream_id: int, stream: S | None) -> None:
         """The other end reset a stream; it is not one of `streams` any more, if it was."""
@@ -127,67 +96,10 @@ class Http2Peer(Generic[S]):
     def strain(self) -> None:
         """The other end caused work that does nothing for anybody: a place to raise, if it does so too often."""
 
-    # Output
-
-    def reset(self, stream_id: int, code: ErrorCode) -> S | None:
-        """Give a stream up, and tell the other end. Gives it if it was one of `streams`."""
-        self.outgoing.append(encode_reset(stream_id, code))
-        return self.drop(stream_id)
-
     def fail_stream(self, stream_id: int, code: ErrorCode) -> None:
         """The other end broke a rule on a stream, at the cost of that stream."""
         self.strain()
         self.reset(stream_id, code)
-
-    def send_body(self, stream: S, body: bytes) -> None:
-        """Have `send_bodies` send the last, or only, part of a stream; it must not be empty."""
-        stream.body = body
-        self._queue(stream)
-
-    def send_bodies(self, limit_bytes: int) -> bool:
-        """Put what the windows allow of all bodies in `outgoing`, the streams taking turns, until it is at least
-        `limit_bytes`. True if there is more that the windows allow."""
-        sending, outgoing = self._sending, self.outgoing
-        while sending and self.send_window > 0:
-            if limit_bytes <= 0:
-                return True
-            stream = sending[0]
-            body, start = stream.body, stream.sent_bytes
-            end = start + min(stream.frame_bytes, len(body) - start, stream.send_window, self.send_window)
-            if end <= start:
-                stream._queued = False
-                sending.popleft()
-                continue
-            last = end == len(body)
-            outgoing.append(encode_frame(DATA, END_STREAM if last else 0, stream.id, body[start:end]))
-            stream.sent_bytes = end
-            stream.send_window -= end - start
-            self.send_window -= end - start
-            limit_bytes -= end - start + HEAD_BYTES
-            if last:
-                sending.popleft()
-                stream._queued = False
-                self.body_sent(stream)
-            else:
-                sending.rotate(-1)
-        return False
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether a body waits for its turn, or for the connection's window."""
-        return bool(self._sending)
-
-    def _queue(self, stream: S) -> None:
-        if not stream._queued and stream.send_window > 0:
-            stream._queued = True
-            self._sending.append(stream)
-
-    def drop(self, stream_id: int) -> S | None:
-        """Take a stream out of `streams`, with whatever was to be sent on it. Gives it if it was there."""
-        stream = self.streams.pop(stream_id, None)
-        if stream is not None and stream._queued:
-            self._sending.remove(stream)
-        return stream
 
     # Input
 
@@ -220,10 +132,6 @@ class Http2Peer(Generic[S]):
         pending, self._pending = self._pending, b""
         return pending + data if pending else data
 
-    def put_back(self, data: bytes) -> None:
-        """Keep what `take_pending` gave until more has come."""
-        self._pending = data
-
     @property
     def mid_block(self) -> bool:
         """Whether the next frame must continue a header block."""
@@ -253,8 +161,9 @@ class Http2Peer(Generic[S]):
         if stream is None:
             if self.is_idle(stream_id):
                 raise ProtocolError("DATA on an idle stream", ErrorCode.PROTOCOL_ERROR)
-            self.stray_body(stream_id)
-            return
+            stream = self.unlisted(stream_id)
+            if stream is None:
+                return
         stream.receive_window -= size
         if stream.receive_window < self.stream_window_bytes // 2:
             if stream.receive_window < 0:
@@ -316,14 +225,7 @@ class Http2Peer(Generic[S]):
             case Setting.INITIAL_WINDOW_SIZE:
                 if value > MAX_WINDOW_BYTES:
                     raise ProtocolError(f"INITIAL_WINDOW_SIZE is {value}", ErrorCode.FLOW_CONTROL_ERROR)
-                change = value - self.peer_stream_window
-                self.peer_stream_window = value
-                for stream in self.streams.values():
-                    stream.send_window += change  # it may go below 0 (section 6.9.2)
-                    if stream.send_window > MAX_WINDOW_BYTES:
-                        raise ProtocolError("a window over 2^31-1 bytes", ErrorCode.FLOW_CONTROL_ERROR)
-                    if stream.sent_bytes < len(stream.body):
-                        self._queue(stream)
+                self.resize_stream_windows(value)
             case Setting.MAX_FRAME_SIZE:
                 if not MAX_FRAME_BYTES <= value < 2**24:
                     raise ProtocolError(f"MAX_FRAME_SIZE is {value}", ErrorCode.PROTOCOL_ERROR)
@@ -351,9 +253,9 @@ class Http2Peer(Generic[S]):
         require_length(payload, 4)
         increment = read_number(payload)[0] & MAX_WINDOW_BYTES
         if stream_id == 0:
-            self.send_window += increment
             if increment == 0:
                 raise ProtocolError("WINDOW_UPDATE of 0", ErrorCode.PROTOCOL_ERROR)
+            self.send_window += increment
             if self.send_window > MAX_WINDOW_BYTES:
                 raise ProtocolError("a window over 2^31-1 bytes", ErrorCode.FLOW_CONTROL_ERROR)
             return
@@ -361,14 +263,12 @@ class Http2Peer(Generic[S]):
         if stream is None:
             if self.is_idle(stream_id):
                 raise ProtocolError("WINDOW_UPDATE on an idle stream", ErrorCode.PROTOCOL_ERROR)
-            return
-        stream.send_window += increment
-        if increment == 0:
+        elif increment == 0:
             self.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
-        elif stream.send_window > MAX_WINDOW_BYTES:
+        elif stream.send_window + increment > MAX_WINDOW_BYTES:
             self.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
-        elif stream.sent_bytes < len(stream.body):
-            self._queue(stream)
+        else:
+            self.widen(stream, increment)
 
     def _on_continuation(self, flags: int, _stream_id: int, payload: bytes) -> None:
         if not self._block_stream:

@@ -1,8 +1,7 @@
-"""HTTP/2 frames as bytes (RFC 9113, section 4): numbers, encoders, and the shape of streams that are alike."""
+"""HTTP/2 frames as bytes (RFC 9113, section 4): numbers, encoders, and the shape of frames that are alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from itertools import chain
 from struct import Struct
 
 from bench.errors import ProtocolError
@@ -135,56 +134,30 @@ def without_padding(payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
-def first_stream_end(data: bytes) -> int:
-    """Where the first frame with END_STREAM in `data`, which begins with a frame, ends; 0 if none is there whole."""
-    at = 0
-    while at + HEAD_BYTES <= len(data):
-        kind, flags = data[at + 3], data[at + 4]
-        at += HEAD_BYTES + int.from_bytes(data[at : at + 3], "big")
-        if flags & END_STREAM and kind in (DATA, HEADERS):
-            return at if at <= len(data) else 0
-    return 0
+class FrameShape:
+    """Frames that are alike in all but the stream's id: made, and recognised, many at a time."""
 
+    __slots__ = ("_between", "_payload", "_size", "head")
 
-class StreamShape:
-    """Frames that follow each other on one stream, the same for any stream but for its id, which each of them repeats.
-
-    Writing or recognising the frames of many streams costs a few list and bytes operations for all of them together.
-    """
-
-    __slots__ = ("_row", "_unpack_ids", "size")
-
-    def __init__(self, frames: Sequence[tuple[int, int, bytes]]) -> None:
-        """`frames` are type, flags and payload of each frame."""
-        self._row = [b""]
-        """What stands between the ids, and places for the ids themselves in between."""
-        for kind, flags, payload in frames:
-            self._row[-1] += frame_head(len(payload), kind, flags)
-            self._row += (b"", payload)
-        self.size = sum(map(len, self._row)) + 4 * len(frames)
-        """Bytes of the frames of one stream."""
-        self._unpack_ids = Struct(f"5x4s{self.size - HEAD_BYTES}x").iter_unpack
+    def __init__(self, kind: int, flags: int, payload: bytes) -> None:
+        self.head = frame_head(len(payload), kind, flags)
+        """How each of the frames begins."""
+        self._payload = payload
+        self._between = payload + self.head
+        self._size = HEAD_BYTES + len(payload)
 
     def encode(self, ids: Sequence[bytes]) -> bytes:
-        """The frames of each of the streams, one stream after the other."""
-        width = len(self._row)
-        row = self._row * len(ids)
-        for place in range(1, width, 2):
-            row[place::width] = ids
-        return b"".join(row)
+        """One frame for each stream, in a row."""
+        return b"".join((self.head, self._between.join(ids), self._payload))
 
-    def match(self, data: bytes) -> list[bytes] | None:
-        """The ids of the streams whose frames `data` holds; None if `data` is anything but these frames, whole."""
-        if len(data) % self.size or not data.startswith(self._row[0]):
-            return None
-        ids = list(chain.from_iterable(self._unpack_ids(data)))
-        return ids if self.encode(ids) == data else None
-
-    def begins_like(self, data: bytes) -> bool:
-        """Whether `data`, shorter than the frames of one stream, is how they begin."""
-        return self.encode((data[5:HEAD_BYTES],)).startswith(data)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StreamShape) and self._row == other._row
-
-    __hash__ = None  # type: ignore[assignment]  # shapes are compared, never keys
+    def match(self, data: bytes, start: int, after: bytes) -> tuple[list[bytes], int]:
+        """The ids of the frames that stand in a row at `start`, up to where something that begins with `after` follows
+        or the last whole frame ends; and that place. No ids if anything else stands there."""
+        end = data.find(after, start)
+        if end < 0:
+            end = len(data) - (len(data) - start) % self._size
+        elif (end - start) % self._size:
+            return [], start
+        ids = [data[at : at + 4] for at in range(start + 5, end, self._size)]
+        row = data if end - start == len(data) else data[start:end]
+        return (ids, end) if self.encode(ids) == row else ([], start)

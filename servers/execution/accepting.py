@@ -37,24 +37,22 @@ def accept_until_stopped(
             for key, _ in selector.select(pause_s if pause_s > 0 else None):
                 if key.fileobj is not listener:
                     control.on_readable()
-                elif not _accept_all(listener, take, has_room):
+                elif not _accept(listener, take):
                     resume_at_s = time.monotonic() + SHORTAGE_PAUSE_S
 
 
-def _accept_all(listener: socket.socket, take: Callable[[socket.socket], None], has_room: Callable[[], bool]) -> bool:
-    """Accept what waits, while there is room. False if the system was short of something."""
-    while has_room():
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            break
-        except ConnectionAbortedError:  # that client has gone; the next may not have
-            continue
-        except OSError:
-            return False
-        try:
-            take(sock)
-        except (OSError, RuntimeError):  # no process or no thread to be had
-            sock.close()
-            return False
+def _accept(listener: socket.socket, take: Callable[[socket.socket], None]) -> bool:
+    """Accept one connection: while they come faster than they are taken, `control` must be heard too. False if the
+    system is short of something."""
+    try:
+        sock, _ = listener.accept()
+    except (BlockingIOError, ConnectionAbortedError):  # the client has gone
+        return True
+    except OSError:
+        return False
+    try:
+        take(sock)
+    except (OSError, RuntimeError):  # no process or no thread to be had
+        sock.close()
+        return False
     return True

@@ -5,6 +5,7 @@ like a refusal.
 """
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
@@ -130,7 +131,8 @@ class RunOnThreads:
                 self._answered.append((worker, connection, token, route, answer))
                 if not self._woken:
                     self._woken = True
-                    self._loop.call_soon_threadsafe(self._deliver)
+                    with contextlib.suppress(RuntimeError):  # the grace is over, and the loop closed
+                        self._loop.call_soon_threadsafe(self._deliver)
         except BaseException as error:  # noqa: BLE001  whatever ends a thread is reported
             traceback.print_exc()
             self._control.post(partial(self._died, worker, f"ended with {describe(error)}", job))

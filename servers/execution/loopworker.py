@@ -10,7 +10,7 @@ import uvloop
 
 from servers.counters import Slot
 from servers.service import Service
-from servers.worker import Run, run_on_loop, Worker
+from servers.worker import Run, Worker, run_on_loop
 
 
 class LoopWorker:
@@ -101,8 +101,9 @@ class LoopWorker:
             server.close()
         self.worker.drain()
         until = self.loop.time() + self._grace_s
-        while self.worker.connections and self.loop.time() < until:
+        while (self.worker.connections or self._adopting) and self.loop.time() < until:
             await asyncio.sleep(0.005)
+            self.worker.drain()  # those too that were accepted, but not yet here
         for connection in list(self.worker.connections):
             connection.abort()
         await asyncio.sleep(0)

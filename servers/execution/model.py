@@ -83,9 +83,12 @@ def _bind(
         sock.bind((spec.host, port))
         if stream and backlog is not None:
             sock.listen(backlog)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         sock.close()
-        reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
+        if isinstance(error, OverflowError):
+            reason = "a port is 0 to 65535"
+        else:
+            reason = "the port is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
         raise StartError(
             f"cannot listen on {spec.host} port {spec.port}: {reason}; choose another --port, or 0 for any free one"
         ) from None

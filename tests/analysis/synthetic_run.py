@@ -78,7 +78,9 @@ def suite() -> list[Plan]:
                 "execution",
                 "http1",
                 execution,
-                troubles=frozenset({"prefork": {"death"}, "dispatch": {"failed"}, "threads": {"nulls"}}.get(execution, ())),
+                troubles=frozenset(
+                    {"prefork": {"death"}, "dispatch": {"failed"}, "threads": {"nulls"}}.get(execution, ())
+                ),
             )
             for execution in EXECUTIONS
         ),
@@ -117,7 +119,12 @@ def build_run(
         "finished": "2025-03-01T10:08:12Z",
         "status": "complete",
         "environment": {
-            "cpu": {"model": "Example CPU 2.40GHz", "logical": 2, "governor": "unavailable", "flags": ["avx2", "sse4_2"]},
+            "cpu": {
+                "model": "Example CPU 2.40GHz",
+                "logical": 2,
+                "governor": "unavailable",
+                "flags": ["avx2", "sse4_2"],
+            },
             "memory": {"total_bytes": 8_231_374_848},
             "kernel": {"release": "6.1.0-18-amd64", "system": "Linux"},
             "sysctls": {"net.core.somaxconn": 4096, "net.ipv4.tcp_congestion_control": "cubic"},
@@ -198,7 +205,9 @@ def _figures(
     dropped = int((offered - throughput) * 2) if offered and throughput < offered * 0.98 else 0
     doubts, deaths = [], []
     if "saturated" in plan.troubles and number in (0, 2, 3):
-        doubts.append(_doubt("generator-saturated", True, f"a load process used {91 + number} % of a core (limit 85 %)"))
+        doubts.append(
+            _doubt("generator-saturated", True, f"a load process used {91 + number} % of a core (limit 85 %)")
+        )
     if errors:
         doubts.append(_doubt("errors", False, f"{sum(errors.values())} requests failed: timeout"))
     if "noisy" in plan.troubles and number == 4:

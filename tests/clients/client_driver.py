@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from bench.errors import ProtocolError
-from bench.load.client import Client, ErrorKind
+from bench.errors import ErrorKind, ProtocolError
+from bench.load.client import Client
 
 DEADLINE_S = 20.0
 

@@ -181,6 +181,24 @@ def test_a_new_date_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parses.count == learning
 
 
+def test_what_ends_inside_an_answer_is_not_learned() -> None:
+    client = new_client()
+    answer = encode_answers(client, [(200, ECHO.answer, "chunked", 0, [])])
+    client.request(3)
+    for first in (0, 2):
+        assert list(client.feed(answer + answer[:30])) == [first]
+        assert list(client.feed(answer[30:])) == [first + 1]
+
+
+def test_a_body_that_looks_like_an_answer_is_none() -> None:
+    client = new_client()
+    client.request(2)
+    assert list(client.feed(GOOD)) == [0]
+    client.feed(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(GOOD))
+    assert not client.feed(GOOD)
+    assert client.failures == [(1, "content")]
+
+
 def flips() -> list[tuple[int, int]]:
     return [(at, bit) for at in range(len(GOOD)) for bit in (0x01, 0x20, 0x80)]
 
@@ -226,10 +244,11 @@ def test_no_answer_with_a_flipped_byte_counts_unless_it_says_the_same(before: in
 # Ends and errors
 
 
-def test_an_answer_without_length_ends_with_the_connection() -> None:
+@pytest.mark.parametrize("fields", [b"", b"transfer-encoding: identity\r\n", b"connection: close\r\n"])
+def test_an_answer_without_length_ends_with_the_connection(fields: bytes) -> None:
     client = new_client()
     client.request(1)
-    assert not client.feed(b"HTTP/1.1 200 OK\r\n\r\n" + ECHO.answer)
+    assert not client.feed(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n" + ECHO.answer)
     assert list(client.feed_eof()) == [0]
     assert client.closing
 
@@ -304,6 +323,14 @@ def test_an_answer_that_nothing_asked_for_is_an_error(known: bool) -> None:
         client.feed(GOOD)
     with pytest.raises(ProtocolError):
         client.feed(GOOD)
+
+
+def test_more_answers_than_requests_are_an_error() -> None:
+    client = new_client()
+    client.request(3)
+    assert list(client.feed(GOOD)) == [0]
+    assert list(client.feed(GOOD * 3)) == [1, 2]
+    assert client.closing
 
 
 def test_a_server_of_somebody_elses_is_checked_for_its_status_only() -> None:

@@ -1,14 +1,17 @@
 """What the tests of execution models share: a wait with a deadline, clients that block, and what there is to run."""
 
+import contextlib
 import socket
 import time
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import psutil
+import pytest
 
 from bench import registry
 from bench.contract import Exchange
+from bench.errors import ServerFailedError
 from bench.load.client import Client
 from bench.serverprocess import ServerProcess
 
@@ -32,6 +35,25 @@ def until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {DEADLINE_S:g} s: {what}"
         time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def doomed(protocol: str, execution: str, **options: Any) -> Iterator[ServerProcess]:
+    """A server that is to fail while the context lasts."""
+    server = ServerProcess(protocol, execution, **options).__enter__()
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(ServerFailedError):
+            server.stop()
+
+
+def fails(server: ServerProcess, match: str) -> None:
+    """Wait until the server is found to have failed, with a message that matches."""
+    deadline = time.monotonic() + DEADLINE_S
+    with pytest.raises(ServerFailedError, match=match):  # noqa: PT012  whichever call comes after the failure
+        while time.monotonic() < deadline:
+            server.stats()
 
 
 def alive(pid: int) -> bool:

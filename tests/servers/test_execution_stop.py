@@ -13,7 +13,17 @@ import psutil
 import pytest
 
 from bench.serverprocess import ServerProcess
-from tests.servers.execution_helpers import DEADLINE_S, MODELS, Http, Serve, alive, requests_counted, until
+from tests.servers.execution_helpers import (
+    DEADLINE_S,
+    MODELS,
+    Http,
+    Serve,
+    alive,
+    doomed,
+    fails,
+    requests_counted,
+    until,
+)
 
 
 def _ask(server: ServerProcess) -> None:
@@ -160,16 +170,14 @@ def test_nothing_outlives_the_starter(execution: str) -> None:
 
 @pytest.mark.parametrize("execution", MODELS)
 def test_nothing_outlives_the_main_process(execution: str) -> None:
-    server = ServerProcess("http1", execution, workers=2).__enter__()
-    with Http(server) as http:
+    with doomed("http1", execution, workers=2) as server, Http(server) as http:
         http.get("/health")
         http.answer()
         pids = server.pids()
         os.kill(server.pid, signal.SIGKILL)
         assert http.rest() == b""
-    assert_nothing_left(server, pids)
-    with pytest.raises(Exception, match="was killed by SIGKILL"):
-        server.stats()
+        assert_nothing_left(server, pids)
+        fails(server, "was killed by SIGKILL")
 
 
 def _leftovers() -> tuple[int, int]:
@@ -186,7 +194,7 @@ def _cycles(count: int) -> None:
 def test_starting_and_stopping_leaks_nothing() -> None:
     _cycles(1)
     before = _leftovers()
-    _cycles(18)
+    _cycles(9)
     assert _leftovers() == before
 
 

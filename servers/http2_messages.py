@@ -1,7 +1,9 @@
-"""What a client asks for over HTTP/2: the fields of a request (RFC 9113, section 8.3.1) become a route or a refusal."""
+"""Requests and answers as header blocks (RFC 9113, section 8.3): what a client asks for, and what it is told."""
 
 from bench.contract import MAX_BODY_BYTES
-from bench.wire.header_blocks import Fields, Head, MalformedError
+from bench.wire.header_blocks import CONTENT_LENGTH_INDEX, Fields, Head, HeaderWriter, MalformedError, literal
+from bench.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame_head
+from servers.httpdate import http_date
 from servers.service import Route, Service, ServiceError
 
 MAX_HEADER_LIST_BYTES = 32 * 1024
@@ -69,3 +71,51 @@ class Request:
             allowed = b", ".join(route.methods)
             return Refusal(405, f"allowed here: {allowed.decode()}", [(b"allow", allowed)])
         return route
+
+
+_OK = (b":status", b"200")
+_TYPE = (b"content-type", b"application/octet-stream")
+
+
+class AnswerHeads:
+    """The header blocks of one connection's answers."""
+
+    __slots__ = ("_date", "_frames", "_version", "_writer")
+
+    def __init__(self, writer: HeaderWriter) -> None:
+        self._writer = writer
+        # Frames around plain answers, by length of body; good for one date and one state of the encoder.
+        self._frames: dict[int, tuple[bytes, bytes]] = {}
+        self._date = b""
+        self._version = 0
+
+    def frames(self, length: int) -> tuple[bytes, bytes]:
+        """An answer of a HEADERS frame and a DATA frame with `length` bytes: what stands before the first place for the
+        stream's id, and what between the first and the second."""
+        date, writer = http_date(), self._writer
+        if date is not self._date or writer.version != self._version:
+            self._frames.clear()
+        frames = self._frames.get(length)
+        if frames is None:
+            version = writer.version
+            block = self.block(length)
+            frames = frame_head(len(block), HEADERS, END_HEADERS), block + frame_head(length, DATA, END_STREAM)
+            if writer.version == version and len(self._frames) < 1024:
+                self._frames[length] = frames
+                self._date, self._version = date, version
+        return frames
+
+    def block(self, length: int | None) -> bytes:
+        """The head of an answer of `length` bytes; None if it comes in pieces."""
+        block = self._writer.encode((_OK, (b"date", http_date()), _TYPE))
+        return block if length is None else block + literal(CONTENT_LENGTH_INDEX, b"%d" % length)
+
+    def refusal(self, refusal: Refusal) -> bytes:
+        """The head of a refusal. It is kept out of the encoder's table, which is for what comes often."""
+        fields = [
+            (b":status", b"%d" % refusal.status, True),
+            (b"date", http_date(), True),
+            (b"content-type", b"text/plain", True),
+            *((name, value, True) for name, value in refusal.fields),
+        ]
+        return self._writer.encode(fields) + literal(CONTENT_LENGTH_INDEX, b"%d" % len(refusal.body))

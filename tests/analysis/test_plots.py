@@ -1,0 +1,175 @@
+"""Plots: what they show, and that their SVG works in a page, light and dark."""
+
+import importlib
+import itertools
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from synthetic_run import Plan, build_run
+
+from analysis.load_results import Run, load_run
+from analysis.metrics import THROUGHPUT
+from analysis.plots import PLOTS, style
+from analysis.plots.style import GRID, INK, MUTED, PALETTE, SERIES, SURFACE, Plot
+from analysis.summary import Group, groups
+
+
+def drawn(group: Group) -> dict[str, Plot]:
+    plots = (plot for name in PLOTS for plot in importlib.import_module(f"analysis.plots.{name}").plots(group))
+    return {plot.name: plot for plot in plots}
+
+
+@pytest.fixture(scope="module")
+def by_group(run: Run) -> dict[str, dict[str, Plot]]:
+    return {group.name: drawn(group) for group in groups(run)}
+
+
+def test_each_group_gets_the_plots_it_has_figures_for(by_group: dict[str, dict[str, Plot]]) -> None:
+    common = ["over-time", "cpu", "memory"]
+    assert sorted(by_group["protocols"]) == sorted(["throughput", "latency", "percentiles-0", *common])
+    assert "workers" in by_group["execution"]
+    # Open loads: the load curve has throughput and latency, and each ladder its percentiles.
+    assert sorted(by_group["rates"]) == sorted(["load-curve", "percentiles-0", "percentiles-1", *common])
+    assert len([name for name in by_group["payload"] if name.startswith("percentiles")]) == 3
+
+
+def numbers(plot: Plot) -> set[float]:
+    """Every x value that is drawn in the first axes of a plot."""
+    return {float(x) for line in plot.figure.axes[0].lines for x in np.atleast_1d(np.asarray(line.get_xdata(), float))}
+
+
+def test_throughput_shows_every_round_the_median_and_the_interval(run: Run, by_group: dict[str, dict[str, Plot]]) -> None:
+    shown = numbers(by_group["protocols"]["throughput"])
+    for summary in groups(run)[0].summaries:
+        estimate = summary.estimate(THROUGHPUT)
+        assert estimate is not None and estimate.low is not None and estimate.high is not None
+        assert {*summary.by_round(THROUGHPUT).values(), estimate.value, estimate.low, estimate.high} <= shown
+
+
+def test_rounds_in_serious_doubt_are_hollow(by_group: dict[str, dict[str, Plot]]) -> None:
+    lines = by_group["protocols"]["throughput"].figure.axes[0].lines
+    hollow = [line for line in lines if line.get_marker() == "o" and line.get_markerfacecolor() == SURFACE.light]
+    assert [len(np.atleast_1d(np.asarray(line.get_xdata()))) for line in hollow] == [3]  # udp: three of five rounds
+
+
+def test_a_percentile_curve_ends_at_the_exact_maximum_and_at_its_last_sample(
+    run: Run, by_group: dict[str, dict[str, Plot]]
+) -> None:
+    axes = by_group["protocols"]["percentiles-0"].figure.axes[0]
+    tcp = next(s for s in groups(run)[0].summaries if s.scenario.protocol == "tcp")
+    distributions = [trial.latency_ns for trial in tcp.trials if trial.latency_ns is not None]
+    end = np.log10(sum(distribution.count for distribution in distributions))
+    markers = [
+        (float(np.atleast_1d(np.asarray(line.get_xdata(), float))[0]), float(np.atleast_1d(np.asarray(line.get_ydata(), float))[0]))
+        for line in axes.lines
+        if line.get_marker() != "None" and len(np.atleast_1d(np.asarray(line.get_xdata()))) == 1
+    ]
+    assert (pytest.approx(end), max(distribution.max for distribution in distributions)) in markers
+
+
+def test_every_axis_has_a_unit(by_group: dict[str, dict[str, Plot]]) -> None:
+    for plots in by_group.values():
+        for plot in plots.values():
+            assert plot.figure.axes[-1].get_xlabel()
+            assert plot.caption.endswith(".")
+            assert plot.alt.endswith(".")
+
+
+def test_a_plot_inside_a_page_takes_its_colours_from_the_page(by_group: dict[str, dict[str, Plot]]) -> None:
+    for plots in by_group.values():
+        for plot in plots.values():
+            svg = style.inline_svg(style.to_svg(plot.figure, ground=False), "a-name", 'says "so" & <more>')
+            root = ET.fromstring(svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+            assert root.get("aria-label") == 'says "so" & <more>'
+            assert root.get("viewBox", "").startswith("0 0 440 ")
+            # Every colour is a variable of the page's palette.
+            assert re.findall(r"#[0-9a-fA-F]{6}\b", svg) == [], plot.name
+            assert set(re.findall(r"var\(--([a-z0-9-]+)\)", svg)) <= {colour.name for colour in PALETTE}
+            assert all(element.get("id", "a-name-").startswith("a-name-") for element in root.iter())
+            assert "://" not in svg and "DejaVu" not in svg and "<text" in svg
+
+
+def test_the_same_figures_give_the_same_bytes(run: Run) -> None:
+    first, second = (drawn(groups(run)[0])["throughput"] for _ in range(2))
+    assert style.to_svg(first.figure, ground=True) == style.to_svg(second.figure, ground=True)
+
+
+def test_names_are_data_whatever_they_look_like(tmp_path: Path) -> None:
+    names = ["$x_{1}$", "<b>&amp;\"'", "日本語 🚀", "_" * 90, "a" * 300]
+    data = build_run(plans=[Plan(f"g{n}", "http1") for n in range(len(names))], rounds=3)
+    for trial in data["trials"]:
+        name = names[int(trial["scenario"]["group"][1:])]
+        trial["scenario"] |= {"protocol": name, "name": name, "group": "g"}
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    for plot in drawn(groups(load_run(path))[0]).values():
+        svg = style.to_svg(plot.figure, ground=True)
+        ET.fromstring(svg)
+        assert "$x_{1}$" in svg and "日本語" in svg
+        assert style.to_png(plot.figure).startswith(b"\x89PNG")
+
+
+def test_a_run_with_next_to_nothing_in_it_is_drawn(tmp_path: Path) -> None:
+    data = build_run(plans=[Plan("g", "http1")], rounds=1)
+    data["trials"][0] |= {"latency_ns": None, "service_ns": None, "intervals": [], "client": None, "server": None}
+    data["trials"][0]["throughput_per_s"] = 0.0
+    path = tmp_path / "bare.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    plots = drawn(groups(load_run(path))[0])
+    assert list(plots) == ["throughput"]
+    assert style.to_svg(plots["throughput"].figure, ground=False)
+
+
+def linear(colour: str) -> NDArray[np.float64]:
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, contrast ratio."""
+    darker, lighter = sorted(float(linear(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CIELAB of linear sRGB."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(rgb, 0, 1) / np.array([0.9505, 1, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", 2009.
+VISIONS = {
+    "full": np.eye(3),
+    "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "tritanopia": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_stand_out_from_the_page_and_from_one_another(scheme: str) -> None:
+    def value(colour: style.Colour) -> str:
+        return colour.light if scheme == "light" else colour.dark
+
+    for colour in (INK, MUTED, *SERIES):
+        assert contrast(value(colour), value(SURFACE)) >= 4.5, colour.name
+    assert contrast(value(GRID), value(SURFACE)) < 2
+    for vision, matrix in VISIONS.items():
+        seen = {colour.name: lab(matrix @ linear(value(colour))) for colour in SERIES}
+        for one, other in itertools.combinations(seen, 2):
+            assert np.linalg.norm(seen[one] - seen[other]) >= 14, (vision, one, other)
+
+
+def test_the_palette_css_sets_every_colour_for_both_schemes() -> None:
+    css = style.palette_css()
+    light, dark = css.split("@media")
+    for colour in PALETTE:
+        assert f"--{colour.name}: {colour.light};" in light
+        assert f"--{colour.name}: {colour.dark};" in dark
