@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from analysis.compare import MARGIN, Comparison, Outcome, adjust, compare_summaries
+from analysis.doubts import MEANINGS
 from analysis.metrics import ACHIEVED, P99, SERVER_CPU, THROUGHPUT, Metric
 from analysis.stats import MIN_TRIALS, Estimate
 from analysis.summary import Contest, Group, Ladder, Summary, offered_per_s
@@ -112,14 +113,29 @@ def _answer(contest: Contest, question: _Question) -> str | None:
     sound = [member for member in measured if not member.fatal]
     parts = [_about_sound(contest, question, sound)] if len(sound) > 1 else []
     if question is not _CPU:  # said once, with the throughput
-        parts += [
-            f"No verdict on {contest.label(member)}: {enumerate_words([t.words for t in member.doubts if t.fatal])}."
-            for member in measured
-            if member.fatal
-        ]
+        parts += _no_verdicts(contest, [member for member in measured if member.fatal])
     if not parts:
         return None
     return (f"{contest.work}: " if contest.work else "") + " ".join(parts)
+
+
+def _no_verdicts(contest: Contest, members: Sequence[Summary]) -> list[str]:
+    """A sentence for each set of reasons that keep members of a contest from a verdict."""
+    by_reason: dict[tuple[str, ...], list[Summary]] = {}
+    for member in members:
+        by_reason.setdefault(tuple(tally.kind for tally in member.doubts if tally.fatal), []).append(member)
+    return [
+        f"No verdict on {enumerate_words([contest.label(member) for member in alike])}: {_reasons(alike)}."
+        for alike in by_reason.values()
+    ]
+
+
+def _reasons(alike: Sequence[Summary]) -> str:
+    """Why summaries with the same kinds of fatal doubts give no verdict."""
+    fatal = [tally for tally in alike[0].doubts if tally.fatal]
+    if len(alike) == 1:
+        return enumerate_words([tally.words for tally in fatal])
+    return enumerate_words([MEANINGS[tally.kind].short for tally in fatal]) + " in at least one round of each"
 
 
 def _about_sound(contest: Contest, question: _Question, members: Sequence[Summary]) -> str:
@@ -198,33 +214,46 @@ def _value(member: Summary, metric: Metric) -> float:
     return 0.0 if estimate is None else estimate.value
 
 
-def _kept(rung: Summary) -> bool:
+def _reached(rung: Summary) -> bool:
     achieved = rung.estimate(ACHIEVED)
-    return achieved is not None and achieved.value >= KEPT_UP and not rung.fatal
+    return achieved is not None and achieved.value >= KEPT_UP
 
 
 def _kept_by_all(group: Group) -> set[str]:
-    """The highest rate of each group of ladders that every ladder kept up with: the fair place to compare latency."""
+    """The highest rate that every ladder of a group kept up with for sure: the fair place to compare latency."""
     loads = [
-        {rung.scenario.load: offered_per_s(rung) for rung in ladder.rungs if _kept(rung)} for ladder in group.ladders
+        {rung.scenario.load: offered_per_s(rung) for rung in ladder.rungs if _reached(rung) and not rung.fatal}
+        for ladder in group.ladders
     ]
     common = set.intersection(*(set(kept) for kept in loads)) if len(loads) > 1 else set()
     return {max(common, key=lambda load: loads[0][load])} if common else set()
 
 
 def _ladder(ladder: Ladder) -> str:
-    """Up to which offered rate a ladder kept up, and what became of the next rate."""
-    kept = [rung for rung in ladder.rungs if _kept(rung)]
-    missed = next((rung for rung in ladder.rungs if not _kept(rung)), None)
-    below = [rung for rung in kept if missed is None or offered_per_s(rung) < offered_per_s(missed)]
-    if missed is None:
-        return f"{ladder.label} kept up with every offered rate, up to {THROUGHPUT.show(offered_per_s(kept[-1]))}."
-    rate = THROUGHPUT.show(offered_per_s(missed))
-    words = f"{ladder.label} kept up to {THROUGHPUT.show(offered_per_s(below[-1]))}" if below else ladder.label
-    achieved, answered = missed.estimate(ACHIEVED), missed.estimate(THROUGHPUT)
+    """Which offered rates a ladder kept up with, what became of the first that it did not, and where that is unsure."""
+    kept = [rung for rung in ladder.rungs if _reached(rung) and not rung.fatal]
+    unsure = [rung for rung in ladder.rungs if _reached(rung) and rung.fatal]
+    missed = [rung for rung in ladder.rungs if not _reached(rung)]
+    parts = []
+    if len(kept) == len(ladder.rungs):
+        parts.append(f"kept up with every offered rate, up to {_rate(kept[-1])}")
+    elif kept:
+        parts.append(f"kept up with {enumerate_words([_rate(rung) for rung in kept])}")
+    if missed:
+        parts.append(_missed(missed[0]))
+    if unsure:
+        kinds = dict.fromkeys(tally.kind for rung in unsure for tally in rung.doubts if tally.fatal)
+        reasons = enumerate_words([MEANINGS[kind].short for kind in kinds])
+        parts.append(f"no verdict at {enumerate_words([_rate(rung) for rung in unsure])} ({reasons} in some rounds)")
+    return f"{ladder.label}: " + "; ".join(parts) + "."
+
+
+def _missed(rung: Summary) -> str:
+    achieved, answered = rung.estimate(ACHIEVED), rung.estimate(THROUGHPUT)
     if achieved is None or answered is None:
-        return f"{words}; {rate} gave no figures."
-    doubt = enumerate_words([tally.words for tally in missed.doubts if tally.fatal])
-    return f"{words}; of {rate} it answered {THROUGHPUT.show(answered.value)} ({ACHIEVED.show(achieved.value)}" + (
-        f"; {doubt})." if doubt else ")."
-    )
+        return f"no figures at {_rate(rung)}"
+    return f"of {_rate(rung)} it answered {THROUGHPUT.show(answered.value)} ({ACHIEVED.show(achieved.value)})"
+
+
+def _rate(rung: Summary) -> str:
+    return THROUGHPUT.show(offered_per_s(rung))

@@ -16,10 +16,7 @@ import jsonschema
 from jsonschema.exceptions import best_match
 
 from bench.errors import UsageError
-
-KIND = "wirebench-run"
-SCHEMA_VERSION = 1
-"""The newest schema version that can be read."""
+from bench.resultfile import KIND, SCHEMA_VERSION
 
 Record = TypeVar("Record")
 

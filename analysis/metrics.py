@@ -68,8 +68,11 @@ def _switches_per_request(use: ClientUse | ServerUse, trial: Trial) -> float | N
 
 
 def worker_shares(trial: Trial) -> list[float]:
-    """The requests of each worker as a multiple of the even share (1.0 each); empty for fewer than two workers."""
-    requests = [worker.requests for worker in trial.server.workers]
+    """The requests of each worker as a multiple of the even share (1.0 each); empty for fewer than two workers.
+
+    Who accepted connections and ran no request only hands them on to the workers, and is none of them.
+    """
+    requests = [worker.requests for worker in trial.server.workers if worker.requests or not worker.accepts]
     if len(requests) < 2 or not sum(requests):
         return []
     return [count * len(requests) / sum(requests) for count in requests]

@@ -161,8 +161,8 @@ def summaries(run: Run) -> tuple[Summary, ...]:
 
 
 def groups(run: Run) -> tuple[Group, ...]:
-    """The groups of a run: those under closed loads before those under open ones, the few-sided before the
-    many-sided."""
+    """The groups of a run: closed loads before open ones, one execution model before several, echo before the other
+    operations, the few-sided before the many-sided."""
     members: dict[str, list[Summary]] = {}
     for summary in summaries(run):
         members.setdefault(summary.scenario.group, []).append(summary)
@@ -204,5 +204,10 @@ def _rank(field: str, name: str) -> tuple[int, str]:
 
 def _group_order(group: Group) -> tuple[object, ...]:
     scenarios: Sequence[Scenario] = [summary.scenario for summary in group.summaries]
-    closed = all(scenario.is_closed for scenario in scenarios)
-    return (not closed, len({scenario.execution for scenario in scenarios}), len(group.fields), group.name)
+    return (
+        not all(scenario.is_closed for scenario in scenarios),
+        len({scenario.execution for scenario in scenarios}) > 1,
+        {scenario.operation for scenario in scenarios} != {"echo"},
+        len(group.fields),
+        group.name,
+    )

@@ -43,11 +43,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A scenario of a table; `mark` is DAGGER if no verdict may rest on it, `note` says what is doubted."""
+    """A scenario of a table; `mark` is DAGGER if no verdict may rest on it; `doubts` are its kinds of doubt with how
+    many of the rounds they were raised in, and `note` says the same in a sentence."""
 
     label: str
     cells: tuple[Cell, ...]
     mark: str
+    doubts: tuple[str, ...]
     note: str
 
 
@@ -68,14 +70,16 @@ def table(group: Group, columns: Sequence[Column] = COLUMNS) -> Table:
 
 
 def _row(group: Group, summary: Summary, columns: tuple[Column, ...]) -> Row:
-    note = "; ".join([tally.words for tally in summary.doubts] + _failures(summary))
+    lost = _lost(summary)
+    doubts = [f"{t.kind} {len(t.rounds)}/{t.of}{f' {DAGGER}' if t.fatal else ''}" for t in summary.doubts]
+    note = "; ".join([tally.words for tally in summary.doubts] + lost)
     cells = tuple(_cell(column.metric, summary.estimate(column.metric)) for column in columns)
-    return Row(group.label(summary), cells, DAGGER if summary.fatal else "", note)
+    return Row(group.label(summary), cells, DAGGER if summary.fatal else "", (*doubts, *lost), note)
 
 
-def _failures(summary: Summary) -> list[str]:
+def _lost(summary: Summary) -> list[str]:
     failed = len(summary.failures)
-    return [f"no figures in {failed} of {len(summary.trials)} rounds"] if failed else []
+    return [f"no figures {failed}/{len(summary.trials)}"] if failed else []
 
 
 def _cell(metric: Metric, estimate: Estimate | None) -> Cell:

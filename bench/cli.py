@@ -25,8 +25,9 @@ from bench.commands.report import report
 from bench.commands.run import run
 from bench.commands.serve import serve
 from bench.errors import WirebenchError
+from bench.output import ReaderGoneError
 
-_BAD_INPUT, _INTERNAL, _INTERRUPTED, _BROKEN_PIPE = 2, 70, 130, 141
+_BAD_INPUT, _INTERNAL, _INTERRUPTED = 2, 70, 130
 
 # Plain help: drawing it with rich would take half of the 0.2 s that it may take.
 app = typer.Typer(
@@ -72,10 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 signal.signal(number, signal.default_int_handler)
     try:
         status = app(args=arguments, prog_name="wirebench", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _let_go_of_stdout()
-        return _BROKEN_PIPE
+    except ReaderGoneError as error:
+        return error.exit_code
     except WirebenchError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -83,8 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = context.command_path if context is not None else "wirebench"
         return _fail(f"{error.format_message().rstrip('.')}; see {command} --help", _BAD_INPUT)
     except Exception as error:  # noqa: BLE001  # no traceback reaches a user
-        if isinstance(error, OSError) and not _stdout_works():
-            return _fail(f"cannot write to standard output: {error.strerror}", _BAD_INPUT)
         return _fail_internally(error)
     if status == _INTERRUPTED:
         return _fail("interrupted", _INTERRUPTED)
@@ -112,17 +109,3 @@ def _fail_internally(error: Exception) -> int:
         _INTERNAL,
     )
 
-
-def _stdout_works() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _let_go_of_stdout()
-        return False
-    return True
-
-
-def _let_go_of_stdout() -> None:
-    """So that Python, when it ends, does not try to flush what cannot be written."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

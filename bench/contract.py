@@ -18,6 +18,9 @@ from enum import IntEnum
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest body that a server reads or makes."""
 
+MAX_CHUNKS = 65_536
+"""The most pieces that an answer may be asked for in."""
+
 MAX_WORK_CPU_US = 10_000_000
 MAX_WORK_WAIT_MS = 60_000
 

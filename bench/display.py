@@ -26,8 +26,9 @@ _OVERHEAD_S = 0.6
 
 
 @contextmanager
-def watch(title: str, scenarios: Sequence[Scenario], rounds: int, stream: TextIO = sys.stderr) -> Iterator[Watcher]:
-    """The display that suits the stream. `title` is what runs."""
+def watch(title: str, scenarios: Sequence[Scenario], rounds: int, stream: TextIO | None = None) -> Iterator[Watcher]:
+    """The display that suits the stream: standard error, if none is named. `title` is what runs."""
+    stream = stream or sys.stderr
     clock = RunClock(scenarios, rounds)
     if not stream.isatty():
         yield Lines(clock, stream)

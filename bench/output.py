@@ -1,17 +1,24 @@
 """What a command prints: answers on standard output, messages on standard error, JSON where it was asked for."""
 
+import contextlib
 import errno
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from bench.errors import OutputError
+from bench.errors import OutputError, WirebenchError
 
 STDOUT = "-"
 """The FILE of `--json FILE` that means standard output."""
+
+
+class ReaderGoneError(WirebenchError):
+    """Nobody reads standard output any more, as after `| head`. No message: it is not an error."""
+
+    exit_code = 141  # as the shell reports a program that SIGPIPE ended
 
 
 def say(message: str) -> None:
@@ -19,10 +26,37 @@ def say(message: str) -> None:
     print(f"wirebench: {message}", file=sys.stderr, flush=True)
 
 
+def answer(destination: str | None, as_json: Callable[[], str], as_text: Callable[[], str]) -> None:
+    """A command's answer: as JSON where `--json` says, if it was given, and for people on standard output, unless the
+    JSON went there. Raises OutputError, ReaderGoneError."""
+    if destination is not None:
+        write_json(destination, as_json())
+    if destination != STDOUT:
+        show(as_text())
+
+
+def show(text: str) -> None:
+    """Text for people on standard output. Raises OutputError, ReaderGoneError."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _let_go_of_stdout()
+        raise ReaderGoneError from None
+    except OSError as error:
+        _let_go_of_stdout()
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _let_go_of_stdout() -> None:
+    """So that Python, when it ends, does not try to flush what cannot be written."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def write_json(destination: str, text: str) -> None:
-    """The JSON answer of a command, to a file or standard output. Raises OutputError."""
+    """The JSON answer of a command, to a file or standard output. Raises OutputError, ReaderGoneError."""
     if destination == STDOUT:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        show(text.removesuffix("\n"))
         return
     from bench.resultfile import write_atomically
 

@@ -85,6 +85,8 @@ def _parse_suite(document: dict[str, Any], name: str, where: str, overrides: Map
             registry.choose(key, _GROUP_KEYS, place)
         title = _text(group.get("title", f"group {number}"), f"{place}: title")
         values = {**defaults, **{k: v for k, v in group.items() if k != "title"}, **overrides}
+        if "workers" in overrides:
+            values.setdefault("execution", "single")  # which keeps its one worker, as beside other models
         scenarios.extend(expand(values, place, title))
     rounds = parse_whole(document.get("rounds", DEFAULT_ROUNDS), 1, MAX_ROUNDS, f"{where}: rounds")
     description = _text(document.get("description", ""), f"{where}: description")

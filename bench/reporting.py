@@ -31,7 +31,7 @@ _PIPE_COLUMNS = 1000
 def report_folder(run: Path) -> Path:
     """Where the report of a run goes that nobody named a place for: in results/reports for a run in results/runs, else
     beside the run."""
-    return REPORTS / run.stem if run.parent == RUNS else run.with_name(f"{run.stem}-report")
+    return REPORTS / run.stem if run.parent == RUNS else run.parent / f"{run.stem}-report"
 
 
 def run_summary(path: Path, width: int | None = None) -> str:

@@ -149,8 +149,12 @@ def _server_record(
                 "cpu_s": (counts.cpu_ns - was.cpu_ns) / 1e9 if measured else None,  # type: ignore[operator]
             }
         )
-    used = {name: value - getattr(before.usage, name) for name, value in asdict(after.usage).items()}
-    return {**used, **asdict(memory), "workers": workers, "deaths": [asdict(death) for death in server.events]}
+    return {
+        **asdict(probes.spent(before.usage, after.usage)),
+        **asdict(memory),
+        "workers": workers,
+        "deaths": [asdict(death) for death in server.events],
+    }
 
 
 def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.Memory) -> dict[str, Any]:

@@ -303,7 +303,7 @@ class Http2Client(Http2Peer[_Answer]):
         """An answer is complete; `last` is what its last frame brought of the body."""
         head, size, error = stream.head, stream.received_bytes, stream.error
         assert head is not None
-        if error is None and head.content_length not in (None, size):
+        if error is None and head.content_length not in (None, size) and self._exchange.method != "HEAD":
             error = "protocol"  # the answer is malformed (section 8.1.1)
         elif error is None and self._check_content and size != len(self._exchange.answer):
             error = "content"
@@ -351,7 +351,7 @@ class Http2Client(Http2Peer[_Answer]):
     def goaway_received(self, last_id: int, code: int) -> None:
         self.closing = True
         last = pack_id(last_id)
-        for packed_id in [*self._waiting, *self._begun, *map(pack_id, self.streams)]:
+        for packed_id in sorted([*self._waiting, *self._begun, *map(pack_id, self.streams)]):
             if packed_id > last:
                 self.drop(int.from_bytes(packed_id, "big"))
                 self._forget(packed_id)

@@ -31,8 +31,8 @@ def _read_spec(input_fd: int) -> ServerSpec:
 
 
 def _take_line() -> tuple[int, int]:
-    """Move the line to the starter off the standard descriptors. What is printed by accident goes to standard error, and
-    the line can be closed in forked processes: libuv takes no descriptor below 3 for its own."""
+    """Move the line to the starter off the standard descriptors. What is printed by accident goes to standard error,
+    and forked processes can close the line: libuv takes no descriptor below 3 for its own."""
     line = os.dup(sys.stdin.fileno()), os.dup(sys.stdout.fileno())
     null_fd = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null_fd, sys.stdin.fileno())

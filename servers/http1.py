@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from time import time
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 from bench.contract import MAX_BODY_BYTES
 from bench.errors import ProtocolError
@@ -48,16 +48,25 @@ def _answer_head(length: int) -> bytes:
     return head
 
 
-def _refusal(status: int, message: str, fields: bytes = b"") -> bytes:
-    body = message.encode() + b"\n"
-    return b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: text/plain\r\n%bcontent-length: %d\r\n\r\n%b" % (
-        status,
-        REASONS[status],
-        http_date(),
-        fields,
-        len(body),
-        body,
-    )
+class Refusal(NamedTuple):
+    """What a request gets instead of an answer. `fields` are further header lines, each ended by CRLF."""
+
+    status: int
+    message: str
+    fields: bytes = b""
+
+    def encode(self, flags: int) -> bytes:
+        """The refusal as bytes, for a request with those flags."""
+        body = self.message.encode() + b"\n"
+        return b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: text/plain\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            self.status,
+            REASONS[self.status],
+            http_date(),
+            self.fields,
+            b"connection: close\r\n" if flags & _LAST else b"",
+            len(body),
+            b"" if flags & _HEAD_ONLY else body,
+        )
 
 
 class Http1Connection(RequestReader, asyncio.Protocol):
@@ -73,16 +82,15 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._transport: asyncio.Transport
         # The request that is arriving.
         self._route: Route | None = None
-        self._refusal = b""  # what is sent instead, without a route
+        self._refusal = Refusal(404, "")  # without a route
         self._flags = 0
         self._body = b""  # a body that is one piece
         self._receiver: Collect | Upload | None = None
-        self._body_bytes = 0
-        # Requests behind the one that is being run: a route to run, or the bytes of a refusal.
-        self._waiting: deque[tuple[Route | bytes, int, bytes]] = deque()
+        # Requests behind the one that is being run.
+        self._waiting: deque[tuple[Route | Refusal, int, bytes]] = deque()
         self._running = False
-        # Answers made while input is being parsed leave together.
-        self._parsing = False
+        # Answers made while input is parsed, or waiting requests are run, leave together.
+        self._collecting = False
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._blocked = False
@@ -106,14 +114,15 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
-        self._parsing = True
+        self._collecting = True
         try:
             self.feed(data)
         except ProtocolError as error:
-            self._ended = self._lingering = True
-            self._waiting.append((_refusal(error.code, str(error), b"connection: close\r\n"), _LAST, b""))
+            if not self._ended:  # what follows a last request is nobody's
+                self._ended = self._lingering = True
+                self._waiting.append((Refusal(error.code, str(error)), _LAST, b""))
             self._run_waiting()
-        self._parsing = False
+        self._collecting = False
         if self._out:
             self._write()
         if self._ended:
@@ -137,36 +146,31 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     # RequestReader
 
     def head_received(self, method: bytes, target: bytes) -> None:
-        if self.content_length > MAX_BODY_BYTES:
-            raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
         self._flags = _HEAD_ONLY if method == b"HEAD" else 0
         self._route = None
         try:
             route = self._worker.service.route(target)
         except ServiceError as error:
-            self._refusal = _refusal(error.status, error.message)
+            self._refuse(Refusal(error.status, error.message))
             return
         if method not in route.methods:
             allowed = b", ".join(route.methods)
-            self._refusal = _refusal(405, f"allowed here: {allowed.decode()}", b"allow: %b\r\n" % allowed)
+            self._refuse(Refusal(405, f"allowed here: {allowed.decode()}", b"allow: %b\r\n" % allowed))
             return
         self._route = route
-        if self.expects_continue and not (self._running or self._waiting):
-            self._send(CONTINUE)
+        if self.expects_continue:
+            self._continue()
 
-    def on_body(self, data: bytes) -> None:
+    def body_received(self, data: bytes) -> None:
         route = self._route
-        size = len(data)
-        if size == self.content_length and route is not None and route.receiver is Collect:
+        if route is None:
+            return
+        if len(data) == self.content_length and route.receiver is Collect:
             self._body = data
             return
-        self._body_bytes += size
-        if self._body_bytes > MAX_BODY_BYTES:
-            raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
-        if route is not None:
-            if self._receiver is None:
-                self._receiver = route.receiver()
-            self._receiver.feed(data)
+        if self._receiver is None:
+            self._receiver = route.receiver()
+        self._receiver.feed(data)
 
     def request_received(self) -> None:
         if self._ended:
@@ -177,7 +181,6 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         elif route is not None and (self._receiver is not None or route.receiver is not Collect):
             body = (self._receiver or route.receiver()).finish()
             self._receiver = None
-        self._body_bytes = 0
         if self.http_1_0:
             flags |= _HTTP_1_0
             if route is not None and route.chunk_bytes:
@@ -193,7 +196,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             self._running = True
             self._run(self, flags, route, body)
         else:
-            self._send(self._refusal)
+            self._send(self._refusal.encode(flags))
 
     # Connection
 
@@ -210,7 +213,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
                 self._write()  # which calls pause_writing at once if the socket takes no more
         else:
             self._send_framed(token, route, answer)
-        if not self._parsing:
+        if not self._collecting:
             self._run_waiting()
 
     def drain(self) -> None:
@@ -221,14 +224,30 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuse the request whose head has come. Its body is read and forgotten, but not waited for if the client holds
+        it back: the refusal is then the last answer (RFC 9110, section 10.1.1)."""
+        self._refusal = refusal
+        if self.expects_continue:
+            raise ProtocolError(refusal.message, refusal.status)
+
+    def _continue(self) -> None:
+        """Ask for the body that the client holds back, unless an answer is due before, or the body comes already."""
+        if not (self._running or self._waiting or self.body_begun):
+            self._send(CONTINUE)
+
     def _run_waiting(self) -> None:
+        self._collecting = True  # also, an answer made at once must not come back here
         while self._waiting and not (self._running or self._blocked):
             route, flags, body = self._waiting.popleft()
-            if isinstance(route, bytes):
-                self._send(route)
+            if isinstance(route, Refusal):
+                self._send(route.encode(flags))
             else:
                 self._running = True
                 self._run(self, flags, route, body)
+        if self.expects_continue and not self._ended:
+            self._continue()
+        self._collecting = False
         if self._out:
             self._write()
         self._close_if_done()

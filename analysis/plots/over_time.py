@@ -44,9 +44,9 @@ def plots(group: Group) -> Iterator[Plot]:
         yield Plot(
             "over-time",
             "Latency over time",
-            "p99 latency of each slice of the measured phase, a line for each round. A height is a factor, the same "
-            "in every"
-            f"row: from bottom to top p99 grows {show_number(_span(tracks))} times. Level lines are a steady state.",
+            "p99 latency of each slice of the measured phase, a line for each round. A height is a factor, the same in "
+            f"every row: from bottom to top p99 grows {show_number(_span(tracks))} times. "
+            "Level lines are a steady state.",
             f"p99 latency over time in {len(tracks)} scenarios, a line for each round.",
             style.drawn(_draw, tracks),
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.metrics import Metric
 from analysis.plots import style
@@ -22,6 +22,8 @@ ROW_PX = 38.0
 _SIDE_PX = 18.0
 _LOG_FROM = 15.0
 """Figures further apart than this factor get a logarithmic scale."""
+_DECADES_ONLY_FROM = 150.0
+"""Figures further apart than this factor get ticks at 1, 10, 100 and no longer at 3, 30, 300."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +112,21 @@ def write_label(axes: Axes, index: int, label: str, value: str, at: float = 0.28
 
 
 def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str], unit: float = 1.0) -> bool:
-    """Set the scale of the x axis for these values: from zero, or logarithmic (True) where they lie far apart."""
-    positive = [value for value in values if value > 0]
-    low, high = (min(positive), max(positive)) if positive else (0.0, 1.0)
-    logarithmic = bool(positive) and high / low > _LOG_FROM
+    """Set the scale of the x axis for these values: from zero, or logarithmic (True) where they lie far apart and none
+    is zero."""
+    low, high = min(values), max(values) or 1.0
+    logarithmic = low > 0 and high / low > _LOG_FROM
     if logarithmic:
         axes.set_xscale("log")
         axes.set_xlim(low / 1.25, high * 1.25)
-        decades = np.log10(high / low)
-        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0,) if decades > 2.2 else (1.0, 3.0), numticks=12))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        digits = (1,) if high / low > _DECADES_ONLY_FROM else (1, 3)
+        ticks = [digit * 10.0**power for power in range(-9, 13) for digit in digits]
+        axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.set_xlim(0, high * 1.05)
-        ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, high * 1.05 / unit)
-        axes.set_xticks([tick * unit for tick in ticks if tick * unit <= high * 1.05])
+        ticks = list(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, high * 1.05 / unit))
+    left, right = axes.get_xlim()
+    axes.set_xticks([tick * unit for tick in ticks if left <= tick * unit <= right])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value) if value else "0"))
     return logarithmic
 

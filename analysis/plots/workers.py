@@ -25,9 +25,9 @@ def plots(group: Group) -> Iterator[Plot]:
 
 
 def _row(group: Group, summary: Summary) -> Row | None:
-    shares = [share for trial in summary.trials for share in worker_shares(trial)]
-    if not shares:
+    by_round = [shares for shares in map(worker_shares, summary.trials) if shares]
+    if not by_round:
         return None
-    workers = max(len(trial.server.workers) for trial in summary.trials)
-    value = f"{workers} workers, {show_number(min(shares))}–{show_number(max(shares))}"
+    shares = [share for shares in by_round for share in shares]
+    value = f"{max(map(len, by_round))} workers, {show_number(min(shares))}–{show_number(max(shares))}"
     return Row(group.label(summary), value, (Marks(tuple(shares), (False,) * len(shares), None),))

@@ -13,11 +13,8 @@ def doctor(json_file: Json = None) -> None:
     Exit status: 0, or 3 if something makes measuring impossible.
     """
     from bench.doctor import examine, exit_code, show
-    from bench.output import STDOUT, write_json
+    from bench.output import answer
 
     checks = examine()
-    if json_file != STDOUT:
-        print(show(checks))
-    if json_file is not None:
-        write_json(json_file, json.dumps([check.record() for check in checks], indent=1))
+    answer(json_file, lambda: json.dumps([check.record() for check in checks], indent=1), lambda: show(checks))
     raise typer.Exit(exit_code(checks))

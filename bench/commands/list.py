@@ -21,12 +21,10 @@ def list_command(
 ) -> None:
     """Show what there is to choose from."""
     from bench import catalogue
-    from bench.output import STDOUT, write_json
+    from bench.output import answer
     from bench.registry import choose
 
     kinds = catalogue.KINDS if kind is None else (choose(kind, catalogue.KINDS, "KIND"),)
     found = catalogue.catalogue()
-    if json_file != STDOUT:
-        print(catalogue.show(found, kinds))
-    if json_file is not None:
-        write_json(json_file, json.dumps(found if kind is None else {kind: found[kind]}, indent=1))
+    wanted = found if kind is None else {kind: found[kind]}
+    answer(json_file, lambda: json.dumps(wanted, indent=1), lambda: catalogue.show(found, kinds))

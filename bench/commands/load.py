@@ -45,7 +45,7 @@ def load(
     """
     from bench import display, preflight
     from bench.loadview import load_view
-    from bench.output import STDOUT, check_json, write_json
+    from bench.output import answer, check_json
     from bench.placement import choose_placement
     from bench.run import choose_seed, exit_code
     from bench.target import parse_target, run_load, target_results, target_scenario
@@ -64,8 +64,6 @@ def load(
     seed, placement = choose_seed(seed), choose_placement(load_processes).load_only()
     with display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as watcher:
         trial = run_load(target, scenario, seed, load_processes, placement, watcher)
-    if json_file != STDOUT:
-        print(load_view(trial))
-    if json_file is not None:
-        write_json(json_file, target_results(trial, placement, ["wirebench", *sys.argv[1:]]).text())
+    results = target_results(trial, placement, ["wirebench", *sys.argv[1:]])
+    answer(json_file, results.text, lambda: load_view(trial))
     raise typer.Exit(exit_code([trial]))

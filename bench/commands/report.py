@@ -20,12 +20,10 @@ def report(
 ) -> None:
     """Make an HTML report of result files, with its figures as CSV."""
     from analysis.report import Image, write_report
-    from bench.output import STDOUT, write_json
+    from bench.output import answer
     from bench.reporting import report_folder
 
     wanted: dict[Image, bool] = {"png": png, "svg": svg}
     page = write_report(runs, out or report_folder(runs[0]), [image for image, asked in wanted.items() if asked])
-    if json_file != STDOUT:
-        print(page)
-    if json_file is not None:
-        write_json(json_file, json.dumps({"report": str(page), "runs": [str(path) for path in runs]}))
+    found = {"report": str(page), "runs": [str(path) for path in runs]}
+    answer(json_file, lambda: json.dumps(found, indent=1), lambda: str(page))

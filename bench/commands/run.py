@@ -74,7 +74,7 @@ def run(
     or no trial is free of fatal doubts; 130 interrupted.
     """
     from bench import display, preflight
-    from bench.output import STDOUT, check_json, say, write_json
+    from bench.output import STDOUT, answer, check_json, say, show
     from bench.placement import choose_placement
     from bench.reporting import report_folder, run_summary
     from bench.run import choose_seed, exit_code, open_results, reserve_path, run_suite
@@ -111,15 +111,12 @@ def run(
         if results.trials:
             say(f"{len(results.trials)} of {len(chosen.scenarios) * rounds} trials are kept in {path}")
         raise
-    if json_file != STDOUT:
-        print(run_summary(path))
-    if json_file is not None:
-        write_json(json_file, results.text())
+    answer(json_file, results.text, lambda: run_summary(path))
     last = path
     if report:
         from analysis.report import write_report
 
         last = write_report([path], report_folder(path))
     if json_file != STDOUT:
-        print(f"\n{last}")
+        show(f"\n{last}")
     raise typer.Exit(exit_code(results.trials))

@@ -32,14 +32,11 @@ def serve(
 ) -> None:
     """Start a server, and run it until Ctrl-C."""
     from bench import preflight, serving
-    from bench.output import STDOUT, check_json, say, write_json
+    from bench.output import answer, check_json, say
 
     preflight.raise_open_files()
     check_json(json_file)
     with serving.make_server(protocol, execution, workers, host, port, cpus) as server:
         say(serving.greeting(server))
         outcome = serving.serve_until_interrupted(server, say)
-    if json_file != STDOUT:
-        print(serving.summary(outcome))
-    if json_file is not None:
-        write_json(json_file, json.dumps(outcome, indent=1))
+    answer(json_file, lambda: json.dumps(outcome, indent=1), lambda: serving.summary(outcome))

@@ -3,8 +3,8 @@
 Events on standard output, one JSON line each: `connected` (all connections stand and the first answer was right);
 `progress`, every half second of the measured window; `result`; or `error` (one line for the user). After `connected`
 the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC, which all processes
-of one machine share. End of input means that the starter has gone: the process ends. Having given its result it keeps its
-connections and waits for that end, so that both sides can be looked at as they were under load.
+of one machine share. End of input means that the starter has gone: the process ends. Having given its result it keeps
+its connections and waits for that end, so that both sides can be looked at as they were under load.
 """
 
 import asyncio

@@ -91,7 +91,11 @@ class Engine(ABC):
             batch = min(remaining, _CONNECTS_AT_ONCE)
             await asyncio.gather(*(self._open() for _ in range(batch)))
             remaining -= batch
-        await self._check(next(iter(self._links)))
+        link = next(iter(self._links), None)
+        if link is None:
+            host, port = self._address
+            raise TargetError(f"{host} port {port} closed the connection as soon as it was made")
+        await self._check(link)
 
     async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
         """Send from `start_ns`, measure from `measure_ns` to `end_ns`, then wait for what is in flight.

@@ -21,7 +21,20 @@ ENOUGH_PAIRS = 5
 """An interval is given from so many pairs on."""
 
 Unit = Literal["requests/s", "ns", "%", "B"]
-Measure = Callable[[], float]
+BUSY = 0.9
+"""A generator that used less than this share of its core was not what limited the rate."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement. `core_share` is how much of one core wirebench's load process used; None where that says nothing
+    or is not known."""
+
+    figure: float
+    core_share: float | None = None
+
+
+Measure = Callable[[], Sample]
 
 
 @dataclass(frozen=True)
@@ -55,20 +68,25 @@ class Question:
 
 @dataclass
 class Answer:
-    """What is known so far: a row of figures for each pair that counts (one for each side), and why others do not."""
+    """What is known so far: a row of samples for each pair that counts (one for each side), and why others do not."""
 
     question: Question
-    rows: list[tuple[float, ...]] = field(default_factory=list)
+    rows: list[tuple[Sample, ...]] = field(default_factory=list)
     voids: list[str] = field(default_factory=list)
     missing: tuple[Program, ...] = ()
 
     def medians(self) -> list[float] | None:
         """The median figure of each side."""
-        return [median(figures) for figures in zip(*self.rows, strict=True)] if self.rows else None
+        return [median(s.figure for s in side) for side in zip(*self.rows, strict=True)] if self.rows else None
+
+    def core_share(self) -> float | None:
+        """The median share of its core that wirebench's load process used, as the first side."""
+        shares = [row[0].core_share for row in self.rows if row[0].core_share is not None]
+        return median(shares) if shares else None
 
     def values(self) -> list[float]:
         """Of each pair the ratio, or the single figure."""
-        return [row[0] / row[1] if self.question.is_ratio else row[0] for row in self.rows]
+        return [row[0].figure / row[1].figure if self.question.is_ratio else row[0].figure for row in self.rows]
 
     def estimate(self) -> Estimate | None:
         """The median of the values and, from ENOUGH_PAIRS on, its 95 % interval."""
@@ -92,8 +110,9 @@ class Answer:
             "title": self.question.title,
             "sides": list(self.question.sides),
             "unit": self.question.unit,
-            "rows": [list(row) for row in self.rows],
+            "rows": [[sample.figure for sample in row] for row in self.rows],
             "medians": self.medians(),
+            "core_share": self.core_share(),
             "value": None
             if found is None
             else {
@@ -136,7 +155,7 @@ def ask(answer: Answer, setting: Setting) -> Iterator[str]:
         yield f"void: {error}"
 
 
-def _measure(measures: Sequence[Measure], reverse: bool) -> tuple[float, ...]:
+def _measure(measures: Sequence[Measure], reverse: bool) -> tuple[Sample, ...]:
     if reverse:
         return tuple(reversed([measure() for measure in reversed(measures)]))
     return tuple(measure() for measure in measures)

@@ -7,7 +7,7 @@ from functools import partial
 from bench.contract import Opcode
 from bench.peers import recorder_cost
 from bench.peers.asgi import asgi_server
-from bench.peers.comparison import Measure, Question, Setting
+from bench.peers.comparison import Measure, Question, Sample, Setting
 from bench.peers.generator import Generator, run_generator
 from bench.peers.h2load import H2load
 from bench.peers.hey import Hey
@@ -15,7 +15,7 @@ from bench.peers.idle import CONNECTIONS, bytes_per_idle_connection, connections
 from bench.peers.locust_users import LocustUsers
 from bench.peers.nghttpd import nghttpd
 from bench.peers.nginx import nginx
-from bench.peers.own import lean_server, run_engine
+from bench.peers.own import EngineFigures, lean_server, run_engine
 from bench.peers.programs import GRANIAN, NGHTTPD, NGINX, UVICORN, WRK, Program
 from bench.peers.target import Target, verify
 from bench.peers.wrk import Wrk
@@ -139,6 +139,10 @@ def _engines(
     )
 
 
+def _rate(figures: EngineFigures) -> Sample:
+    return Sample(figures.rate_per_s, figures.rate_per_s * figures.cpu_ns_per_request / 1e9)
+
+
 @contextmanager
 def _open_generators(
     open_target: OpenTarget, load: str, other: Generator, setting: Setting
@@ -146,15 +150,15 @@ def _open_generators(
     cpus = setting.placement.load
     with open_target(setting.placement.server) as target:
         yield (
-            lambda: run_engine(target, load, setting.duration_s, cpus).rate_per_s,
-            lambda: run_generator(other, target, setting.duration_s, cpus),
+            lambda: _rate(run_engine(target, load, setting.duration_s, cpus)),
+            lambda: Sample(run_generator(other, target, setting.duration_s, cpus)),
         )
 
 
 @contextmanager
 def _open_tcp_and_http1(setting: Setting) -> Iterator[Sequence[Measure]]:
-    def measure(target: Target) -> float:
-        return run_engine(target, _CLOSED, setting.duration_s, setting.placement.load).rate_per_s
+    def measure(target: Target) -> Sample:
+        return _rate(run_engine(target, _CLOSED, setting.duration_s, setting.placement.load))
 
     cpus = setting.placement.server
     with (
@@ -166,10 +170,10 @@ def _open_tcp_and_http1(setting: Setting) -> Iterator[Sequence[Measure]]:
 
 @contextmanager
 def _open_lateness(open_target: OpenTarget, rate: int, setting: Setting) -> Iterator[Sequence[Measure]]:
-    def measure() -> float:
+    def measure() -> Sample:
         figures = run_engine(target, f"open:{rate}/s", setting.duration_s, setting.placement.load)
         assert figures.lateness_p99_ns is not None
-        return figures.lateness_p99_ns
+        return Sample(figures.lateness_p99_ns)
 
     with open_target(setting.placement.server) as target:
         yield (measure,)
@@ -177,9 +181,9 @@ def _open_lateness(open_target: OpenTarget, rate: int, setting: Setting) -> Iter
 
 @contextmanager
 def _open_recorder(open_target: OpenTarget, setting: Setting) -> Iterator[Sequence[Measure]]:
-    def measure() -> float:
+    def measure() -> Sample:
         figures = run_engine(target, _CLOSED, setting.duration_s, setting.placement.load)
-        return recorder_cost.record_ns(setting.placement.load) / figures.cpu_ns_per_request * 100
+        return Sample(recorder_cost.record_ns(setting.placement.load) / figures.cpu_ns_per_request * 100)
 
     with open_target(setting.placement.server) as target:
         yield (measure,)
@@ -187,10 +191,11 @@ def _open_recorder(open_target: OpenTarget, setting: Setting) -> Iterator[Sequen
 
 @contextmanager
 def _open_servers(program: Program, setting: Setting) -> Iterator[Sequence[Measure]]:
-    def measure(target: Target) -> float:
+    def measure(target: Target) -> Sample:
+        cpus = setting.placement.load
         if WRK.find():
-            return run_generator(Wrk(_CONNECTIONS), target, setting.duration_s, setting.placement.load)
-        return run_engine(target, _CLOSED, setting.duration_s, setting.placement.load).rate_per_s
+            return Sample(run_generator(Wrk(_CONNECTIONS), target, setting.duration_s, cpus))
+        return Sample(run_engine(target, _CLOSED, setting.duration_s, cpus).rate_per_s)
 
     cpus = setting.placement.server
     with (
@@ -203,4 +208,4 @@ def _open_servers(program: Program, setting: Setting) -> Iterator[Sequence[Measu
 
 @contextmanager
 def _open_idle(count: int, setting: Setting) -> Iterator[Sequence[Measure]]:
-    yield (lambda: bytes_per_idle_connection(count, setting.placement.server),)
+    yield (lambda: Sample(bytes_per_idle_connection(count, setting.placement.server)),)

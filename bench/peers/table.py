@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.peers.comparison import ENOUGH_PAIRS, Answer, Question, Setting, Unit
+from bench.peers.comparison import BUSY, ENOUGH_PAIRS, Answer, Question, Setting, Unit
 from bench.peers.programs import PROGRAMS
 from bench.quantities import format_duration, format_rate, spell_duration
 
@@ -74,12 +74,18 @@ def _notes(answers: Sequence[Answer], setting: Setting, versions: dict[str, str 
     missing = [program for program in PROGRAMS if not program.find()]
     told = ", ".join(f"{p.name} {versions[p.name] or '(version not told)'}" for p in installed) or "no peer installed"
     duration = spell_duration(setting.duration_s * 1_000_000_000)
-    notes = [f"{setting.pairs} pairs of {duration} on each side, interleaved; {setting.placement}; {told}"]
+    pairs = "1 pair" if setting.pairs == 1 else f"{setting.pairs} pairs"
+    notes = [f"{pairs} of {duration} on each side, interleaved; {setting.placement}; {told}"]
     if setting.pairs < ENOUGH_PAIRS:
         notes.append(
             f"Fewer than {ENOUGH_PAIRS} pairs give no interval, and the targets are for {ENOUGH_PAIRS} or more."
         )
     if missing:
         notes.append("Not installed: " + "; ".join(f"{program.name} ({program.get})" for program in missing))
+    notes += [
+        f"{answer.question.name}: wirebench used {share:.0%} of its core: the server was the limit, or others here were"
+        for answer in answers
+        if (share := answer.core_share()) is not None and share < BUSY
+    ]
     notes += [f"Void: {answer.question.name}: {reason}" for answer in answers for reason in answer.voids]
     return notes

@@ -20,9 +20,10 @@ version or flags, a status where an operation belongs, a payload that is too lon
 with one last frame that has FATAL set, a status, and id 0, and closes.
 
 Over UDP, a datagram is one frame; the length must be that of the datagram, and MORE and FATAL are not used. An answer
-that does not fit has status 413. A server drops whatever is no request and never answers it: with a forged source
-address, an answer to garbage would let anyone make two servers talk to each other for ever. Datagrams may be lost,
-doubled and reordered; a client tells answers apart by id, and ignores ids that it does not wait for.
+that does not fit has status 413, and one that the server has no room to work on has status 503. A server drops
+whatever is no request and never answers it: with a forged source address, an answer to garbage would let anyone make
+two servers talk to each other for ever. Datagrams may be lost, doubled and reordered; a client tells answers apart by
+id, and ignores ids that it does not wait for.
 """
 
 import struct

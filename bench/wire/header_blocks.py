@@ -92,10 +92,10 @@ class HeaderWriter:
         size_bytes = min(size_bytes, MAX_TABLE_BYTES)
         if size_bytes != encoder.header_table_size:
             encoder.header_table_size = size_bytes
-            # Between two blocks, only the smallest size and the last one count (RFC 7541, section 4.2).
-            changes = encoder.table_size_changes
-            if len(changes) > 2:
-                encoder.table_size_changes = [min(changes), changes[-1]]
+            # Of the changes between two blocks, the smallest and the last one are told (RFC 7541, section 4.2); others
+            # may be larger than what is allowed by now.
+            smallest = min(encoder.table_size_changes)
+            encoder.table_size_changes = [smallest] if smallest == size_bytes else [smallest, size_bytes]
             self.version += 1
 
 

@@ -3,16 +3,19 @@
 Both ends are bases to inherit from: bytes go in through `feed`, and messages come out as calls of the hooks that the
 subclass defines. A call costs less than an event object, and this is the hot path.
 
-Limits: a head (request line and fields) of MAX_HEAD_BYTES, a target of MAX_TARGET_BYTES. What breaks a rule raises
-ProtocolError with the HTTP status that names it (RFC 9110, section 15.5).
+Limits: a head (request line and fields) of MAX_HEAD_BYTES is taken and one of twice that is not; a target of
+MAX_TARGET_BYTES. What breaks a rule raises ProtocolError with the HTTP status that names it (RFC 9110, section 15.5).
 """
 
 import httptools
 
+from bench.contract import MAX_BODY_BYTES
 from bench.errors import ProtocolError
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
+_PIECE_BYTES = 8 * 1024
+"""Input is parsed in pieces of this size where a head may begin, so that no head escapes its bound in one large read."""
 
 REASONS = {
     200: b"OK",
@@ -53,33 +56,38 @@ def encode_request(method: str, target: str, authority: str, body: bytes, fields
     )
 
 
+_SPECIAL_SIZES = frozenset(map(len, (b"connection", b"transfer-encoding", b"expect")))
+
+
 class RequestReader:
-    """The server's half. A subclass defines `head_received`, `on_body` and `request_received`; pipelined requests come
-    out in order, as fast as they are fed."""
+    """The server's half. A subclass defines `head_received`, `body_received` and `request_received`; pipelined requests
+    come out in order, as fast as they are fed. What the fields say holds until `request_received` has returned."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
-        self._fed_bytes = 0
+        self._fed_bytes = -1
+        self._body_bytes = 0
         self._in_body = False
         self._has_host = False
+        self._chunked = False
+        self._is_plain = True
+        """Whether nothing in the head needs a closer look: most requests are so, and this path is hot."""
         self.content_length = 0
         """The length that the head announces; 0 also where it announces none (a chunked body, or no body)."""
         self.expects_continue = False
         self.keep_alive = True
         """Whether the client lets the connection live after this request (RFC 9112, section 9.3)."""
         self.http_1_0 = False
-        """Whether the client speaks HTTP/1.0, which knows no chunks."""
-        self._is_plain = True
-        """Whether nothing in the head needs a closer look: most requests are so, and this path is hot."""
+        """Whether the client speaks HTTP/1.0, which knows no chunks and no interim answers."""
 
     # Hooks
 
     def head_received(self, method: bytes, target: bytes) -> None:
-        """The head of a request is complete. Raises ProtocolError to refuse it."""
+        """The head of a request is complete. `target` is in origin form where the request has a path at all."""
 
-    def on_body(self, data: bytes) -> None:
-        """A piece of the request's body. Raises ProtocolError to refuse it."""
+    def body_received(self, data: bytes) -> None:
+        """A piece of the request's body."""
 
     def request_received(self) -> None:
         """The request is complete."""
@@ -91,20 +99,23 @@ class RequestReader:
         """Whether a request has begun to arrive and is not complete."""
         return self._target != b""
 
+    @property
+    def body_begun(self) -> bool:
+        """Whether something of the body has arrived."""
+        return self._body_bytes > 0
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the client. Raises ProtocolError; the connection is then of no further use."""
-        if len(data) > MAX_HEAD_BYTES and not self._in_body:
-            # So that no head escapes the bound by arriving in one large piece.
-            for start in range(0, len(data), MAX_HEAD_BYTES):
-                self.feed(data[start : start + MAX_HEAD_BYTES])
+        if len(data) > _PIECE_BYTES and not self._in_body:
+            for start in range(0, len(data), _PIECE_BYTES):
+                self.feed(data[start : start + _PIECE_BYTES])
             return
+        rest = b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # An offer to change protocol may be ignored (RFC 9110, section 7.8); what follows is HTTP/1.1 still.
-            self._parser = httptools.HttpRequestParser(self)
-            if upgrade.args[0] < len(data):
-                self.feed(data[upgrade.args[0] :])
+            self._ignore_upgrade()
+            rest = data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, ProtocolError):
                 raise error.__context__ from None
@@ -114,10 +125,36 @@ class RequestReader:
         except httptools.HttpParserError as error:
             status = 505 if "version" in str(error).lower() else 400
             raise ProtocolError(f"malformed request: {error}", status) from None
-        if self._target and not self._in_body:
-            self._fed_bytes += len(data)
+        if rest:
+            self.feed(rest)
+        elif self._target:
+            self._bound(len(data))
+
+    def _ignore_upgrade(self) -> None:
+        """Go on in HTTP/1.1, as a server may that is offered another protocol (RFC 9110, section 7.8).
+
+        The parser has stopped behind the head. A new one is told what it needs to read the body, if there is one.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        if self._in_body:
+            target = self._target
+            framing = b"transfer-encoding: chunked" if self._chunked else b"content-length: %d" % self.content_length
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+            self._target = target
+
+    def _bound(self, fed_bytes: int) -> None:
+        """Bound what is neither body nor complete: a head, and the framing and trailers of a chunked body."""
+        if self._fed_bytes < 0:
+            self._fed_bytes = 0  # how much of the piece that a request begins in belongs to it is not known
+        elif not self._in_body:
+            self._fed_bytes += fed_bytes
             if self._fed_bytes >= MAX_HEAD_BYTES:
                 raise ProtocolError(f"the head of the request is longer than {MAX_HEAD_BYTES} bytes", 431)
+        elif self._chunked:
+            self._fed_bytes += fed_bytes
+            # The smallest chunks, of one byte, take six.
+            if self._fed_bytes - 6 * self._body_bytes >= 2 * MAX_HEAD_BYTES:
+                raise ProtocolError("the chunk extensions or trailers of the request are too long", 431)
 
     # llhttp's callbacks
 
@@ -127,6 +164,8 @@ class RequestReader:
             raise ProtocolError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # trailers mean nothing here (RFC 9110, section 6.5.1)
         size = len(name)
         if size == 4:
             if name.lower() == b"host":
@@ -136,37 +175,66 @@ class RequestReader:
         elif size == 14:
             if name.lower() == b"content-length":
                 self.content_length = int(value)
-        elif size == 10:
-            if name.lower() == b"connection":
-                self._is_plain = False
-        elif size == 6 and name.lower() == b"expect":
-            if value.lower() != b"100-continue":
+                if self.content_length > MAX_BODY_BYTES:
+                    raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
+        elif size in _SPECIAL_SIZES:
+            self._special_field(name.lower(), value.lower())
+
+    def _special_field(self, name: bytes, value: bytes) -> None:
+        if name == b"connection":
+            self._is_plain = False
+        elif name == b"transfer-encoding":
+            if value != b"chunked":
+                raise ProtocolError("the only transfer coding known is chunked", 501)
+            self._chunked = True
+            self._is_plain = False
+        elif name == b"expect":
+            if value != b"100-continue":
                 raise ProtocolError("the only expectation known is 100-continue", 417)
             self.expects_continue = True
             self._is_plain = False
 
     def on_headers_complete(self) -> None:
+        if self._in_body:
+            return  # see _ignore_upgrade
         self._in_body = True
         self.keep_alive = self._parser.should_keep_alive()
-        if not (self._is_plain and self._has_host and self.keep_alive):
+        if not (self._is_plain and self._has_host and self.keep_alive and self._target.startswith(b"/")):
             self._look_closer()
         self.head_received(self._parser.get_method(), self._target)
 
     def _look_closer(self) -> None:
         """What a plain request of HTTP/1.1 need not be asked."""
         self._is_plain = False
-        self.http_1_0 = self._parser.get_http_version() == "1.0"
-        if not self._has_host and not self.http_1_0:
-            raise ProtocolError("a request of HTTP/1.1 must name its host", 400)
+        version = self._parser.get_http_version()
+        self.http_1_0 = version == "1.0"
+        if not self.http_1_0:
+            if version != "1.1":
+                raise ProtocolError("the versions known are HTTP/1.1 and HTTP/1.0", 505)
+            if not self._has_host:
+                raise ProtocolError("a request of HTTP/1.1 must name its host", 400)
+        else:
+            self.expects_continue = False  # RFC 9110, section 10.1.1
+        if self._target[:7].lower() == b"http://":
+            self._target = b"/" + self._target[7:].partition(b"/")[2]
+
+    def on_body(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._body_bytes > MAX_BODY_BYTES:
+            raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
+        self.body_received(data)
 
     def on_message_complete(self) -> None:
+        if not self._is_plain and self._parser.should_upgrade() and (self.content_length or self._chunked):
+            return  # the body is still to come: see _ignore_upgrade
         self.request_received()
         self._target = b""
-        self._fed_bytes = self.content_length = 0
+        self._fed_bytes = -1
+        self._body_bytes = self.content_length = 0
         self._in_body = self._has_host = False
         if not self._is_plain:
             self._is_plain = True
-            self.expects_continue = self.http_1_0 = False
+            self.expects_continue = self.http_1_0 = self._chunked = False
 
 
 class ResponseReader:

@@ -7,6 +7,7 @@ import pytest
 from synthetic_run import build_run
 
 from analysis.load_results import Run, load_run
+from analysis.report import write_report
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,9 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(run_path: Path) -> Run:
     return load_run(run_path)
+
+
+@pytest.fixture(scope="session")
+def page(run_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of that file."""
+    return write_report([run_path], tmp_path_factory.mktemp("report"))

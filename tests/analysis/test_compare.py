@@ -43,7 +43,10 @@ def test_a_real_difference_below_the_margin_is_no_verdict_for_either() -> None:
     assert comparison.outcome is Outcome.TOO_CLOSE
     assert comparison.within_margin
     assert comparison.words == "no difference beyond 5%"
-    assert compare(rounds([100.0] * 8), rounds([102.0 + k / 10 for k in range(8)]), "higher", 0.01).outcome is Outcome.BETTER
+    assert (
+        compare(rounds([100.0] * 8), rounds([102.0 + k / 10 for k in range(8)]), "higher", 0.01).outcome
+        is Outcome.BETTER
+    )
 
 
 def test_scattered_rounds_ask_for_more_rounds() -> None:
@@ -60,9 +63,12 @@ def test_two_rounds_never_decide() -> None:
 
 
 @pytest.mark.parametrize(
-    ("baseline", "candidate", "why"), [({}, {0: 1.0}, "no round"), ({0: 0.0}, {0: 1.0}, "zero"), ({0: 1.0}, {1: 1.0}, "no round")]
+    ("baseline", "candidate", "why"),
+    [({}, {0: 1.0}, "no round"), ({0: 0.0}, {0: 1.0}, "zero"), ({0: 1.0}, {1: 1.0}, "no round")],
 )
-def test_no_pairs_and_no_ratio_give_no_verdict(baseline: dict[int, float], candidate: dict[int, float], why: str) -> None:
+def test_no_pairs_and_no_ratio_give_no_verdict(
+    baseline: dict[int, float], candidate: dict[int, float], why: str
+) -> None:
     comparison = compare(baseline, candidate, "higher")
     assert comparison.outcome is Outcome.NO_VERDICT
     assert why in comparison.words
@@ -98,7 +104,9 @@ def test_two_systems_that_are_the_same_are_found_the_same(n: int) -> None:
         drift = rng.normal(0, 0.1, n)  # of the machine: it meets both trials of a round
         a, b = (np.exp(math.log(40_000) + drift + rng.normal(0, 0.03, n)) for _ in range(2))
         comparison = compare(rounds(a.tolist()), rounds(b.tolist()), "higher")
-        assert comparison.ratio is not None and comparison.ratio.low is not None and comparison.ratio.high is not None
+        assert comparison.ratio is not None
+        assert comparison.ratio.low is not None
+        assert comparison.ratio.high is not None
         covered += comparison.ratio.low <= 1 <= comparison.ratio.high
         decided += comparison.outcome is not Outcome.TOO_CLOSE
     assert 0.91 <= covered / 400 <= 0.99

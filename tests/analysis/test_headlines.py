@@ -34,9 +34,26 @@ def test_a_scenario_in_serious_doubt_gives_no_verdict_and_does_not_compete(tmp_p
     troubled = Plan("g", "tcp", troubles=frozenset({"saturated"}))
     first, _ = said(tmp_path, build_run(plans=[Plan("g", "http1"), Plan("g", "http2"), troubled]))
     assert first.startswith("http2 answered the most requests")
-    assert "No verdict on tcp: the load generator was at its limit or the offered rate was not reached in 3 of 5" in first
+    assert (
+        "No verdict on tcp: the load generator was at its limit or the offered rate was not reached in 3 of 5" in first
+    )
     (only,) = said(tmp_path, build_run(plans=[Plan("g", "http1"), troubled]))
     assert only.startswith("No verdict on tcp")
+
+
+def test_those_without_a_verdict_for_one_reason_share_a_sentence(tmp_path: Path) -> None:
+    plans = [Plan("g", protocol, troubles=frozenset({"saturated"})) for protocol in ("http1", "tcp")]
+    (only,) = said(tmp_path, build_run(plans=plans))
+    assert only == (
+        "No verdict on http1 and tcp: the load generator was at its limit or the offered rate was not reached "
+        "in at least one round of each."
+    )
+
+
+def test_a_rate_in_serious_doubt_is_not_said_to_be_kept(tmp_path: Path) -> None:
+    plans = [Plan("g", "tcp", load="open:5000/s"), Plan("g", "tcp", load="open:9000/s", troubles=frozenset({"death"}))]
+    (only,) = said(tmp_path, build_run(plans=plans))
+    assert only.startswith("tcp: kept up with 5,000/s; no verdict at 9,000/s (a worker of the server died")
 
 
 def test_what_is_level_is_said_to_be_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +78,9 @@ def test_two_rounds_tell_nothing_apart(tmp_path: Path) -> None:
 
 def test_ladders_say_up_to_which_rate_a_server_kept_up(run: Run) -> None:
     texts = [headline.text for headline in headlines(groups(run)[-1])]
-    assert "tcp kept up with every offered rate, up to 80,000/s." in texts
-    assert any(text.startswith("http1 kept up to 40,000/s; of 80,000/s it answered 4") for text in texts)
+    assert "tcp: kept up with every offered rate, up to 80,000/s." in texts
+    http1 = next(text for text in texts if text.startswith("http1: "))
+    assert "kept up with 5,000/s, 10,000/s, 20,000/s and 40,000/s; of 80,000/s it answered 4" in http1
     # Latency is compared at the highest rate that both kept up with.
     assert texts[0].startswith("open:40000/s: tcp had the lowest p99 latency, ")
 
@@ -87,4 +105,9 @@ def test_rates_and_missing_figures() -> None:
 
 
 def test_words_in_a_row() -> None:
-    assert [enumerate_words(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+    assert [enumerate_words(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]

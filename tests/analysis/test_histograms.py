@@ -18,7 +18,13 @@ def recorded(values: list[int]) -> HdrHistogram:
     return hdr
 
 
-VALUES = [int(value) for value in np.random.default_rng(4).lognormal(13, 2, 2000)] + [1, 5, 2047, 2048, 3_599_000_000_000]
+VALUES = [int(value) for value in np.random.default_rng(4).lognormal(13, 2, 2000)] + [
+    1,
+    5,
+    2047,
+    2048,
+    3_599_000_000_000,
+]
 
 
 def test_quantiles_are_those_of_the_package() -> None:

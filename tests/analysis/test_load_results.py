@@ -74,7 +74,10 @@ Spoil = Callable[[dict[str, Any]], object]
         (lambda d: d.update(started="yesterday"), "$.started"),
         (lambda d: d["trials"][3]["counts"].update(sent=-1), "$.trials[3].counts.sent: -1 is less than the minimum"),
         (lambda d: d["trials"][2].pop("doubts"), "$.trials[2]: 'doubts' is a required property"),
-        (lambda d: d["trials"][0].update(throughput_per_s="fast"), "$.trials[0].throughput_per_s: 'fast' is not of type"),
+        (
+            lambda d: d["trials"][0].update(throughput_per_s="fast"),
+            "$.trials[0].throughput_per_s: 'fast' is not of type",
+        ),
         (lambda d: d["trials"][0]["scenario"].update(workers=0), "$.trials[0].scenario.workers: 0 is less than"),
         (lambda d: d["trials"][0]["scenario"].update(name="a\u0000b"), "$.trials[0].scenario.name"),
         (lambda d: d["trials"][0]["scenario"].update(load="fast"), "$.trials[0].scenario.load"),

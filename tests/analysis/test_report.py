@@ -24,11 +24,6 @@ def small_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def page(run_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report([run_path], tmp_path_factory.mktemp("report"))
-
-
 class Outline(HTMLParser):
     """What a page is made of: its words, headings, ids, links and whatever it would fetch."""
 
@@ -105,7 +100,8 @@ def test_it_says_what_went_wrong(page: Path) -> None:
 
 def test_headings_ids_and_links_hold_together(page: Path) -> None:
     made = outline(page)
-    assert made.headings[0] == "h1" and made.headings.count("h1") == 1
+    assert made.headings[0] == "h1"
+    assert made.headings.count("h1") == 1
     assert all(int(b[1]) - int(a[1]) <= 1 for a, b in zip(made.headings, made.headings[1:], strict=False))
     assert len(made.ids) == len(set(made.ids))
     assert {link[1:] for link in made.links if link.startswith("#")} <= set(made.ids)
@@ -146,7 +142,9 @@ def test_whatever_a_file_says_is_text_and_never_markup(tmp_path: Path) -> None:
 
 def test_several_runs_are_chapters_and_not_compared(small_path: Path, tmp_path: Path) -> None:
     second = tmp_path / "second.json"
-    second.write_text(json.dumps(build_run(seed=5, plans=[Plan("g", "http1")], rounds=2, name="other")), encoding="utf-8")
+    second.write_text(
+        json.dumps(build_run(seed=5, plans=[Plan("g", "http1")], rounds=2, name="other")), encoding="utf-8"
+    )
     made = outline(write_report([small_path, second], tmp_path / "out"))
     assert made.headings.count("h1") == 2
     assert len(made.ids) == len(set(made.ids))
@@ -155,7 +153,9 @@ def test_several_runs_are_chapters_and_not_compared(small_path: Path, tmp_path: 
     assert "2 rounds give no intervals" in made.text
 
 
-@pytest.mark.parametrize(("status", "says"), [("interrupted", "was interrupted after 2 trials"), ("running", "had not ended")])
+@pytest.mark.parametrize(
+    ("status", "says"), [("interrupted", "was interrupted after 2 trials"), ("running", "had not ended")]
+)
 def test_a_run_that_did_not_end_says_so(tmp_path: Path, status: str, says: str) -> None:
     data = build_run(plans=[Plan("g", "http1")], rounds=2) | {"status": status, "finished": None}
     path = tmp_path / "part.json"
@@ -176,7 +176,8 @@ def test_pictures_on_request(tmp_path: Path) -> None:
     names = {picture.name for picture in (tmp_path / "out" / "images").iterdir()}
     assert {"run-1-group-1-throughput.png", "run-1-group-1-throughput.svg"} <= names
     svg = (tmp_path / "out" / "images" / "run-1-group-1-throughput.svg").read_text(encoding="utf-8")
-    assert svg.startswith("<?xml") and "var(--" not in svg
+    assert svg.startswith("<?xml")
+    assert "var(--" not in svg
 
 
 def test_a_bad_result_file_is_a_usage_error_and_nothing_is_written(tmp_path: Path) -> None:

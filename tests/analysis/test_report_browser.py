@@ -12,15 +12,24 @@ from typing import Any
 
 import pytest
 
-from analysis.report import write_report
-
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-logging=stderr --v=0"
-).split()
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--v=0",
+]
 
 # A window cannot be as narrow as a phone, a frame can.
-FRAME = """<!doctype html><iframe id="frame" style="width: {width}px; height: 900px; border: 0" srcdoc="{page}"></iframe>
+FRAME = """<!doctype html>
+<iframe id="frame" style="width: {width}px; height: 900px; border: 0" srcdoc="{page}"></iframe>
 <script>
 document.getElementById("frame").addEventListener("load", (event) => {{
   const seen = event.target.contentDocument.getElementById("seen");
@@ -72,12 +81,6 @@ addEventListener("load", () => {
 </script>"""
 
 
-@pytest.fixture(scope="module")
-def watched(run_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    text = write_report([run_path], tmp_path_factory.mktemp("browser")).read_text(encoding="utf-8")
-    return text.replace("<head>", "<head>" + WATCH, 1)
-
-
 @pytest.fixture
 def profile() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -97,14 +100,15 @@ def look(browser: str, page: Path, profile: Path, *flags: str) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_a_browser_shows_it_without_complaint(watched: str, profile: Path, tmp_path: Path, width: int) -> None:
+def test_a_browser_shows_it_without_complaint(page: Path, profile: Path, tmp_path: Path, width: int) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("chromium is not installed (Debian package: chromium)")
-    page = tmp_path / "page.html"
-    page.write_text(FRAME.format(width=width, page=html.escape(watched)), encoding="utf-8")
+    watched = page.read_text(encoding="utf-8").replace("<head>", "<head>" + WATCH, 1)
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width, page=html.escape(watched)), encoding="utf-8")
     dark = width == 360
-    seen = look(browser, page, profile, *(["--blink-settings=preferredColorScheme=0"] if dark else []))
+    seen = look(browser, frame, profile, *(["--blink-settings=preferredColorScheme=0"] if dark else []))
     assert seen["problems"] == []
     assert seen["fetched"] == []
     assert seen["width"] == width

@@ -52,15 +52,19 @@ def test_intervals_cover_the_truth_as_often_as_they_say(trials: int, least: floa
 @settings(derandomize=True, deadline=None, max_examples=40)
 def test_an_interval_holds_the_median_and_stays_within_the_values(values: list[float]) -> None:
     estimate = stats.estimate(values)
-    assert estimate is not None and estimate.low is not None and estimate.high is not None
+    assert estimate is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
     assert min(values) <= estimate.low <= estimate.value <= estimate.high <= max(values)
 
 
 def test_a_ratio_read_the_other_way_round_is_the_reciprocal() -> None:
     logs = np.random.default_rng(5).normal(0.3, 0.1, 9)
     forward, backward = stats.ratio_estimate(logs.tolist()), stats.ratio_estimate((-logs).tolist())
-    assert forward is not None and backward is not None
-    assert forward.low is not None and backward.high is not None
+    assert forward is not None
+    assert backward is not None
+    assert forward.low is not None
+    assert backward.high is not None
     assert forward.value * backward.value == pytest.approx(1)
     assert forward.low * backward.high == pytest.approx(1)
     assert stats.ratio_estimate([0.0, math.log(4)]) == stats.Estimate(pytest.approx(2), None, None, 2)  # type: ignore[arg-type]
@@ -70,7 +74,10 @@ def exact_signed_rank_p(differences: list[float]) -> float:
     """By counting every assignment of signs to the ranks, as the definition has it."""
     ranks = np.argsort(np.argsort(np.abs(differences))) + 1
     observed = min(ranks[np.array(differences) > 0].sum(), ranks[np.array(differences) < 0].sum())
-    sums = [sum(r for r, up in zip(ranks, signs, strict=True) if up) for signs in itertools.product((0, 1), repeat=len(ranks))]
+    sums = [
+        sum(r for r, up in zip(ranks, signs, strict=True) if up)
+        for signs in itertools.product((0, 1), repeat=len(ranks))
+    ]
     return min(1.0, 2 * sum(s <= observed for s in sums) / len(sums))
 
 

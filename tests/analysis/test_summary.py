@@ -1,5 +1,6 @@
 """Scenarios, groups, contests and ladders, and what they are called."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -10,7 +11,7 @@ from synthetic_run import Plan, build_run
 
 from analysis import doubts
 from analysis.labels import shared
-from analysis.load_results import Run, load_run
+from analysis.load_results import Run, WorkerUse, load_run
 from analysis.metrics import METRICS, P99, SERVER_CPU, THROUGHPUT, show_share, worker_shares
 from analysis.summary import groups, summaries, unsupported
 from analysis.tables import table
@@ -55,7 +56,11 @@ def test_scenarios_are_called_by_what_differs(run: Run) -> None:
 def test_contests_are_between_scenarios_that_did_the_same(run: Run) -> None:
     protocols, payload, _, rates = groups(run)
     assert [(contest.work, len(contest.members)) for contest in protocols.contests] == [("", 4)]
-    assert [(contest.work, len(contest.members)) for contest in payload.contests] == [("64B", 4), ("1KiB", 4), ("16KiB", 4)]
+    assert [(contest.work, len(contest.members)) for contest in payload.contests] == [
+        ("64B", 4),
+        ("1KiB", 4),
+        ("16KiB", 4),
+    ]
     assert [contest.label(contest.members[0]) for contest in payload.contests] == ["http1"] * 3
     assert [(ladder.label, len(ladder.rungs)) for ladder in rates.ladders] == [("http1", 5), ("tcp", 5)]
     assert protocols.ladders == ()
@@ -72,6 +77,16 @@ def test_figures_of_a_trial_are_what_the_file_says(run: Run, run_path: Path) -> 
     assert worker_shares(trial) == pytest.approx([2 * first / (first + second), 2 * second / (first + second)])
     failed = next(trial for trial in run.trials if trial.error is not None)
     assert {metric.of(failed) for metric in METRICS} == {None}
+
+
+def test_who_only_hands_requests_on_is_no_worker(run: Run) -> None:
+    trial = next(trial for trial in run.trials if trial.scenario.execution == "dispatch" and trial.error is None)
+    listener = WorkerUse(2, 4002, 64, 0, 0.2)
+    idle = WorkerUse(3, 4003, 0, 0, 0.0)
+    server = dataclasses.replace(trial.server, workers=(*trial.server.workers, listener))
+    assert worker_shares(dataclasses.replace(trial, server=server)) == worker_shares(trial)
+    server = dataclasses.replace(trial.server, workers=(*trial.server.workers, idle))
+    assert worker_shares(dataclasses.replace(trial, server=server))[-1] == 0.0
 
 
 def test_a_summary_is_the_median_of_its_trials_and_a_failed_one_is_missing(run: Run) -> None:
@@ -100,20 +115,31 @@ def test_doubts_are_counted_by_kind_the_fatal_first(run: Run) -> None:
 
 def test_every_kind_of_doubt_has_words() -> None:
     for meaning in doubts.MEANINGS.values():
-        assert meaning.short[0].islower() and not meaning.short.endswith(".")
+        assert meaning.short[0].islower()
+        assert not meaning.short.endswith(".")
         assert meaning.words.endswith(".")
 
 
 def test_tables_hold_medians_with_intervals_and_leave_out_what_nothing_measured(run: Run) -> None:
     protocols, *_, rates = groups(run)
     made = table(protocols)
-    assert [column.head for column in made.columns] == ["answered", "p50", "p99", "max", "server CPU a request", "failed"]
+    assert [column.head for column in made.columns] == [
+        "answered",
+        "p50",
+        "p99",
+        "max",
+        "server CPU a request",
+        "failed",
+    ]
     assert "of offered" in [column.head for column in table(rates).columns]
     udp = made.rows[-1]
     assert (udp.label, udp.mark) == ("udp", "†")
+    assert udp.doubts == ("generator-saturated 3/5 †", "errors 5/5")
     assert "in 3 of 5 rounds" in udp.note
     estimate = protocols.summaries[0].estimate(THROUGHPUT)
-    assert estimate is not None and estimate.low is not None and estimate.high is not None
+    assert estimate is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
     cell = made.rows[0].cells[0]
     assert cell.text == f"{estimate.value:,.0f}/s"
     assert cell.interval == f"{estimate.low:,.0f}–{estimate.high:,.0f}/s"

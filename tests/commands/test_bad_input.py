@@ -1,10 +1,9 @@
 """What bad input gets: one line that names the file, the key and what is allowed, status 2, and nothing lost."""
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -67,7 +66,7 @@ def test_run_options(refused: Refused, arguments: list[str], words: list[str], m
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("rounds = [", ["mine.toml: not valid TOML", "line 1"]),
+        ("rounds = [", ["mine.toml: not valid TOML: Invalid value"]),
         (SUITE.replace('"closed:4"', "4"), ["mine.toml: group 1: load: 4 must be written as text, in quotes"]),
         (SUITE.replace("[[group]]", "[group]"), ["mine.toml", "[[group]]"]),
         ("group = [1]", ["mine.toml", "[[group]]"]),
@@ -165,26 +164,26 @@ def test_addresses(refused: Refused, arguments: list[str], words: list[str]) -> 
 
 @contextmanager
 def listening(answer: bytes | None, kind: int = socket.SOCK_STREAM) -> Iterator[int]:
-    """A server that takes connections and sends each the same bytes (nothing, and closes, for b""); None: it never takes
-    one. Gives its port."""
+    """A server that takes connections and sends each the same bytes (nothing, and closes, for b""); None: it never
+    takes one. Gives its port."""
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind(("127.0.0.1", 0))
         if kind == socket.SOCK_STREAM:
             sock.listen()
 
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = sock.accept()
-                except OSError:
-                    return
-                with connection:
-                    if answer:
-                        connection.recv(65536)
-                        connection.sendall(answer)
+        def serve(connection: socket.socket, answer: bytes) -> None:
+            with connection, suppress(OSError):  # the client may have gone first
+                if answer:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        def accept(answer: bytes) -> None:
+            with suppress(OSError):  # the socket is shut down at the end
+                while True:
+                    Thread(target=serve, args=(sock.accept()[0], answer), daemon=True).start()
 
         if answer is not None:
-            Thread(target=serve, daemon=True).start()
+            Thread(target=accept, args=(answer,), daemon=True).start()
         yield sock.getsockname()[1]
         if answer is not None:
             sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
@@ -219,7 +218,9 @@ def test_a_server_that_takes_requests_and_never_answers(refused: Refused, scheme
 def test_a_server_that_closes_or_talks_nonsense(refused: Refused, scheme: str, answer: bytes) -> None:
     with listening(answer) as port:
         message = refused("load", f"{scheme}://127.0.0.1:{port}", *LOAD, "--timeout", "1s")
-    holds(message, f"127.0.0.1 port {port}", "closed the connection" if not answer else "not the protocol")
+    holds(message, f"127.0.0.1 port {port}")
+    # An HTTP/2 client speaks first: by the time of the check, nonsense may have ended all connections.
+    assert "closed the connection" in message or (answer and "not the protocol" in message)
 
 
 def test_a_server_that_says_no(refused: Refused) -> None:
@@ -250,7 +251,7 @@ def test_a_server_that_is_not_ours_where_ours_was_named(refused: Refused) -> Non
 def test_result_files(refused: Refused, tmp_path: Path, content: bytes, words: list[str]) -> None:
     (tmp_path / "run.json").write_bytes(content)
     holds(refused("report", "run.json"), "run.json", *words)
-    assert os.listdir(tmp_path) == ["run.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_result_files_that_are_not_there(refused: Refused) -> None:

@@ -14,7 +14,7 @@ from bench.errors import OutputError, UsageError
 from bench.peers import programs, run
 from bench.peers.process import VoidError
 from bench.peers.programs import PythonProgram
-from tests.peers.peer_questions import question, script
+from tests.peers.peer_questions import always, question, script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,10 +70,10 @@ def test_without_any_peer_the_rest_is_measured_and_what_is_missing_named(
 
 
 def test_a_question_without_a_pair_that_counts_is_not_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = question(lambda: 1.0, script([], "b", [VoidError("no")]))
+    broken = question(always(1.0), script([], "b", [VoidError("no")]))
     monkeypatch.setattr(run, "questions", lambda: [broken])
     assert run.run_peers(1, "1s", [], None) == 3
-    monkeypatch.setattr(run, "questions", lambda: [question(lambda: 1.0, lambda: 2.0)])
+    monkeypatch.setattr(run, "questions", lambda: [question(always(1.0), always(2.0))])
     assert run.run_peers(1, "1s", [], None) == 0  # below its target, and measured
 
 

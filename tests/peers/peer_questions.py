@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bench.peers.comparison import Answer, Measure, Question, Setting, ask
+from bench.peers.comparison import Answer, Measure, Question, Sample, Setting, ask
 from bench.peers.process import VoidError
 from bench.placement import Placement
 
@@ -34,11 +34,16 @@ def script(log: list[str], name: str, figures: Sequence[float | VoidError]) -> M
     """A side that gives these figures one after the other."""
     upcoming = iter(figures)
 
-    def measure() -> float:
+    def measure() -> Sample:
         log.append(name)
         figure = next(upcoming)
         if isinstance(figure, VoidError):
             raise figure
-        return figure
+        return Sample(figure)
 
     return measure
+
+
+def always(figure: float, core_share: float | None = None) -> Measure:
+    """A side that gives the same figure every time."""
+    return lambda: Sample(figure, core_share)

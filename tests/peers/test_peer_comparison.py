@@ -12,7 +12,7 @@ from bench.peers.programs import Program
 from bench.peers.questions import questions
 from bench.peers.table import print_answers
 from bench.placement import Placement
-from tests.peers.peer_questions import SETTING, answered, question, script
+from tests.peers.peer_questions import SETTING, always, answered, question, script
 
 
 def test_pairs_alternate_and_ratios_are_taken_within_each() -> None:
@@ -44,11 +44,11 @@ def test_a_pair_that_fails_is_void_and_the_others_count() -> None:
 
 @pytest.mark.parametrize(("better", "value", "met"), [("higher", 2, True), ("higher", 0.5, False), ("lower", 2, False)])
 def test_target(better: str, value: float, met: bool) -> None:
-    assert answered(question(lambda: value, lambda: 1.0, better=better)).met() is met
+    assert answered(question(always(value), always(1.0), better=better)).met() is met
 
 
 def test_nothing_measured_meets_no_target() -> None:
-    answer = answered(question(lambda: 1.0, script([], "b", [VoidError("no")] * 5)))
+    answer = answered(question(always(1.0), script([], "b", [VoidError("no")] * 5)))
     assert answer.met() is None
     record = answer.record()
     assert (record["value"], record["medians"], record["met"]) == (None, None, None)
@@ -60,15 +60,15 @@ def test_the_peer_that_is_missing_is_named_and_nothing_is_started() -> None:
         raise AssertionError("started")
 
     missing = Program("no-such-program", "apt-get install no-such-program")
-    answer = answered(question(lambda: 1.0, lambda: 1.0, needs=(missing,), open=explode))
+    answer = answered(question(always(1.0), always(1.0), needs=(missing,), open=explode))
     assert answer.missing == (missing,)
     assert answer.record()["missing"] == ["no-such-program"]
 
 
 def test_table_is_markdown_where_there_is_no_terminal() -> None:
-    met = answered(question(lambda: 300.0, lambda: 100.0))
-    void = answered(question(lambda: 1.0, script([], "b", [VoidError("because of this")] * 5)))
-    slow = answered(question(lambda: 150_000.0, unit="ns", better="lower", target=100_000))
+    met = answered(question(always(300.0), always(100.0)))
+    void = answered(question(always(1.0), script([], "b", [VoidError("because of this")] * 5)))
+    slow = answered(question(always(150_000.0), unit="ns", better="lower", target=100_000))
     file = io.StringIO()
     print_answers([met, void, slow], SETTING, dict.fromkeys((p.name for p in programs.PROGRAMS), "1.2"), file)
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in file.getvalue().splitlines() if "|" in line]
@@ -81,6 +81,15 @@ def test_table_is_markdown_where_there_is_no_terminal() -> None:
         ["title", "side 0 150 us", "150 us", "150 us – 150 us", "150 us – 150 us", "≤ 100 us", "no"],
     ]
     assert "because of this" in file.getvalue()
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.6, True), (0.95, False), (None, False)])
+def test_a_generator_that_was_not_the_limit_is_said(share: float | None, said: bool) -> None:
+    answer = answered(question(always(2, share), always(1)))
+    assert answer.record()["core_share"] == share
+    file = io.StringIO()
+    print_answers([answer], SETTING, dict.fromkeys((p.name for p in programs.PROGRAMS), "1.2"), file)
+    assert ("wirebench used 60% of its core" in file.getvalue()) is said
 
 
 def test_names_are_unique_and_every_target_of_a_peer_names_what_it_needs() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_serves_and_counts(serve: Serve, protocol: str, execution: str) -> None:
         case _:
             assert numbers == [0, 1]
     if execution in FORKING:
-        assert server.pids() == [server.pid, *(counts.pid for counts in workers)]
+        assert set(server.pids()) == {server.pid, *(counts.pid for counts in workers)}
         assert server.pid not in {counts.pid for counts in workers}
     assert deaths == []
     server.stop()
@@ -147,6 +148,10 @@ def test_slots_are_given_back(serve: Serve, execution: str) -> None:
 
 
 def test_no_more_than_1024_connections_have_a_thread(serve: Serve) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < 1200:
+        pytest.skip("this process may not open 1,200 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = serve("http1", "thread-per-connection")
     with contextlib.ExitStack() as stack:
         *served, last = [stack.enter_context(Http(server)) for _ in range(1025)]

@@ -1,22 +1,26 @@
 """The servers of raw TCP and raw UDP, spoken to by sockets with frames made and read as their page documents."""
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
+import servers.udp
 from bench.contract import MAX_BODY_BYTES, Opcode, exchange, pattern
 from bench.serverprocess import ServerProcess
 from bench.wire.frames import FATAL, MAX_DATAGRAM_PAYLOAD_BYTES, MORE, encode_frame
-from servers.service import Service
+from servers.service import Route, Service
 from servers.tcp import MAX_IN_FLIGHT, TcpConnection
-from servers.worker import Worker, run_blocking
+from servers.udp import UdpEndpoint
+from servers.worker import Connection, Worker, run_blocking
 
 Serve = Callable[..., ServerProcess]
 Answer = tuple[int, int, bytes, bytes]
@@ -255,13 +259,10 @@ class BlockingTransport:
 
 
 def blocking_connection() -> tuple[TcpConnection, Worker, BlockingTransport]:
-    class Slot:
-        values = [0] * 8
-
     def later(_seconds: float, _callback: Callable[[], None]) -> None:
         raise AssertionError("nothing to wait for")
 
-    slot: Any = Slot()
+    slot: Any = SimpleNamespace(values=[0] * 8)
     worker = Worker(Service(), run_blocking, later, slot)
     transport = BlockingTransport()
     made: Any = transport
@@ -340,6 +341,31 @@ def test_udp_refuses_a_bad_request(udp: Udp) -> None:
     _, sock = udp
     assert ask(sock, encode_frame(7, b"abcd", b""))[1:3] == (404, b"abcd")
     assert ask(sock, encode_frame(Opcode.WORK, b"abcd", b"", 2**32 - 1))[1:3] == (400, b"abcd")
+
+
+def test_udp_bounds_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers.udp, "MAX_IN_FLIGHT", 2)
+    sent: list[tuple[int, bytes]] = []
+    held: list[Callable[[], None]] = []
+
+    class Transport(asyncio.DatagramTransport):
+        def sendto(self, data: Any, addr: Any = None) -> None:
+            sent.append(decode(data)[1:3])
+
+    def hold(connection: Connection, token: Any, route: Route, body: bytes) -> None:
+        held.append(lambda: connection.answer(token, route, body))
+
+    slot: Any = SimpleNamespace(values=[0] * 8)
+    endpoint = UdpEndpoint(Worker(Service(), hold, lambda _seconds, _callback: None, slot))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        endpoint.connection_made(Transport({"socket": sock}))
+    for number in range(3):
+        endpoint.datagram_received(encode_frame(Opcode.ECHO, frame_id(number), b""), ("127.0.0.1", 1))
+    assert sent == [(503, frame_id(2))]
+    held[0]()
+    endpoint.datagram_received(encode_frame(Opcode.ECHO, frame_id(3), b""), ("127.0.0.1", 1))
+    assert sent == [(503, frame_id(2)), (200, frame_id(0))]
+    assert len(held) == 3
 
 
 @pytest.mark.parametrize(
