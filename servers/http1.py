@@ -124,7 +124,9 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             self._run_waiting()
         self._collecting = False
         if self._out:
-            self._write()
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+            self._out_bytes = 0
         if self._ended:
             self._close_if_done()
         if self._blocked or len(self._waiting) > MAX_PIPELINED:

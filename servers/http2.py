@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from functools import partial
 from typing import ClassVar, cast
 
 from bench.contract import MAX_BODY_BYTES
@@ -40,8 +41,9 @@ BURST_BYTES = 256 * 1024
 """How much of the answers is put together for one write."""
 
 LINGER_S = 1.0
-"""How long a client that broke the protocol may go on sending before the connection is cut. Closing at once would reset
-the connection, and the client would lose the GOAWAY that says why."""
+"""How long a client that broke the protocol, or whose request was answered early, may go on sending before the
+connection, or the stream, is cut. Cut at once, it could lose what says why: a connection that is closed with something
+unread is reset, and some clients forget an answer when its stream is reset, even with NO_ERROR (section 8.1)."""
 
 STRAIN_BURST, STRAIN_PER_S = 1000, 100
 """How much a client may ask for that does nobody any good, at once and then each second: PING, SETTINGS, empty DATA,
@@ -64,7 +66,7 @@ _CONTINUE = b"\x08\x03100"  # a literal :status (RFC 7541, section 6.2.2), for `
 class _Stream(Stream):
     """A request, until the last byte of its answer is sent."""
 
-    __slots__ = ("complete", "outcome", "received_bytes", "receiver", "request", "running")
+    __slots__ = ("answered", "complete", "outcome", "received_bytes", "receiver", "request", "running")
 
     def __init__(self, stream_id: int, send_window: int, request: Request) -> None:
         super().__init__(stream_id, send_window, STREAM_WINDOW_BYTES)
@@ -76,6 +78,8 @@ class _Stream(Stream):
         self.complete = False
         """The client has sent all of the request."""
         self.running = False
+        self.answered = False
+        """The client has been sent all of the answer."""
 
 
 class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
@@ -298,6 +302,8 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
                 self._waiting.append((stream, outcome, body))
             else:
                 self._run(stream, outcome, body)
+        elif stream.answered:
+            self._end(stream)
 
     def _run(self, stream: _Stream, route: Route, body: bytes) -> None:
         stream.running = True
@@ -325,7 +331,14 @@ class Http2Connection(Http2Peer[_Stream], asyncio.Protocol):
             del self.streams[stream.id]
             self._ended_ids.append(stream.id)
         else:
-            self.reset(stream.id, ErrorCode.NO_ERROR)  # the rest of the request is not wanted (section 8.1)
+            stream.answered = True
+            self._worker.later(LINGER_S, partial(self._cut, stream))
+
+    def _cut(self, stream: _Stream) -> None:
+        """The rest of a request that was answered early is not wanted (section 8.1)."""
+        if not self._closed and self.streams.get(stream.id) is stream:
+            self.reset(stream.id, ErrorCode.NO_ERROR)
+            self._flush()
 
     # The connection
 

@@ -56,7 +56,19 @@ def encode_request(method: str, target: str, authority: str, body: bytes, fields
     )
 
 
-_SPECIAL_SIZES = frozenset(map(len, (b"connection", b"transfer-encoding", b"expect")))
+_SLASH = ord("/")
+# Field names that mean something here. Names come in any case; the spellings that were met are remembered.
+_OTHER, _HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING = b"", b"host", b"content-length", b"transfer-encoding"
+_CONNECTION, _EXPECT = b"connection", b"expect"
+_KNOWN = {name: name for name in (_HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _EXPECT)}
+_FIELDS = dict(_KNOWN)
+
+
+def _recognise(name: bytes) -> bytes:
+    field = _KNOWN.get(name.lower(), _OTHER)
+    if len(_FIELDS) < 1024 and len(name) < 64:
+        _FIELDS[name] = field
+    return field
 
 
 class RequestReader:
@@ -164,42 +176,36 @@ class RequestReader:
             raise ProtocolError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:
+        field = _FIELDS.get(name)
+        if field is None:
+            field = _recognise(name)
+        if field is _OTHER or self._in_body:
             return  # trailers mean nothing here (RFC 9110, section 6.5.1)
-        size = len(name)
-        if size == 4:
-            if name.lower() == b"host":
-                if self._has_host:
-                    raise ProtocolError("more than one host field", 400)
-                self._has_host = True
-        elif size == 14:
-            if name.lower() == b"content-length":
-                self.content_length = int(value)
-                if self.content_length > MAX_BODY_BYTES:
-                    raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
-        elif size in _SPECIAL_SIZES:
-            self._special_field(name.lower(), value.lower())
-
-    def _special_field(self, name: bytes, value: bytes) -> None:
-        if name == b"connection":
+        if field is _HOST:
+            if self._has_host:
+                raise ProtocolError("more than one host field", 400)
+            self._has_host = True
+        elif field is _CONTENT_LENGTH:
+            self.content_length = int(value)
+            if self.content_length > MAX_BODY_BYTES:
+                raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
+        else:
             self._is_plain = False
-        elif name == b"transfer-encoding":
-            if value != b"chunked":
-                raise ProtocolError("the only transfer coding known is chunked", 501)
-            self._chunked = True
-            self._is_plain = False
-        elif name == b"expect":
-            if value != b"100-continue":
-                raise ProtocolError("the only expectation known is 100-continue", 417)
-            self.expects_continue = True
-            self._is_plain = False
+            if field is _TRANSFER_ENCODING:
+                if value.lower() != b"chunked":
+                    raise ProtocolError("the only transfer coding known is chunked", 501)
+                self._chunked = True
+            elif field is _EXPECT:
+                if value.lower() != b"100-continue":
+                    raise ProtocolError("the only expectation known is 100-continue", 417)
+                self.expects_continue = True
 
     def on_headers_complete(self) -> None:
         if self._in_body:
             return  # see _ignore_upgrade
         self._in_body = True
         self.keep_alive = self._parser.should_keep_alive()
-        if not (self._is_plain and self._has_host and self.keep_alive and self._target.startswith(b"/")):
+        if not (self._is_plain and self._has_host and self.keep_alive and self._target[0] == _SLASH):
             self._look_closer()
         self.head_received(self._parser.get_method(), self._target)
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -58,7 +59,7 @@ def test_starts_from_any_directory(serve: Serve, tmp_path: Path, monkeypatch: py
         ({"protocol": "http1", "execution": "thread"}, "execution: 'thread' is unknown; .*; did you mean threads?"),
     ],
 )
-def test_unknown_names(options: dict[str, str], message: str) -> None:
+def test_unknown_names(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ServerProcess(**options)
 
@@ -71,9 +72,9 @@ def test_unknown_names(options: dict[str, str], message: str) -> None:
         ({"port": 70_000}, "cannot listen on 127.0.0.1 port 70000: a port is 0 to 65535; "),
     ],
 )
-def test_addresses_that_cannot_be_had(options: dict[str, str], message: str) -> None:
+def test_addresses_that_cannot_be_had(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message) as raised:
-        ServerProcess("http1", **options).__enter__()  # type: ignore[arg-type]  # one test for two kinds of option
+        ServerProcess("http1", **options).__enter__()
     assert "\n" not in str(raised.value)
 
 

@@ -371,13 +371,27 @@ def test_a_body_over_the_limit(announced: bool, monkeypatch: pytest.MonkeyPatch)
     length = [(b"content-length", b"2000")] if announced else []
     frames = server.feed(headers(1, PUT + length, end=False))
     frames += server.feed(data(1, bytes(1000)), data(1, bytes(1)))
-    assert [type(frame) for frame in frames] == [hf.HeadersFrame, hf.DataFrame, hf.RstStreamFrame]
+    assert [type(frame) for frame in frames] == [hf.HeadersFrame, hf.DataFrame]
     assert frames[1].data.startswith(b"the body is longer than")
-    assert resets(frames) == [(1, ErrorCode.NO_ERROR)]
-    # The rest of the body is on its way; it disturbs nobody.
-    assert server.feed(data(1, bytes(999), end=True)) == []
+    # The rest of the body is on its way, and disturbs nobody. After a while the stream is cut.
+    assert server.feed(data(1, bytes(990))) == []
+    ((_, cut),) = server.later
+    cut()
+    assert resets(server.frames()) == [(1, ErrorCode.NO_ERROR)]
+    assert server.feed(data(1, bytes(9), end=True)) == []
     assert len(server.feed(headers(3))) == 2
     assert server.slot.values[REQUESTS] == 2
+
+
+def test_a_body_over_the_limit_ends_after_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "MAX_BODY_BYTES", 1000)
+    server = greeted()
+    assert len(server.feed(headers(1, PUT, end=False), data(1, bytes(1001)))) == 2
+    assert server.feed(data(1, bytes(9), end=True)) == []
+    assert not server.connection.streams
+    ((_, cut),) = server.later
+    cut()
+    assert server.frames() == []
 
 
 def test_a_body_over_the_limit_ends_before_the_refusal_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:

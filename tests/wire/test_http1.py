@@ -21,7 +21,7 @@ from bench.wire.http1 import (
     encode_request,
 )
 
-SETTINGS = settings(derandomize=True, deadline=None, max_examples=150)
+SETTINGS = settings(derandomize=True, deadline=None, max_examples=80)
 
 
 @dataclass
@@ -344,7 +344,7 @@ def mutated(source: random.Random) -> bytes:
 def test_nothing_but_protocol_errors(kind: type[Reader] | type[Answers]) -> None:
     source = random.Random(20_261_123)
     refusals: list[ProtocolError] = []
-    for _ in range(20_000):
+    for _ in range(8_000):
         reader = kind()
         take = reader.feed if isinstance(reader, Reader) else reader.parse
         data = mutated(source)
@@ -357,7 +357,7 @@ def test_nothing_but_protocol_errors(kind: type[Reader] | type[Answers]) -> None
             refusals.append(error)
     assert not any("\n" in str(error) for error in refusals)
     assert {error.code for error in refusals} <= ({0} if kind is Answers else {400, 414, 417, 431, 501, 505})
-    assert 5_000 < len(refusals) < 19_500, "the noise must neither be all nonsense nor all fine"
+    assert 2_000 < len(refusals) < 7_800, "the noise must neither be all nonsense nor all fine"
 
 
 def test_an_error_behind_an_offer_to_upgrade() -> None:
