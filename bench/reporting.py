@@ -66,23 +66,24 @@ def _listed(title: str, items: Iterable[str], width: int) -> str:
     return "\n".join([title, *(_wrapped(item, width) for item in items)])
 
 
-def _wrapped(text: str, width: int) -> str:
-    return textwrap.fill(text, max(40, width), initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+def _wrapped(text: str, width: int, indent: str = "  ") -> str:
+    further = f"{indent}  "
+    return textwrap.fill(text, max(40, width), initial_indent=indent, subsequent_indent=further, break_on_hyphens=False)
 
 
 def _group(group: Group, kinds: list[str], width: int) -> str:
     made = table(group, _COLUMNS)
     heads = ["", *(column.head for column in made.columns)]
-    if any(summary.doubts for summary in group.summaries):
-        heads.append("doubts")
-    marks = [_marks(summary, kinds) for summary in group.summaries]
-    rows = list(zip(made.rows, marks, strict=True))
-    right = range(1, len(made.columns) + 1)
-    text = columns([heads, *(_row(row, mark) for row, mark in rows)], right, indent=2)
+    marked = [(row, _marks(summary, kinds)) for row, summary in zip(made.rows, group.summaries, strict=True)]
+    right = range(1, len(heads))
+    wide = [[*heads, "doubts" if any(marks for _, marks in marked) else ""]]
+    wide += [_row(row, marks) for row, marks in marked]
+    text = columns(wide, right, indent=2)
     if max(map(len, text.splitlines())) > width:
-        text = columns([heads, *(line for row, mark in rows for line in _two_lines(row, mark))], right, indent=2)
+        text = columns([heads, *(line for row, marks in marked for line in _two_lines(row, marks))], right, indent=2)
+    title = f"{group.name}: {shared([summary.scenario for summary in group.summaries])}"
     said = [_wrapped(headline.text, width) for headline in headlines(group)]
-    return "\n".join([f"{group.name}: {shared([s.scenario for s in group.summaries])}", text, *said])
+    return "\n".join([_wrapped(title, width, indent=""), text, *said])
 
 
 def _marks(summary: Summary, kinds: list[str]) -> str:
@@ -96,4 +97,5 @@ def _row(row: Row, marks: str) -> list[str]:
 
 
 def _two_lines(row: Row, marks: str) -> list[list[str]]:
-    return [[row.label, *(cell.text for cell in row.cells), marks], ["", *(cell.interval for cell in row.cells)]]
+    doubts = f"  doubts {marks}" if marks else ""
+    return [[row.label, *(cell.text for cell in row.cells)], [doubts, *(cell.interval for cell in row.cells)]]

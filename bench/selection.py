@@ -52,7 +52,7 @@ def choose_suite(name: str | None, options: Mapping[str, Sequence[str] | None]) 
         suite = _narrowed(suite, {key: v for key, v in given.items() if key in CONTESTANTS})
     if not suite.scenarios:
         scenario, why = suite.unsupported[0]
-        raise UnsupportedError(f"{scenario.protocol} under {scenario.execution} is not supported: {why}")
+        raise UnsupportedError(f"{scenario.name} is not supported: {why}")
     if "workers" in given and not any(str(scenario.workers) in given["workers"] for scenario in suite.scenarios):
         raise UsageError(
             f"--workers: the execution model single has one worker, not {given['workers'][0]}; add --execution"

@@ -19,6 +19,7 @@ from bench.wire.http2_frames import (
     PREFACE,
     ErrorCode,
     FrameShape,
+    PairShape,
     Setting,
     encode_frame,
     encode_goaway,
@@ -122,11 +123,9 @@ class Http2Client(Http2Peer[_Answer]):
         # The frames of a whole request, good for one version of the encoder's table.
         self._requests: list[FrameShape] = []
         self._requests_version = -1
-        # The HEADERS and DATA frame of a right answer, good until the decoder's table changes, and what is in them.
-        self._alike: tuple[FrameShape, FrameShape] | None = None
+        # The HEADERS and DATA frame of a right answer, good until the decoder's table changes, and what the first says.
+        self._alike: tuple[FrameShape, FrameShape, PairShape] | None = None
         self._alike_head: _Head | None = None
-        self._alike_block = b""
-        self._alike_body = b""
         self._table_changes = 0
 
     # Client
@@ -213,47 +212,53 @@ class Http2Client(Http2Peer[_Answer]):
         done: list[bytes] = []
         if self._alike is None or self.mid_block:
             return done, data
-        heads, bodies = self._alike
-        at = 0
+        heads, bodies, pairs = self._alike
+        at, try_pairs = 0, True
         while at < len(data):
-            if data.startswith(heads.head, at):
-                ids, end = heads.match(data, at, bodies.head)
-                came_from = self._waiting
+            is_head = data.startswith(heads.head, at)
+            if is_head:
+                ids, end = pairs.match(data, at) if try_pairs else ([], at)
+                is_end = bool(ids)
+                if not ids:
+                    ids, end = heads.match(data, at, bodies.head)
+                try_pairs = False
             elif data.startswith(bodies.head, at):
                 ids, end = bodies.match(data, at, heads.head)
-                came_from = self._begun
+                is_end = True
             else:
                 break
-            distinct = set(ids)
+            came_from, distinct = self._waiting if is_head else self._begun, set(ids)
             if not ids or len(distinct) < len(ids) or not distinct <= came_from:
                 break
             came_from -= distinct
-            if came_from is self._waiting:
-                self._begun |= distinct
-            else:
+            if is_end:
                 done += ids
-                self.take_in(len(ids) * len(self._alike_body))
+                self.take_in(len(ids) * len(bodies.payload))
+            else:
+                self._begun |= distinct
             at = end
         return done, data[at:]
 
     def _learn(self, head: _Head, block: bytes, body: bytes) -> None:
         """A right answer: from now on, others are compared with it."""
-        if self._alike is None or block != self._alike_block or body != self._alike_body:
+        if self._alike is None or block != self._alike[0].payload or body != self._alike[1].payload:
             self._unlearn()
-            self._alike = FrameShape(HEADERS, END_HEADERS, block), FrameShape(DATA, END_STREAM, body)
-            self._alike_head, self._alike_block, self._alike_body = head, block, body
+            heads, bodies = FrameShape(HEADERS, END_HEADERS, block), FrameShape(DATA, END_STREAM, body)
+            self._alike, self._alike_head = (heads, bodies, PairShape(heads, bodies)), head
 
     def _unlearn(self) -> None:
-        self._alike = None
         for packed_id in self._begun:
             self._list(packed_id)
         self._begun.clear()
+        self._alike = None
 
     def _list(self, packed_id: bytes) -> _Answer:
         """The rest of an answer that began with the frame learnt will be read frame by frame."""
+        assert self._alike is not None
         stream_id = int.from_bytes(packed_id, "big")
         stream = self.streams[stream_id] = _Answer(stream_id, 0)
-        stream.head, stream.block, stream.table_changes = self._alike_head, self._alike_block, self._table_changes
+        stream.head, stream.block = self._alike_head, self._alike[0].payload
+        stream.table_changes = self._table_changes
         return stream
 
     def headers_received(self, stream_id: int, block: bytes, end_stream: bool) -> None:
@@ -264,7 +269,7 @@ class Http2Client(Http2Peer[_Answer]):
         stream, packed_id = self.streams.get(stream_id), pack_id(stream_id)
         if stream is None and packed_id in self._waiting:
             self._waiting.remove(packed_id)
-            if block == self._alike_block and self._alike is not None and not end_stream:
+            if self._alike is not None and block == self._alike[0].payload and not end_stream:
                 self._begun.add(packed_id)
                 return
             stream = self.streams[stream_id] = _Answer(stream_id, 0)

@@ -1,10 +1,11 @@
 """One connection of the engine: a socket, a client that speaks the protocol, and the exchanges in flight."""
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import ProtocolError
 from bench.load.client import Client
@@ -28,7 +29,10 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
         self._ready = engine.ready
         self._in_flight = in_flight
         self._transport: Any = None
-        self._write: Callable[[bytes], None]
+        self._fd = -1
+        self._buffered = False
+        self.limit = 0
+        """How many exchanges may be in flight now."""
         self._feed = client.feed
         self._request = client.request
         self._is_stream = client.transport_kind == "stream"
@@ -43,7 +47,7 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         if self._is_stream:
-            self._write = self._transport.write
+            self._fd = transport.get_extra_info("socket").fileno()
         self.opened = True
         self.client.open()
         self._send_outgoing()
@@ -108,10 +112,7 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
 
     def room(self) -> int:
         """How many more exchanges the connection takes now."""
-        client = self.client
-        if client.closing:
-            return 0
-        return min(self._in_flight, client.max_in_flight) - len(self.sent)
+        return 0 if self.client.closing else self.limit - len(self.sent)
 
     def expire(self, before_ns: int, now_ns: int) -> None:
         """Give up on the exchanges that were sent before `before_ns`."""
@@ -171,11 +172,28 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             self._engine.recorder.error(kind, intended_ns, now)
 
     def _send_outgoing(self) -> None:
+        # What changes the limit (the peer's SETTINGS) is always acknowledged, so it is looked at here alone.
+        self.limit = min(self._in_flight, self.client.max_in_flight)
         outgoing = self.client.outgoing
         if outgoing:
             if self._is_stream:
-                cast(asyncio.WriteTransport, self._transport).write(b"".join(outgoing))
+                self._write(b"".join(outgoing))
             else:
                 for piece in outgoing:
                     self._transport.sendto(piece)
             outgoing.clear()
+
+    def _write(self, data: bytes) -> None:
+        """Hand bytes to the kernel now, not at the end of the loop's turn: what counts as sent is sent."""
+        if not self._buffered:
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                written = 0
+            except OSError:
+                return  # the connection is gone; the loop is about to say so
+            if written == len(data):
+                return
+            data = data[written:]
+        self._transport.write(data)
+        self._buffered = self._transport.get_write_buffer_size() > 0

@@ -1,4 +1,4 @@
-"""nginx with one worker and one small static file, from a configuration of its own in a temporary folder."""
+"""nginx with one worker that answers from its configuration: the least a server can do, so that generators differ."""
 
 import grp
 import os
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.contract import pattern
 from bench.load.spec import Request
 from bench.peers.process import serving
 from bench.peers.programs import NGINX
@@ -30,7 +29,7 @@ http {{
     scgi_temp_path temp;
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-        root .;
+        location / {{ return 200 {body}; }}
     }}
 }}
 """
@@ -38,19 +37,19 @@ http {{
 
 @contextmanager
 def nginx(size_bytes: int, cpus: Sequence[int]) -> Iterator[Target]:
-    """A GET of a file of that size. Raises VoidError."""
+    """A GET that is answered with a body of that size. Raises VoidError."""
     # Started by root, its worker would become a user who may not look into a private folder.
     user = f"user root {grp.getgrgid(0).gr_name};" if os.geteuid() == 0 else ""
     with tempfile.TemporaryDirectory(prefix="wirebench-") as name:
         folder = Path(name)
-        (folder / "index.html").write_bytes(pattern(size_bytes))
+        body = "x" * size_bytes
 
         def command(port: int) -> list[str]:
-            (folder / "nginx.conf").write_text(_CONFIGURATION.format(user=user, port=port), encoding="ascii")
+            (folder / "nginx.conf").write_text(_CONFIGURATION.format(user=user, port=port, body=body), encoding="ascii")
             return [*NGINX.command(), "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr"]
 
         with serving("nginx", command, cpus, folder) as port:
-            request = Request(foreign=("GET", "/index.html"))
-            target = Target("http1", "127.0.0.1", port, request, pattern(size_bytes))
+            request = Request(foreign=("GET", "/"))
+            target = Target("http1", "127.0.0.1", port, request, body.encode())
             verify(target)
             yield target

@@ -137,18 +137,18 @@ def without_padding(payload: bytes) -> bytes:
 class FrameShape:
     """Frames that are alike in all but the stream's id: made, and recognised, many at a time."""
 
-    __slots__ = ("_between", "_payload", "_size", "head")
+    __slots__ = ("_between", "_size", "head", "payload")
 
     def __init__(self, kind: int, flags: int, payload: bytes) -> None:
         self.head = frame_head(len(payload), kind, flags)
         """How each of the frames begins."""
-        self._payload = payload
+        self.payload = payload
         self._between = payload + self.head
         self._size = HEAD_BYTES + len(payload)
 
     def encode(self, ids: Sequence[bytes]) -> bytes:
         """One frame for each stream, in a row."""
-        return b"".join((self.head, self._between.join(ids), self._payload))
+        return b"".join((self.head, self._between.join(ids), self.payload))
 
     def match(self, data: bytes, start: int, after: bytes) -> tuple[list[bytes], int]:
         """The ids of the frames that stand in a row at `start`, up to where something that begins with `after` follows
@@ -161,3 +161,25 @@ class FrameShape:
         ids = [data[at : at + 4] for at in range(start + 5, end, self._size)]
         row = data if end - start == len(data) else data[start:end]
         return (ids, end) if self.encode(ids) == row else ([], start)
+
+
+class PairShape:
+    """Pairs of frames, back to back on one stream, that are alike in all but the stream's id."""
+
+    __slots__ = ("_pair", "_size")
+
+    def __init__(self, first: FrameShape, second: FrameShape) -> None:
+        self._pair = [first.head, b"", first.payload + second.head, b"", second.payload]
+        """What stands around the ids, and places for the ids."""
+        self._size = sum(map(len, self._pair)) + 8
+
+    def match(self, data: bytes, start: int) -> tuple[list[bytes], int]:
+        """The ids of the pairs that stand in a row at `start`, up to the last whole pair that there is room for; and
+        that place. No ids if anything else stands there."""
+        end = len(data) - (len(data) - start) % self._size
+        if not data.startswith(self._pair[2], start + HEAD_BYTES):
+            return [], start
+        ids = [data[at : at + 4] for at in range(start + 5, end, self._size)]
+        row = self._pair * len(ids)
+        row[1::5] = row[3::5] = ids
+        return (ids, end) if b"".join(row) == data[start:end] else ([], start)

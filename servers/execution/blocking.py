@@ -109,7 +109,8 @@ class BlockingConnection:
         """Serve the connection until it ends, and close its socket. Raises what the connection raises."""
         self._slot.take()
         try:
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # the client has gone; receiving will tell
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._serve()
         finally:
             self._sock.close()

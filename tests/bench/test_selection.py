@@ -97,5 +97,5 @@ def test_a_request_that_a_protocol_cannot_carry_is_left_out_too() -> None:
 def test_nothing_left(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the suite mine has no scenario with --protocol tcp and --execution prefork"):
         chosen(tmp_path, protocol=["tcp"], execution=["prefork"])
-    with pytest.raises(UnsupportedError, match="udp under threads is not supported: "):
+    with pytest.raises(UnsupportedError, match=r"udp threads×2 .* is not supported: "):
         chosen(tmp_path, protocol=["udp"], execution=["threads"])

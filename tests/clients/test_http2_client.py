@@ -313,12 +313,12 @@ def test_answers_that_are_alike_are_not_read_frame_by_frame(
         ids, pieces = client.request(16)
         talk(client, server, *pieces)
         date = "later" if number >= 4 else "now"
-        for step in (lambda i, date=date: server.head(i, date=date), lambda i: server.body(i, wanted.answer)):
-            for packed_id in ids:
-                step(int.from_bytes(packed_id, "big"))
+        for packed_id in ids:
+            stream_id = int.from_bytes(packed_id, "big")
+            server.head(stream_id, date=date)
             if not grouped:
-                break
-        if not grouped:
+                server.body(stream_id, wanted.answer)
+        if grouped:
             for packed_id in ids:
                 server.body(int.from_bytes(packed_id, "big"), wanted.answer)
         answers = server.send()

@@ -52,7 +52,7 @@ def holds(message: str, *words: str) -> None:
         (["quik"], ["suite", "'quik'", "did you mean quick?"]),
         (["nowhere.toml"], ["nowhere.toml: cannot read the suite: No such file"]),
         (["quick", "--protocol", "udp", "--execution", "reuseport"], ["the suite quick has no scenario with"]),
-        (["--protocol", "udp", "--execution", "threads"], ["udp under threads is not supported", "datagrams"]),
+        (["--protocol", "udp", "--execution", "threads"], ["udp threads×1", "is not supported: datagrams"]),
         (["--protocol", "udp", "--payload", "1MiB"], ["udp", "65487 bytes", "--payload"]),
         (["--load", "closed:20000"], ["20000 connections need", "ulimit"]),
     ],
@@ -76,7 +76,7 @@ def test_run_options(refused: Refused, arguments: list[str], words: list[str], m
         (SUITE.replace('"http1"', '["http1", 2]'), ["mine.toml: group 1: protocol: 2 must be written as text"]),
         (SUITE.replace('"http1"', "{a = 1}"), ["mine.toml: group 1: protocol: {'a': 1} must be written as text"]),
         (SUITE.replace("protocol", "protokoll"), ["mine.toml: defaults: 'protokoll' is unknown", "protocol"]),
-        (SUITE + 'execution = "threads"\nprotocol = "udp"', ["udp under threads is not supported"]),
+        (SUITE + 'execution = "threads"\nprotocol = "udp"', ["udp threads×1", "is not supported: datagrams"]),
     ],
 )
 def test_suite_files(refused: Refused, tmp_path: Path, text: str, words: list[str]) -> None:
@@ -156,6 +156,7 @@ def test_a_port_in_use(refused: Refused) -> None:
         (["http://127.0.0.1/", "--load", "open:0/s"], ["load: the rate '0/s'"]),
         (["http://127.0.0.1/", "--payload", "1"], ["--payload: '1' is not a size"]),
         (["http://nowhere.invalid/"], ["nowhere.invalid cannot be found"]),
+        (["udp://127.0.0.1:9", "--payload", "1MiB"], ["one datagram", "65487 bytes"]),
     ],
 )
 def test_addresses(refused: Refused, arguments: list[str], words: list[str]) -> None:

@@ -139,12 +139,14 @@ def test_requests_wait_side_by_side(serve: Serve, execution: str) -> None:
 @pytest.mark.parametrize("execution", ["thread-per-connection", "process-per-connection"])
 def test_slots_are_given_back(serve: Serve, execution: str) -> None:
     server = serve("http1", execution)
-    for _ in range(5):
+    for _ in range(30):
         with Talker(server, ECHO) as talker:
             talker.exchange(2)
         until(lambda: all(counts.pid == 0 for counts in server.stats()[0]), "the connection's worker has ended")
-    (counts,) = server.stats()[0]
-    assert (counts.worker, counts.accepts, counts.requests) == (0, 5, 10)
+    workers = server.stats()[0]
+    assert len(workers) < 10  # one, but for a connection that comes before the slot of the last is back
+    assert sum(counts.accepts for counts in workers) == 30
+    assert sum(counts.requests for counts in workers) == 60
 
 
 def test_no_more_than_1024_connections_have_a_thread(serve: Serve) -> None:

@@ -29,6 +29,7 @@ from bench.wire.http2_frames import (
     SETTINGS_ACK,
     ErrorCode,
     FrameShape,
+    PairShape,
     Setting,
     encode_frame,
     encode_goaway,
@@ -118,6 +119,32 @@ class TestFrameShape:
         ids, end = self.HEADS.match(heads + bodies, 0, self.BODIES.head)
         assert (ids, end) == ([b"\0\0\0\x01", b"\0\0\0\x03"], len(heads))
         assert self.BODIES.match(heads + bodies, end, self.HEADS.head) == ([b"\0\0\0\x01"], len(heads + bodies))
+
+
+class TestPairShape:
+    HEADS, BODIES = TestFrameShape.HEADS, TestFrameShape.BODIES
+    PAIRS = PairShape(HEADS, BODIES)
+
+    def encode(self, ids: list[bytes]) -> bytes:
+        return b"".join(self.HEADS.encode([i]) + self.BODIES.encode([i]) for i in ids)
+
+    @given(st.lists(STREAM_IDS.map(pack_id), min_size=1, max_size=20), st.binary(max_size=12), st.integers(0, 26))
+    @settings(derandomize=True, max_examples=100)
+    def test_a_row_is_read_back(self, ids: list[bytes], before: bytes, cut: int) -> None:
+        data = before + self.encode(ids) + self.encode([b"\0\0\0\x01"])[:cut]
+        assert self.PAIRS.match(data, len(before)) == (ids, len(before) + 27 * len(ids))
+
+    @given(st.lists(STREAM_IDS.map(pack_id), min_size=1, max_size=9), st.integers(min_value=0), st.integers(1, 255))
+    @settings(derandomize=True, max_examples=200)
+    def test_one_wrong_byte_is_found(self, ids: list[bytes], place: int, change: int) -> None:
+        row = bytearray(self.encode(ids))
+        row[place % len(row)] ^= change
+        assert self.PAIRS.match(bytes(row), 0) == ([], 0)
+
+    def test_frames_in_another_order_are_no_pairs(self) -> None:
+        ids = [b"\0\0\0\x01", b"\0\0\0\x03"]
+        assert self.PAIRS.match(self.HEADS.encode(ids) + self.BODIES.encode(ids), 0) == ([], 0)
+        assert self.PAIRS.match(self.HEADS.encode(ids[:1]), 0) == ([], 0)
 
 
 NAMES = st.sampled_from([b"a", b"date", b"content-length", b"x-long-name", b"cookie"])
