@@ -79,7 +79,7 @@ class Distribution:
     p50: float
     p90: float
     p99: float
-    p999: float
+    p999: float | None  # too few samples for it
     max: float
     hdr: str | None
 

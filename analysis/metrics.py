@@ -81,8 +81,8 @@ def worker_shares(trial: Trial) -> list[float]:
 def _durations(key: str, title: str, of: Callable[[Trial], Distribution | None]) -> list[Metric]:
     def metric(field: str, label: str) -> Metric:
         def value(trial: Trial) -> float | None:
-            distribution = of(trial)
-            return None if distribution is None else float(getattr(distribution, field))
+            figure: float | None = getattr(of(trial), field, None)
+            return figure
 
         return Metric(f"{key}_{field}_ns", f"{title}, {label}", "lower", value, show_duration)
 

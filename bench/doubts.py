@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from bench.load.histogram import SAMPLES_BEYOND
 from bench.quantities import format_duration
 from bench.scenario import Scenario
 from bench.schedule import Closed, Open
@@ -16,8 +17,6 @@ MAX_LITTLE_ERROR = 0.10
 MAX_DRIFT = 0.10
 MAX_STEAL = 0.02
 MAX_ERRORS = 0.01
-SAMPLES_BEYOND = 10
-"""A percentile is shown without doubt if at least so many samples lie beyond it."""
 
 
 class DoubtKind(StrEnum):
@@ -135,9 +134,8 @@ def _steadiness(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
 
 def _samples(trial: dict[str, Any]) -> Iterator[Doubt]:
     count = trial["latency_ns"]["count"] if trial["latency_ns"] else 0
-    lacking = [name for name, beyond in (("p99", 0.01), ("p99.9", 0.001)) if count * beyond < SAMPLES_BEYOND]
-    if lacking:
-        yield Doubt(DoubtKind.TOO_FEW_SAMPLES, False, f"{count} samples are too few for {' and '.join(lacking)}")
+    if count * 0.01 < SAMPLES_BEYOND:
+        yield Doubt(DoubtKind.TOO_FEW_SAMPLES, False, f"{count} samples are too few for p99")
 
 
 def _host(host: Host) -> Iterator[Doubt]:

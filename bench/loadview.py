@@ -50,9 +50,13 @@ def _latencies(trial: dict[str, Any]) -> str:
     open_load = trial["lateness_ns"] is not None
     kinds = [("from intended", latency), ("from sent", service)] if open_load else [("from sent", latency)]
     rows = [["latency", *(name for name, _ in kinds)], ["count", *(f"{of['count']:,}" for _, of in kinds)]]
-    rows += [[name, *(show_duration(of[key]) for _, of in kinds)] for name, key in _ROWS.items()]
+    rows += [[name, *(_duration(of[key]) for _, of in kinds)] for name, key in _ROWS.items()]
     note = "" if open_load else "\n(a closed load sends when there is room: what it intends is what it sends)"
     return columns(rows, right=range(1, len(rows[0]))) + note
+
+
+def _duration(ns: float | None) -> str:
+    return "too few samples" if ns is None else show_duration(ns)
 
 
 def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:

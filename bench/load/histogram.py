@@ -14,6 +14,9 @@ HIGHEST_NS = 3_600_000_000_000
 DIGITS = 3
 _SUB_BUCKET_BITS = 11  # 2,048 sub-buckets, half of them used in each bucket but the first: three significant digits
 _LENGTH = HdrHistogram(1, HIGHEST_NS, DIGITS).counts_len
+SAMPLES_BEYOND = 10
+"""A percentile can be told if at least so many samples lie beyond it."""
+
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
 
 
@@ -59,10 +62,12 @@ class Histogram:
 
 
 def summarise(hdr: Any) -> dict[str, Any] | None:
-    """What result files hold of a histogram; None for an empty one: nothing was measured."""
+    """What result files hold of a histogram; None for an empty one: nothing was measured. So is p999 for too few."""
     if not hdr.total_count:
         return None
-    quantiles = {name: int(hdr.get_value_at_percentile(p)) for name, p in PERCENTILES.items()}
+    quantiles: dict[str, int | None] = {name: int(hdr.get_value_at_percentile(p)) for name, p in PERCENTILES.items()}
+    if hdr.total_count * (1 - PERCENTILES["p999"] / 100) < SAMPLES_BEYOND:
+        quantiles["p999"] = None
     return {
         "count": int(hdr.total_count),
         "mean": float(hdr.get_mean_value()),

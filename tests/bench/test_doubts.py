@@ -85,7 +85,7 @@ def die(trial: dict[str, Any]) -> None:
         (fall_behind, DoubtKind.GENERATOR_SATURATED, True, "93.8%"),
         (be_late, DoubtKind.PACING_LATE, False, "5 ms"),
         (drift, DoubtKind.NOT_STEADY, False, "-40%"),
-        (sample_little, DoubtKind.TOO_FEW_SAMPLES, False, "p99 and p99.9"),
+        (sample_little, DoubtKind.TOO_FEW_SAMPLES, False, "too few for p99"),
         (fail(0.001), DoubtKind.ERRORS, False, "64 timeout"),
         (fail(0.05), DoubtKind.ERRORS, True, "5.00%"),
         (drop, DoubtKind.ERRORS, True, "6400 dropped"),

@@ -552,7 +552,7 @@ class TestCurl:
         assert out.startswith(b"{")
         first, second = out.split(b"\n")[0], out.split(b"\n")[-2]
         assert json.loads(first)["num_connects"] == 1
-        assert json.loads(second[second.index(b'{"'):])["num_connects"] == 0
+        assert json.loads(second[second.index(b'{"') :])["num_connects"] == 0
 
     @pytest.mark.parametrize("fields", ["expect: 100-continue", "expect:"])
     @pytest.mark.parametrize("size", [0, 100, 3_000_000])
