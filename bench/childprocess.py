@@ -28,7 +28,9 @@ class ChildProcess:
     def __init__(self, module: str) -> None:
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
-        self._errors_end = b""
+        self._stderr = ""
+        self.closed = False
+        """Whether `kill` was called."""
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             bufsize=0,
@@ -51,11 +53,6 @@ class ChildProcess:
     def fileno(self) -> int:
         """Readable when the child has said something, or ended."""
         return self._output_fd
-
-    @property
-    def closed(self) -> bool:
-        """Whether `kill` was called."""
-        return self._selector.get_map() is None
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Write one line to the child. One that has ended is not an error here: `next_event` tells."""
@@ -85,25 +82,38 @@ class ChildProcess:
             return self._process.wait(timeout_s)
         return None
 
+    @property
+    def returncode(self) -> int | None:
+        """The exit status once the child was waited for; negative for the signal that killed it."""
+        return self._process.returncode
+
+    @property
+    def stderr(self) -> str:
+        """What the child has written to standard error so far: the last 64 KiB of it."""
+        if not self.closed:
+            size = self._errors.seek(0, os.SEEK_END)
+            self._errors.seek(max(0, size - 65536))
+            self._stderr = self._errors.read().decode(errors="replace")
+        return self._stderr
+
     def last_words(self) -> str:
-        """The end of what the child wrote to standard error, as one line. Called once it has ended."""
-        lines = [line.strip() for line in self._errors_end.decode(errors="replace").splitlines() if line.strip()]
+        """The end of what the child wrote to standard error, as one line."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
         return " | ".join(lines[-3:]) or "it wrote nothing to standard error"
 
     def kill(self) -> None:
         """End what is left of the child's process group, and close the line. The group's id cannot have passed to
         another: the child has not been waited for."""
+        if self.closed:
+            return
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a zombie may not be signalled
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        if self.closed:
-            return
+        self._stderr = self.stderr
+        self.closed = True
         self._selector.close()
-        with self._errors as errors:
-            size = errors.seek(0, os.SEEK_END)
-            errors.seek(max(0, size - 4096))
-            self._errors_end = errors.read()
+        self._errors.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

@@ -108,4 +108,3 @@ def _fail_internally(error: Exception) -> int:
         "please report it with what the same command prints under WIREBENCH_DEBUG=1",
         _INTERNAL,
     )
-

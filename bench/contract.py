@@ -50,16 +50,7 @@ HEALTH_BODY = b"ok"
 WORK_BODY = b"done"
 
 
-def _pattern() -> bytes:
-    blocks, total = [], 0
-    while total < 1 << 20:
-        block = hashlib.sha256(total.to_bytes(8, "big")).digest()
-        blocks.append(block)
-        total += len(block)
-    return b"".join(blocks)
-
-
-_PATTERN = _pattern()
+_PATTERN = hashlib.shake_128(b"wirebench").digest(1 << 20)
 
 
 def pattern(n: int) -> bytes:

@@ -7,7 +7,6 @@ import select
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -43,23 +42,24 @@ class Progress:
 
 
 class LoadProcesses:
-    """Load that runs while the context lasts; entering starts the processes and waits for nothing."""
+    """Load that runs while the context lasts. Entering starts the processes and waits for nothing, so they can come up
+    beside the server that they will be pointed at."""
 
-    def __init__(self, specs: Sequence[LoadSpec], on_progress: Callable[[Progress], None]) -> None:
-        self._specs = specs
+    def __init__(self, count: int, on_progress: Callable[[Progress], None]) -> None:
+        self._count = count
         self._on_progress = on_progress
+        self._specs: Sequence[LoadSpec] = ()
         self._children: list[ChildProcess] = []
         self._running: list[ChildProcess] = []
         self._results: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        with ExitStack() as undo:
-            for spec in self._specs:
-                child = ChildProcess("bench.load")
-                undo.callback(child.kill)
-                self._children.append(child)
-                child.send(asdict(spec))
-            undo.pop_all()
+        try:
+            for _ in range(self._count):
+                self._children.append(ChildProcess("bench.load"))
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         self._running = self._children[:]
         return self
 
@@ -73,8 +73,14 @@ class LoadProcesses:
         """The processes."""
         return [child.pid for child in self._children]
 
-    def connect(self) -> None:
-        """Wait until every connection stands and a first answer was right. Raises TargetError, LoadFailedError."""
+    def connect(self, specs: Sequence[LoadSpec]) -> None:
+        """Tell each process its part, and wait until every connection stands and a first answer was right.
+
+        Raises TargetError, LoadFailedError.
+        """
+        self._specs = specs
+        for child, spec in zip(self._children, specs, strict=True):
+            child.send(asdict(spec))
         for child in self._children:
             self._await(child, "connected", _CONNECT_TIMEOUT_S)
 

@@ -181,8 +181,8 @@ def target_results(trial: dict[str, Any], placement: Placement, command: Sequenc
 def _measured(
     trial: dict[str, Any], scenario: Scenario, specs: list[LoadSpec], on_progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
-    with LoadProcesses(specs, on_progress) as load:
-        load.connect()
+    with LoadProcesses(len(specs), on_progress) as load:
+        load.connect(specs)
         window = load.release()
         load.watch(window.measure_ns)
         before = probes.host_load()

@@ -31,18 +31,20 @@ def run_trial(
 ) -> dict[str, Any]:
     """The trial's record, as result files hold it. A trial that gave no figures says why under "error"."""
     trial = {"scenario": scenario.record(), "round": round_number, "seed": seed, "started": resultfile.now()}
+    processes = min(load_processes, scenario.concurrency.connections)
     try:
-        with ServerProcess(scenario.protocol, scenario.execution, scenario.workers, cpus=placement.server) as server:
-            specs = load_specs(scenario, server.host, server.port, seed, load_processes, placement)
-            with LoadProcesses(specs, on_progress) as load:
-                load.connect()
-                window = load.release()
-                load.watch(window.measure_ns)
-                before = _Observation.of(server)
-                load.watch(window.end_ns)
-                after = _Observation.of(server)
-                client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
-                results = load.results()
+        with (
+            LoadProcesses(processes, on_progress) as load,
+            ServerProcess(scenario.protocol, scenario.execution, scenario.workers, cpus=placement.server) as server,
+        ):
+            load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement))
+            window = load.release()
+            load.watch(window.measure_ns)
+            before = _Observation.of(server)
+            load.watch(window.end_ns)
+            after = _Observation.of(server)
+            client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
+            results = load.results()
             trial["server"] = _server_record(before, after, server_memory, server)
     except (ServerFailedError, LoadFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
@@ -71,7 +73,6 @@ def load_specs(
 ) -> list[LoadSpec]:
     """What each load process of a trial is asked to do."""
     operation = scenario.operation
-    processes = min(processes, scenario.concurrency.connections)
     return [
         LoadSpec(
             protocol=scenario.protocol,

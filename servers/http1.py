@@ -5,7 +5,6 @@ from collections import deque
 from time import time
 from typing import ClassVar, NamedTuple, cast
 
-from bench.contract import MAX_BODY_BYTES
 from bench.errors import ProtocolError
 from bench.wire.http1 import CONTINUE, LAST_CHUNK, REASONS, RequestReader, encode_chunk
 from servers.counters import ACCEPTS, REQUESTS
@@ -227,8 +226,8 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._transport.abort()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Refuse the request whose head has come. Its body is read and forgotten, but not waited for if the client holds
-        it back: the refusal is then the last answer (RFC 9110, section 10.1.1)."""
+        """Refuse the request whose head has come. Its body is read and forgotten, but not waited for if the client
+        holds it back: the refusal is then the last answer (RFC 9110, section 10.1.1)."""
         self._refusal = refusal
         if self.expects_continue:
             raise ProtocolError(refusal.message, refusal.status)

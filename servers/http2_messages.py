@@ -100,9 +100,9 @@ class AnswerHeads:
             version = writer.version
             block = self.block(length)
             frames = frame_head(len(block), HEADERS, END_HEADERS), block + frame_head(length, DATA, END_STREAM)
-            if writer.version == version and len(self._frames) < 1024:
+            if len(self._frames) < 1024:
                 self._frames[length] = frames
-                self._date, self._version = date, version
+            self._date, self._version = date, version  # not good for long if the block has raised the version
         return frames
 
     def block(self, length: int | None) -> bytes:

@@ -161,7 +161,7 @@ class Service:
                 if not (0 <= a <= contract.MAX_BODY_BYTES and 0 <= b <= contract.MAX_BODY_BYTES):
                     raise ServiceError(400, f"bytes: n and chunk must be 0 to {contract.MAX_BODY_BYTES}")
                 if b and a > b * contract.MAX_CHUNKS:
-                    raise ServiceError(400, f"bytes: chunk is too small for n; allowed are {contract.MAX_CHUNKS} pieces")
+                    raise ServiceError(400, f"bytes: n makes more than {contract.MAX_CHUNKS} pieces of chunk")
                 return Route(Opcode.BYTES, partial(_bytes, a), chunk_bytes=b)
             case Opcode.UPLOAD:
                 return Route(Opcode.UPLOAD, _echo, receiver=Upload)

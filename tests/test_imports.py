@@ -46,7 +46,14 @@ def within(name: str, allowed: tuple[str, ...]) -> bool:
 ALLOWED = {
     "servers": ("servers", *SHARED),
     "clients": ("clients", *SHARED),
-    "analysis": ("analysis", "bench.__version__", "bench.errors", "bench.quantities", "bench.doubts", "bench.resultfile"),
+    "analysis": (
+        "analysis",
+        "bench.__version__",
+        "bench.errors",
+        "bench.quantities",
+        "bench.doubts",
+        "bench.resultfile",
+    ),
 }
 
 
@@ -72,5 +79,5 @@ HEAVY = ("numpy", "scipy", "matplotlib", "psutil", "uvloop", "jsonschema", "jinj
 
 def test_starting_the_command_imports_nothing_heavy() -> None:
     code = "import sys, bench.cli; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert [name for name in HEAVY if name in loaded] == []
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [name for name in HEAVY if name in result.stdout.split()] == []

@@ -29,7 +29,7 @@ http {{
     scgi_temp_path temp;
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-        location / {{ return 200 {body}; }}
+        location = / {{ return 200 {body}; }}
     }}
 }}
 """

@@ -45,8 +45,8 @@ def run_engine(target: Target, load: str, duration_s: int, cpus: Sequence[int]) 
         cpus=tuple(cpus),
     )
     try:
-        with LoadProcesses([spec], lambda _progress: None) as processes:
-            processes.connect()
+        with LoadProcesses(1, lambda _progress: None) as processes:
+            processes.connect([spec])
             processes.watch(processes.release().end_ns)
             figures = merge(processes.results())
     except (LoadFailedError, TargetError) as error:

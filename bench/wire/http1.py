@@ -15,7 +15,7 @@ from bench.errors import ProtocolError
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 _PIECE_BYTES = 8 * 1024
-"""Input is parsed in pieces of this size where a head may begin, so that no head escapes its bound in one large read."""
+"""Input is parsed in pieces of this size where a head may begin: no head escapes its bound in one large read."""
 
 REASONS = {
     200: b"OK",

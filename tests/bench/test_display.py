@@ -116,5 +116,3 @@ def test_what_was_not_measured_is_no_number() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (7, "0:07"), (754, "12:34"), (3723, "1:02:03")])
 def test_time_left_is_spelled_as_on_a_clock(seconds: float, text: str) -> None:
     assert spell_left(seconds) == text
-
-

@@ -17,7 +17,16 @@ def scenario(load: str):
 
 
 def latency(p50: int = 1_000_000, mean: float = 1_000_000.0, count: int = 64_000) -> dict[str, Any]:
-    return {"count": count, "mean": mean, "min": 1, "p50": p50, "p90": p50, "p99": p50 * 2, "p999": p50 * 3, "max": p50 * 4}
+    return {
+        "count": count,
+        "mean": mean,
+        "min": 1,
+        "p50": p50,
+        "p90": p50,
+        "p99": p50 * 2,
+        "p999": p50 * 3,
+        "max": p50 * 4,
+    }
 
 
 SOUND: dict[str, Any] = {
@@ -92,7 +101,9 @@ def die(trial: dict[str, Any]) -> None:
         (die, DoubtKind.SERVER_RESTARTED, True, "killed by SIGKILL"),
     ],
 )
-def test_each_doubt_is_tripped(change: Callable[[dict[str, Any]], None], kind: DoubtKind, fatal: bool, word: str) -> None:
+def test_each_doubt_is_tripped(
+    change: Callable[[dict[str, Any]], None], kind: DoubtKind, fatal: bool, word: str
+) -> None:
     trial = copy.deepcopy(OPEN)
     change(trial)
     (doubt,) = find_doubts(scenario("open:64000/s"), trial, QUIET)
@@ -107,7 +118,9 @@ def test_littles_law_is_checked_on_closed_loads() -> None:
     assert (doubt.kind, doubt.fatal) == (DoubtKind.LITTLE_LAW_VIOLATED, True)
 
 
-@pytest.mark.parametrize("host", [Host(steal_share=0.05, runnable_per_cpu=0.5), Host(steal_share=0.0, runnable_per_cpu=9.0)])
+@pytest.mark.parametrize(
+    "host", [Host(steal_share=0.05, runnable_per_cpu=0.5), Host(steal_share=0.0, runnable_per_cpu=9.0)]
+)
 def test_a_noisy_host(host: Host) -> None:
     (doubt,) = find_doubts(scenario("closed:64"), SOUND, host)
     assert (doubt.kind, doubt.fatal) == (DoubtKind.NOISY_HOST, False)

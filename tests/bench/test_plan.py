@@ -61,7 +61,9 @@ def test_overrides_reach_every_scenario(tmp_path: Path) -> None:
 
 
 def test_the_command_line_alone_makes_a_suite_too() -> None:
-    suite = single_suite({"protocol": ["udp"], "execution": ["thread-per-connection", "single"], "load": ["closed:1"]}, "options")
+    suite = single_suite(
+        {"protocol": ["udp"], "execution": ["thread-per-connection", "single"], "load": ["closed:1"]}, "options"
+    )
     assert [scenario.execution for scenario in suite.scenarios] == ["single"]
     assert [scenario.execution for scenario, _ in suite.unsupported] == ["thread-per-connection"]
 
@@ -74,7 +76,10 @@ def test_the_command_line_alone_makes_a_suite_too() -> None:
         ("nonsense = 1\n" + SUITE, ["mine.toml", "'nonsense'", "description, rounds, defaults, group"]),
         (SUITE.replace("rounds = 3", "rounds = 0"), ["mine.toml", "rounds", "1 to 1000"]),
         (SUITE.replace("rounds = 3", 'rounds = "x"'), ["mine.toml", "rounds"]),
-        (SUITE.replace('"http1", "udp"', '"http9"'), ["mine.toml: group 1: protocol", "'http9'", "http1, http2, tcp, udp"]),
+        (
+            SUITE.replace('"http1", "udp"', '"http9"'),
+            ["mine.toml: group 1: protocol", "'http9'", "http1, http2, tcp, udp"],
+        ),
         (SUITE.replace('"prefork"', '"preforks"'), ["group 1: execution", "did you mean prefork?"]),
         (SUITE.replace('"closed:8"', '"open:0/s"'), ["group 1: load", "above 0"]),
         (SUITE.replace('"closed:8"', '"open:-1/s"'), ["group 1: load", "'-1/s'"]),
@@ -138,14 +143,21 @@ def test_work_is_read_with_its_units() -> None:
     assert parse_operation("work:wait=1s", "operation") == Operation(Opcode.WORK, 0, 1000)
 
 
-@pytest.mark.parametrize("text", ["", "eco", "work:cpu=5", "work:cpu=1h", "echo:cpu=1ms", "work:cpu", "work:cpu=1ms,,", "work:="])
+@pytest.mark.parametrize(
+    "text", ["", "eco", "work:cpu=5", "work:cpu=1h", "echo:cpu=1ms", "work:cpu", "work:cpu=1ms,,", "work:="]
+)
 def test_what_is_no_operation(text: str) -> None:
     with pytest.raises(UsageError, match="operation"):
         parse_operation(text, "operation")
 
 
 def test_a_scenario_is_recorded_as_it_is_spelled() -> None:
-    values: dict[str, str | int] = {"protocol": "tcp", "load": "closed:8x16", "operation": "bytes:chunk=2KiB", "workers": 1}
+    values: dict[str, str | int] = {
+        "protocol": "tcp",
+        "load": "closed:8x16",
+        "operation": "bytes:chunk=2KiB",
+        "workers": 1,
+    }
     record = parse_scenario(values, "test", "g").record()
     assert (record["load"], record["operation"], record["connections"]) == ("closed:8x16", "bytes:chunk=2KiB", "8x16")
     assert record["tier"] == "lean"

@@ -329,11 +329,63 @@ def test_answers_that_are_alike_are_not_read_frame_by_frame(
         assert len(read) <= (2 if number in (1, 5) else 0)
 
 
-HEAD_BLOCK = b"\x88"
+def test_answers_are_recognised_again_after_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = connected()
+    client.request(33)
+    assert len(client.feed(b"".join(answer_frames(1, b"ok")))) == 1
+    read = []
+    body_received = client.body_received
+    monkeypatch.setattr(client, "body_received", lambda *args: read.append(args) or body_received(*args))
+    answers = [answer_frames(stream_id, b"ok") for stream_id in range(3, 67, 2)]
+    heads, bodies = (b"".join(frames) for frames in zip(*answers, strict=True))
+    assert client.feed(hf.PingFrame(0).serialize() + heads + bodies[:50]) == [
+        pack_id(3),
+        pack_id(5),
+        pack_id(7),
+        pack_id(9),
+    ]
+    assert len(client.feed(bodies[50:])) == 28
+    assert len(read) == 4  # those that came with the ping
 
 
-def answer_frames(stream_id: int, body: bytes, block: bytes = HEAD_BLOCK) -> list[bytes]:
+def test_the_same_block_means_something_else_when_the_table_has_changed() -> None:
+    client, _ = connected()
+    ids, _ = client.request(4)
+    assert client.feed(b"".join(answer_frames(1, b"ok", b"\x88\x5c\x012"))) == ids[:1]  # content-length: 2, kept
+    assert client.feed(b"".join(answer_frames(3, b"ok", b"\x88\xbe"))) == ids[1:2]
+    assert client.feed(b"".join(answer_frames(5, b"ok", b"\x88\x5c\x013"))) == []  # content-length: 3
+    assert client.feed(b"".join(answer_frames(7, b"ok", b"\x88\xbe"))) == []
+    assert client.failures == [(ids[2], "protocol"), (ids[3], "protocol")]
+
+
+def test_an_answer_that_ended_before_the_table_changed_is_no_example() -> None:
+    client, _ = connected()
+    ids, _ = client.request(4)
+    client.feed(b"".join(answer_frames(1, b"ok", b"\x88\x5c\x012")))  # content-length: 2, kept
+    head, body = answer_frames(3, b"ok", b"\x88\xbe")
+    client.feed(head)
+    client.feed(b"".join(answer_frames(5, b"ok", b"\x88\x5c\x013")))  # content-length: 3
+    assert client.feed(body) == ids[1:2]
+    assert client.feed(b"".join(answer_frames(7, b"ok", b"\x88\xbe"))) == []
+    assert client.failures == [(ids[2], "protocol"), (ids[3], "protocol")]
+
+
+def test_the_same_head_without_a_body() -> None:
+    client, _ = connected()
+    ids, _ = client.request(2)
+    assert client.feed(b"".join(answer_frames(1, b"ok"))) == ids[:1]
+    assert client.feed(encode_frame(1, 5, 3, b"\x88")) == []
+    assert client.failures == [(ids[1], "content")]
+
+
+def answer_frames(stream_id: int, body: bytes, block: bytes = b"\x88") -> list[bytes]:
     return [encode_frame(1, 4, stream_id, block), encode_frame(0, 1, stream_id, body)]
+
+
+def keep_length(size: int) -> bytes:
+    """A block with a content-length that goes into the table; there, the index 62 (byte be) names it."""
+    value = b"%d" % size
+    return b"\x88\x5c%c%b" % (len(value), value)
 
 
 def differential_outcome(chunks: list[bytes], alike: bool, wanted: Exchange, batches: int) -> list[Any]:
@@ -364,7 +416,8 @@ def test_the_short_way_comes_to_the_same(seed: int, grouped: bool, size: int) ->
     wanted = exchange(Opcode.BYTES, size)
     frames: list[bytes] = []
     for batch in range(4):
-        answers = [answer_frames(8 * batch + 2 * i + 1, wanted.answer) for i in range(4)]
+        blocks = [b"\x88\xbe" if i + batch else keep_length(size) for i in range(4)]
+        answers = [answer_frames(8 * batch + 2 * i + 1, wanted.answer, block) for i, block in enumerate(blocks)]
         frames += (
             [f for pair in zip(*answers, strict=True) for f in pair]
             if grouped
@@ -386,8 +439,8 @@ def test_the_short_way_comes_to_the_same(seed: int, grouped: bool, size: int) ->
                 frames.append(b"")
             case 4:
                 frames.insert(place, rng.choice([hf.PingFrame(0).serialize(), hf.RstStreamFrame(9, 8).serialize()]))
-            case 5:  # a date, put into the table
-                frames[place] = encode_frame(1, 4, 2 * other + 1, b"\x88\x61\x01" + rng.choice([b"1", b"2"]))
+            case 5:
+                frames[place] = encode_frame(1, 4, 2 * other + 1, keep_length(rng.choice([size, size + 1])))
             case 6:
                 frames[place] = encode_frame(1, 4, 2 * other + 1, b"\x88\xbe")
             case 7:

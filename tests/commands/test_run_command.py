@@ -186,9 +186,7 @@ def test_a_disk_that_fills_up_keeps_what_was_saved(wirebench: Command, tmp_path:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_a_full_disk_at_the_start(
-    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_the_start(refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 

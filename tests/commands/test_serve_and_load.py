@@ -149,9 +149,7 @@ def ok(handler: BaseHTTPRequestHandler) -> None:
     ("options", "method", "length"),
     [((), "GET", 0), (("--body", "33B"), "POST", 33), (("--method", "PATCH", "--payload", "5B"), "PATCH", 5)],
 )
-def test_a_server_of_somebody_else(
-    wirebench: Command, options: tuple[str, ...], method: str, length: int
-) -> None:
+def test_a_server_of_somebody_else(wirebench: Command, options: tuple[str, ...], method: str, length: int) -> None:
     seen: set[tuple[str, ...]] = set()
 
     def note(handler: BaseHTTPRequestHandler) -> None:

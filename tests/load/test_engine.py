@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,7 +20,9 @@ from bench.serverprocess import ServerProcess
 S, MS = 1_000_000_000, 1_000_000
 
 
-def spec(port: int, load: str, connections: str = "64", processes: int = 1, process: int = 0, **changes: Any) -> LoadSpec:
+def spec(
+    port: int, load: str, connections: str = "64", processes: int = 1, process: int = 0, **changes: Any
+) -> LoadSpec:
     values: dict[str, Any] = {
         "protocol": "http1",
         "host": "127.0.0.1",
@@ -41,9 +43,13 @@ def spec(port: int, load: str, connections: str = "64", processes: int = 1, proc
     return LoadSpec(**values)
 
 
-def run(specs: list[LoadSpec], meanwhile: Callable[[LoadProcesses, Window], None] = lambda load, window: None) -> dict[str, Any]:
-    with LoadProcesses(specs, lambda progress: None) as load:
-        load.connect()
+def leave_alone(load: LoadProcesses, window: Window) -> None:
+    """Nothing happens meanwhile."""
+
+
+def run(specs: list[LoadSpec], meanwhile: Callable[[LoadProcesses, Window], None] = leave_alone) -> dict[str, Any]:
+    with LoadProcesses(len(specs), lambda progress: None) as load:
+        load.connect(specs)
         window = load.release()
         meanwhile(load, window)
         return merge(load.results())
@@ -63,11 +69,8 @@ def scripted(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                 threading.Thread(target=serve_one, args=(sock,), daemon=True).start()
 
         def serve_one(sock: socket.socket) -> None:
-            with sock:
-                try:
-                    answer(sock)
-                except OSError:
-                    pass
+            with sock, suppress(OSError):
+                answer(sock)
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
@@ -99,8 +102,8 @@ def test_an_open_load_offers_every_request_of_its_schedule(serve: Callable[..., 
 def test_processes_share_a_load_and_their_histograms_add_up(serve: Callable[..., ServerProcess], load: str) -> None:
     server = serve()
     specs = [spec(server.port, load, processes=3, process=number) for number in range(3)]
-    with LoadProcesses(specs, lambda progress: None) as processes:
-        processes.connect()
+    with LoadProcesses(len(specs), lambda progress: None) as processes:
+        processes.connect(specs)
         processes.release()
         results = processes.results()
     merged = merge(results)
@@ -108,6 +111,12 @@ def test_processes_share_a_load_and_their_histograms_add_up(serve: Callable[...,
     assert merged["latency"].get_total_count() == merged["completed"]
     assert all(result["completed"] for result in results)
     assert server.stats()[0][0].accepts == (9 if load == "closed:9" else 64)
+
+
+def slower_than(bound_ns: int, hdr: Any) -> int:
+    """How many values of a histogram are above the bound."""
+    steps = hdr.get_recorded_iterator()
+    return sum(step.count_added_in_this_iter_step for step in steps if step.value_iterated_to > bound_ns)
 
 
 def test_a_frozen_server_shows_in_the_latency_from_the_intended_time(serve: Callable[..., ServerProcess]) -> None:
@@ -128,17 +137,12 @@ def test_a_frozen_server_shows_in_the_latency_from_the_intended_time(serve: Call
     assert result["errors"] == {}
     assert result["completed"] == 2000
     latency, service = result["latency"], result["service"]
-    affected = sum(
-        step.count_added_in_this_iter_step for step in latency.get_recorded_iterator() if step.value_iterated_to > 20 * MS
-    )
+    affected = slower_than(20 * MS, latency)
     # Of those due while it stood still, all waited over 20 ms but the last twenty; some more queued behind the backlog.
     assert stopped_ms - 40 <= affected <= stopped_ms + 150
     assert latency.get_value_at_percentile(99) == pytest.approx((stopped_ms - 20) * MS, rel=0.1)
     # From the sending, only the eight that were in flight were slow: coordinated omission, kept beside it to be seen.
-    slow_service = sum(
-        step.count_added_in_this_iter_step for step in service.get_recorded_iterator() if step.value_iterated_to > 20 * MS
-    )
-    assert slow_service < affected / 4
+    assert slower_than(20 * MS, service) < affected / 4
 
 
 def test_past_the_queue_limit_requests_are_dropped_and_counted(serve: Callable[..., ServerProcess]) -> None:
@@ -239,7 +243,8 @@ def test_a_target_that_nobody_listens_at() -> None:
 
 def test_a_half_open_target() -> None:
     """It takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(TargetError, match="gave no answer within 1 s"):
+    silent = pytest.raises(TargetError, match="gave no answer within 1 s")
+    with socket.create_server(("127.0.0.1", 0)) as listener, silent:
         run([spec(listener.getsockname()[1], "closed:1", timeout_ns=S)])
 
 
@@ -263,8 +268,8 @@ def test_a_restarted_server_costs_what_was_in_flight_and_no_more(serve: Callable
 
 def test_load_processes_end_with_their_starter(serve: Callable[..., ServerProcess]) -> None:
     server = serve()
-    with LoadProcesses([spec(server.port, "closed:1", duration_ns=60 * S)], lambda progress: None) as load:
-        load.connect()
+    with LoadProcesses(1, lambda progress: None) as load:
+        load.connect([spec(server.port, "closed:1", duration_ns=60 * S)])
         load.release()
         (pid,) = load.pids()
         os.kill(pid, signal.SIGKILL)

@@ -80,6 +80,7 @@ class Server:
 
     def __init__(self, hold: bool = False, high_water: int = 1 << 62) -> None:
         self.held: list[tuple[Any, Route, bytes]] = []
+        self.ran = 0
         self._hold = hold
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.slot = Counters(1)[0]
@@ -89,6 +90,7 @@ class Server:
         self.connection.connection_made(self.pipe)
 
     def _run(self, _connection: Any, token: Any, route: Route, body: bytes) -> None:
+        self.ran += 1
         if self._hold:
             self.held.append((token, route, body))
         else:
@@ -311,6 +313,17 @@ def test_equal_answers_are_small_and_a_new_date_is_seen(monkeypatch: pytest.Monk
         assert client.bodies[stream_id] == pattern(2 + number % 2)
     assert dates == [b"37"] * 5 + [b"38"] * 4
     assert [number for number, size in enumerate(sizes) if size > 7] == [0, 5]
+
+
+@pytest.mark.parametrize("table_bytes", [0, 100, 4096])
+def test_the_clients_table_changes_between_equal_answers(table_bytes: int) -> None:
+    server, client = Server(), Client()
+    for size in (4096, 4096, table_bytes, 4096):
+        client.h2.update_settings({h2.settings.SettingCodes.HEADER_TABLE_SIZE: size})
+        for _ in range(3):
+            stream_id = client.request("GET", "/health")
+            talk(client, server)
+            assert client.answers[stream_id][b"content-length"] == b"2"
 
 
 def test_pieces_are_data_frames() -> None:
@@ -637,6 +650,16 @@ def test_the_body_of_an_answer_waits_for_both_windows() -> None:
     assert "END_STREAM" in frames[-1].flags
 
 
+def test_small_answers_wait_for_the_window_of_the_connection() -> None:
+    server = greeted()
+    frames = server.feed(*(headers(i, [*GET[:3], (b":path", b"/bytes/16000")]) for i in range(1, 11, 2)))
+    assert sum(len(frame.data) for frame in frames if isinstance(frame, hf.DataFrame)) == 65535
+    frames = server.feed(hf.WindowUpdateFrame(0, 14_464), headers(11))
+    assert sum(len(frame.data) for frame in frames if isinstance(frame, hf.DataFrame)) == 14_464
+    frames = server.feed(hf.WindowUpdateFrame(0, 100_000))
+    assert sum(len(frame.data) for frame in frames) == 1 + len(b"ok")
+
+
 def test_nothing_is_run_or_read_while_the_socket_takes_no_more() -> None:
     server = Server(high_water=10_000)
     server.feed(HELLO, hf.WindowUpdateFrame(0, 1 << 30), hf.SettingsFrame(0, {4: 1 << 30}))
@@ -658,6 +681,7 @@ def test_nothing_is_run_or_read_while_the_socket_takes_no_more() -> None:
         == 2_000_000
     )
     assert {frame.stream_id for frame in frames} == {1, 3}
+    assert server.ran == 2
 
 
 def test_many_answers_at_once_do_not_pile_up() -> None:

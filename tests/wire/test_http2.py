@@ -231,6 +231,15 @@ class TestHeaderWriter:
         assert version == 1 == writer.version
         assert len(second) < len(first)
 
+    def test_a_new_size_is_told_once(self) -> None:
+        writer = HeaderWriter()
+        writer.limit_table(100)
+        assert writer.encode([(b":status", b"200")]) == b"\x3f\x45\x88"
+        version = writer.version
+        assert version == 2
+        assert writer.encode([(b":status", b"200")]) == b"\x88"
+        assert writer.version == version
+
     def test_a_literal(self) -> None:
         decoder = Decoder()
         block = literal(CONTENT_LENGTH_INDEX, b"12")
