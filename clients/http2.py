@@ -192,10 +192,8 @@ class Http2Client(Http2Peer[_Answer]):
         for start in range(0, len(body), MAX_FRAME_BYTES):
             end = start + MAX_FRAME_BYTES
             frames.append(FrameShape(DATA, END_STREAM if end >= len(body) else 0, body[start:end]))
-        self._requests, self._requests_version = (
-            frames,
-            version,
-        )  # not good for long if the block has raised the version
+        # If the block has raised the version, this is of no use for the next request.
+        self._requests, self._requests_version = frames, version
         return frames
 
     def _request_in_pieces(self, stream_ids: range) -> None:

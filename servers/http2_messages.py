@@ -102,7 +102,8 @@ class AnswerHeads:
             frames = frame_head(len(block), HEADERS, END_HEADERS), block + frame_head(length, DATA, END_STREAM)
             if len(self._frames) < 1024:
                 self._frames[length] = frames
-            self._date, self._version = date, version  # not good for long if the block has raised the version
+            # If the block has raised the version, this is of no use for the next answer.
+            self._date, self._version = date, version
         return frames
 
     def block(self, length: int | None) -> bytes:

@@ -48,12 +48,15 @@ def test_a_killed_worker_is_named_and_replaced(serve: Serve, execution: str) -> 
     assert deaths == server.events
     assert with_successor[1].pid != victim.pid
     assert set(server.pids()) == {server.pid, *(counts.pid for counts in with_successor)}
-    for _ in range(20):
+
+    def served_by_the_successor() -> bool:
         with Http(server) as http:
             http.get("/health")
             http.answer()
+        return server.stats()[0][1].requests > before[1].requests
+
+    until(served_by_the_successor, "the successor serves, and counts on")
     after = server.stats()[0]
-    assert after[1].requests > before[1].requests, "the successor serves, and counts on"
     assert sum(counts.requests for counts in after) == 40
     assert after[1].cpu_ns is None or after[1].cpu_ns > (before[1].cpu_ns or 0)
     server.stop()
