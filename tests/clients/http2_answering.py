@@ -7,6 +7,7 @@ import h2.connection
 import h2.events
 import h2.settings
 import hyperframe.frame as hf
+from h2.settings import SettingCodes
 
 from bench.contract import Exchange, Opcode, exchange
 from bench.wire.http2_frames import encode_frame
@@ -14,7 +15,6 @@ from clients.http2 import Http2Client
 
 HEALTH = exchange(Opcode.HEALTH)
 ECHO = exchange(Opcode.ECHO, 100)
-SettingCodes = h2.settings.SettingCodes
 
 
 def new_client(wanted: Exchange = HEALTH, check_content: bool = True) -> Http2Client:

@@ -9,6 +9,7 @@ import h2.events
 import h2.settings
 import hyperframe.frame as hf
 import pytest
+from h2.settings import SettingCodes
 from http2_answering import ECHO, HEALTH, Server, answer_frames, connected, new_client, parse, said, talk
 from hypothesis import given, settings
 from hypothesis import strategies as st
