@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import LoadFailedError, TargetError
-from bench.load.histogram import new_hdr
+from bench.load.histogram import Histogram, new_hdr
 from bench.load.spec import PROGRESS_S, LoadSpec
 
 _CONNECT_TIMEOUT_S = 60.0
@@ -118,9 +118,11 @@ class LoadProcesses:
                     break
                 reports.append(event)
         if reports:
-            hdr = _add(report["hdr"] for report in reports)
+            latency = Histogram()
+            for report in reports:
+                latency.add_sparse(report["positions"], report["counts"])
             completed, errors = (sum(report[key] for report in reports) for key in ("completed", "errors"))
-            self._on_progress(Progress(PROGRESS_S, completed, errors, hdr))
+            self._on_progress(Progress(PROGRESS_S, completed, errors, latency.to_hdr()))
 
     def _await(self, child: ChildProcess, name: str, timeout_s: float) -> None:
         until = time.monotonic() + timeout_s

@@ -18,7 +18,7 @@ from bench.quantities import parse_duration_ns, parse_rate_per_s, spell_duration
 
 MAX_CONNECTIONS = 20_000
 MAX_IN_FLIGHT = 65_536
-_CHUNK = 4096
+_CHUNK = 1024
 
 FORMS = "closed:64, closed:8x16, open:5000/s, poisson:5000/s, ramp:100-5000/s@60s or stages:1000/s@10s,5000/s@30s"
 

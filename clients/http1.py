@@ -80,6 +80,11 @@ class Http1Client(ResponseReader):
         self.parse_eof()
         return self._completed
 
+    def again(self) -> tuple[bytes, bytes] | None:
+        if self._template and self._asked - self._answered == 1:
+            return self._template, self._request
+        return None
+
     def abandon(self, exchange_id: Hashable) -> bool:
         return False
 

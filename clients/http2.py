@@ -177,6 +177,9 @@ class Http2Client(Http2Peer[_Answer]):
     def feed_eof(self) -> Sequence[Hashable]:
         return ()
 
+    def again(self) -> tuple[bytes, bytes] | None:
+        return None
+
     def abandon(self, exchange_id: Hashable) -> bool:
         assert isinstance(exchange_id, bytes)
         self.reset(int.from_bytes(exchange_id, "big"), ErrorCode.CANCEL)

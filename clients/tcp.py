@@ -68,6 +68,12 @@ class TcpClient(FrameReader):
     def feed_eof(self) -> Sequence[Hashable]:
         return ()
 
+    def again(self) -> tuple[bytes, bytes] | None:
+        if self._mid_answer or len(self._waiting) != 1:
+            return None
+        (frame_id,) = self._waiting
+        return frame_id.join(self._around), frame_id.join(self._request.around)
+
     def abandon(self, exchange_id: Hashable) -> bool:
         frame_id = cast(bytes, exchange_id)
         self._waiting.remove(frame_id)

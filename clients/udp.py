@@ -67,6 +67,9 @@ class UdpClient:
     def feed_eof(self) -> Sequence[Hashable]:
         return ()
 
+    def again(self) -> tuple[bytes, bytes] | None:
+        return None
+
     def abandon(self, exchange_id: Hashable) -> bool:
         self._waiting.discard(cast(bytes, exchange_id))
         return True

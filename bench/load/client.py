@@ -55,6 +55,13 @@ class Client(Protocol):
     def feed_eof(self) -> Sequence[Hashable]:
         """The server closed its side. Gives the ids of the exchanges that this completes."""
 
+    def again(self) -> tuple[bytes, bytes] | None:
+        """With one exchange in flight: its answer, byte for byte, known to be right, and what asks the same once more
+        under the same id. For as long as the answers are those bytes the engine asks again by itself, and the client
+        stands still. None where there is no such pair: answers differ, or one that came late could be taken for the
+        next (datagrams).
+        """
+
     def abandon(self, exchange_id: Hashable) -> bool:
         """The engine gave up waiting for an answer. False if the connection is of no further use (the answers that
         follow could not be told apart); else a late answer to it is ignored."""

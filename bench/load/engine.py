@@ -8,6 +8,7 @@ counted.
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -24,9 +25,18 @@ from bench.load.recorder import Recorder
 from bench.schedule import Concurrency
 
 CONNECT_TIMEOUT_S = 5.0
-_TICK_S = 0.02
+_TICK_S = 0.05
 _CONNECTS_AT_ONCE = 256
 _RETRY_S = (0.0, 0.01, 0.05, 0.2, 1.0)
+_AHEAD = 1 << 20
+"""Due times that are worked out before the run. What a longer run needs it works out on the way, a few at a time."""
+
+_LEAD_NS = 50_000
+"""How long before a due time the loop stops sleeping: a core that has gone idle wakes up late."""
+
+_SPARSE_NS = 190_000
+"""Due times closer than this keep the core awake by themselves; staying awake between them too would take all of it."""
+
 _TAKE_AT_ONCE = 64
 """Requests taken up before the loop gets to read answers again, when the schedule is ahead of us."""
 
@@ -62,7 +72,8 @@ class Engine(ABC):
         self._retries: set[asyncio.Task[None]] = set()
         self._failed_connects = 0
         self._running = False
-        self._end_ns = 0  # nothing is sent before the run has begun, nor after it
+        self.end_ns = 0
+        """When sending ends; nothing is sent before the run has begun, nor after it."""
 
     # What the two kinds of load differ in
 
@@ -105,7 +116,7 @@ class Engine(ABC):
         self.recorder.set_window(measure_ns, end_ns, intervals)
         await asyncio.sleep(max(0.0, (start_ns - _clock()) / 1e9 - 0.002))
         self._running = True
-        self._end_ns = end_ns
+        self.end_ns = end_ns
         self._begin(start_ns, measure_ns)
         give_up_ns = end_ns + self._timeout_ns
         while (now := _clock()) < end_ns or (not self._is_quiet() and now < give_up_ns):
@@ -126,7 +137,7 @@ class Engine(ABC):
     def lost(self, link: Link) -> None:
         """A connection has ended. While the load runs, another takes its place."""
         self._links.discard(link)
-        if self._running and _clock() < self._end_ns:
+        if self._running and _clock() < self.end_ns:
             task = self._loop.create_task(self._reopen())
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)
@@ -189,7 +200,7 @@ class ClosedEngine(Engine):
     is_closed = True
 
     def ready(self, link: Link, count: int, now_ns: int) -> None:
-        if now_ns < self._end_ns:
+        if now_ns < self.end_ns:
             room = link.room()
             if room > 0:
                 link.send(room, now_ns, now_ns)
@@ -214,7 +225,11 @@ class OpenEngine(Engine):
         super().__init__(**target)
         self._due_times = due_times
         self._queue_limit = queue_limit
-        self._upcoming: list[int] = []  # reversed: the next one is at the end
+        self._due = array("q")  # nanoseconds after the start
+        self._next = 0
+        self._last_due = 0
+        self._awake = False
+        self._load_ahead(_AHEAD)
         self._waiting: deque[int] = deque()
         self._free: deque[Link] = deque()  # a connection stands here once for each exchange it has room for
         self._timer = make_timer(self._loop, self._wake)
@@ -232,33 +247,47 @@ class OpenEngine(Engine):
     def _begin(self, start_ns: int, measure_ns: int) -> None:
         self._start_ns, self._measure_ns = start_ns, measure_ns
         self._free.extend(link for _ in range(self._concurrency.in_flight) for link in self._links)
-        self._next_chunk()
         self._wake()
 
-    def _next_chunk(self) -> None:
+    def _load_ahead(self, count: int) -> bool:
+        """Replace the due times at hand, which are used up, by the next ones. False if there are none."""
+        self._next = 0
+        del self._due[:]
         for chunk in self._due_times:
-            if len(chunk):
-                self._upcoming = (chunk[::-1] + self._start_ns).tolist()
-                return
+            self._due.frombytes(chunk.tobytes())
+            if len(self._due) >= count:
+                break
+        return bool(self._due)
 
     def _wake(self) -> None:
         """Take up what is due, then sleep until the next is."""
         now = _clock()
-        upcoming = self._upcoming
         for _ in range(_TAKE_AT_ONCE):
-            if not upcoming:
-                self._next_chunk()
-                upcoming = self._upcoming
-                if not upcoming:
-                    return
-            due = upcoming[-1]
+            if self._next == len(self._due) and not self._load_ahead(1):
+                return
+            due = self._start_ns + self._due[self._next]
             if due > now:
                 now = _clock()
                 if due > now:
                     break
-            upcoming.pop()
+            self._next += 1
+            self._last_due = due
             self._take(due, now)
-        self._timer.arm(upcoming[-1] if upcoming else now)
+        if due - self._last_due > _SPARSE_NS and due - now > _LEAD_NS:
+            self._timer.arm(due - _LEAD_NS)
+            return
+        self._timer.arm(due)
+        if due - self._last_due > _SPARSE_NS and not self._awake:
+            self._awake = True
+            self._stay_awake()
+
+    def _stay_awake(self) -> None:
+        """Let the loop go round without sleeping until the next request is due; it reads answers that come meanwhile."""
+        self._awake = self._next < len(self._due) and _clock() < self._start_ns + self._due[self._next]
+        if self._awake:
+            self._loop.call_soon(self._stay_awake)
+        else:
+            self._wake()
 
     def _take(self, due: int, now: int) -> None:
         if due >= self._measure_ns:
@@ -275,7 +304,7 @@ class OpenEngine(Engine):
             self.recorder.drop(due)
 
     def _idle(self) -> bool:
-        return not self._upcoming and not self._waiting
+        return self._next == len(self._due) and not self._waiting
 
     def _finish(self) -> None:
         self._timer.close()

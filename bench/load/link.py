@@ -31,6 +31,9 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
         self._transport: Any = None
         self._fd = -1
         self._buffered = False
+        self._answer_again: bytes | None = None
+        self._request_again = b""
+        self._exchange_again: Hashable = None
         self.limit = 0
         """How many exchanges may be in flight now."""
         self._feed = client.feed
@@ -54,6 +57,18 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
 
     def data_received(self, data: bytes) -> None:
         now = _clock()
+        if data == self._answer_again:
+            # The one exchange of a closed load, over and over: see Client.again.
+            sent, exchange_id = self.sent, self._exchange_again
+            self._record_sent(sent[exchange_id])
+            self._record_done(now)
+            if now < self._engine.end_ns:
+                sent[exchange_id] = now
+                self._write(self._request_again)
+            else:
+                self._answer_again = None
+                sent.clear()
+            return
         try:
             ids = self._feed(data)
         except ProtocolError:
@@ -69,6 +84,9 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             self._send_outgoing()
         if client.closing and not self.sent:
             self._transport.close()
+        if self._is_closed and self._in_flight == 1 and len(self.sent) == 1:
+            self._answer_again, self._request_again = client.again() or (None, b"")
+            (self._exchange_again,) = self.sent
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.data_received(data)
@@ -121,18 +139,22 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             if sent_ns >= before_ns:
                 break
             expired.append(exchange_id)
+        if not expired:
+            return
+        self._answer_again = None
         usable = True
         for exchange_id in expired:
             usable = self.client.abandon(exchange_id) and usable
             self._forget(exchange_id, "timeout", now_ns)
         if not usable:
             self._transport.abort()
-        elif expired:
+        else:
             self._send_outgoing()
             self._ready(self, len(expired), now_ns)
 
     def fail_all(self, kind: str) -> None:
         """Whatever is in flight has failed."""
+        self._answer_again = None
         now = _clock()
         for exchange_id in list(self.sent):
             self._forget(exchange_id, kind, now)

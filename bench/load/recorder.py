@@ -34,7 +34,7 @@ class Recorder:
         self._done_in_window = 0
         self._errors: Counter[str] = Counter()
         self._dropped = 0
-        self._recent = Histogram()
+        self._reported = self._latency.counts.copy()
         self._recent_errors = 0
         self.last_error: str | None = None
         """The kind of the latest error, measured or not."""
@@ -94,7 +94,6 @@ class Recorder:
         measured = (intended >= self._start_ns) & (intended < self._end_ns)
         latency = (done - intended)[measured]
         self._latency.record(latency)
-        self._recent.record(latency)
         self._service.record((done - sent)[measured])
         if self._is_open:
             self._lateness.record(lateness)
@@ -106,11 +105,12 @@ class Recorder:
                 self._intervals[number].record(inside_latency[interval == number])
 
     def progress(self) -> dict[str, Any]:
-        """What was recorded since the last call: counts, and latency as an encoded histogram."""
+        """What was recorded since the last call: counts, and latency as a sparse histogram."""
         self.digest()
-        recent, self._recent = self._recent, Histogram()
+        positions, counts = self._latency.sparse(self._reported)
+        self._reported[:] = self._latency.counts
         errors, self._recent_errors = self._recent_errors, 0
-        return {"completed": int(recent.counts.sum()), "errors": errors, "hdr": recent.encode()}
+        return {"completed": sum(counts), "errors": errors, "positions": positions, "counts": counts}
 
     def result(self) -> dict[str, Any]:
         """Everything that was measured, ready for JSON; histograms are encoded."""

@@ -115,4 +115,8 @@ def test_progress_is_what_happened_since_the_last_one() -> None:
     recorder.error("closed", 3 * MS, 4 * MS)
     first, second = recorder.progress(), recorder.progress()
     assert (first["completed"], first["errors"]) == (2, 1)
+    histogram = Histogram()
+    histogram.add_sparse(first["positions"], first["counts"])
+    assert histogram.to_hdr().get_total_count() == 2
+    assert histogram.to_hdr().get_max_value() == pytest.approx(2 * MS, rel=1e-3)
     assert (second["completed"], second["errors"]) == (0, 0)
