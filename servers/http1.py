@@ -25,6 +25,9 @@ and the client would lose the answer that says why (RFC 9112, section 9.6)."""
 # A request's token: what its answer must know of it.
 _HEAD_ONLY, _HTTP_1_0, _LAST = 1, 2, 4
 
+_HEAD_BYTES = 128
+"""What the head of a plain answer takes, roughly: enough to bound what waits to be sent."""
+
 _TYPE = b"content-type: application/octet-stream\r\n"
 
 
@@ -73,11 +76,35 @@ class Http1Connection(RequestReader, asyncio.Protocol):
 
     transport_kind: ClassVar = "stream"
 
+    __slots__ = (
+        "_blocked",
+        "_body",
+        "_closed",
+        "_collecting",
+        "_counts",
+        "_draining",
+        "_ended",
+        "_flags",
+        "_known",
+        "_lingering",
+        "_out",
+        "_out_bytes",
+        "_receiver",
+        "_refusal",
+        "_route",
+        "_run",
+        "_running",
+        "_transport",
+        "_waiting",
+        "_worker",
+    )
+
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self._worker = worker
         self._run = worker.run
         self._counts = worker.counts
+        self._known = worker.service.known
         self._transport: asyncio.Transport
         # The request that is arriving.
         self._route: Route | None = None
@@ -95,6 +122,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._blocked = False
         # No further request is taken; once those taken are answered, the connection closes.
         self._ended = False
+        self._draining = False
         self._lingering = False
         self._closed = False
 
@@ -104,6 +132,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._counts[ACCEPTS] += 1
         self._worker.connections.add(self)
+        self._draining = self._worker.draining
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
@@ -149,11 +178,13 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def head_received(self, method: bytes, target: bytes) -> None:
         self._flags = _HEAD_ONLY if method == b"HEAD" else 0
         self._route = None
-        try:
-            route = self._worker.service.route(target)
-        except ServiceError as error:
-            self._refuse(Refusal(error.status, error.message))
-            return
+        route = self._known.get(target)
+        if route is None:
+            try:
+                route = self._worker.service.route(target)
+            except ServiceError as error:
+                self._refuse(Refusal(error.status, error.message))
+                return
         if method not in route.methods:
             allowed = b", ".join(route.methods)
             self._refuse(Refusal(405, f"allowed here: {allowed.decode()}", b"allow: %b\r\n" % allowed))
@@ -186,9 +217,8 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             flags |= _HTTP_1_0
             if route is not None and route.chunk_bytes:
                 flags |= _LAST  # without chunks, only the end of the connection ends a body in pieces
-        if not self.keep_alive or self._worker.draining:
+        if not self.keep_alive or self._draining or flags & _LAST:
             flags |= _LAST
-        if flags & _LAST:
             self._ended = True
         self._counts[REQUESTS] += 1
         if self._running or self._blocked:
@@ -206,10 +236,9 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             return
         self._running = False
         if not token and not route.chunk_bytes:
-            head = _answer_head(len(answer))
-            self._out.append(head)
+            self._out.append(_answer_head(len(answer)))
             self._out.append(answer)
-            self._out_bytes += len(head) + len(answer)
+            self._out_bytes += _HEAD_BYTES + len(answer)
             if self._out_bytes > MAX_UNSENT_BYTES:
                 self._write()  # which calls pause_writing at once if the socket takes no more
         else:
@@ -218,6 +247,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             self._run_waiting()
 
     def drain(self) -> None:
+        self._draining = True
         if not self.mid_request:
             self._ended = True
             self._close_if_done()

@@ -104,7 +104,8 @@ class Service:
     """Resolves operations to routes. It holds no state of its own, so one serves every worker of a process."""
 
     def __init__(self) -> None:
-        self._paths: dict[bytes, Route] = {}
+        self.known: dict[bytes, Route] = {}
+        """The routes of targets that were met before; `route` knows the others."""
         self._opcodes: dict[tuple[int, int, int], Route] = {}
 
     def route(self, target: bytes) -> Route:
@@ -112,11 +113,11 @@ class Service:
 
         Raises ServiceError 404 for an unknown path and 400 for a bad argument.
         """
-        route = self._paths.get(target)
+        route = self.known.get(target)
         if route is None:
             route = self._parse(target)
-            if len(self._paths) < 4096:
-                self._paths[target] = route
+            if len(self.known) < 4096:
+                self.known[target] = route
         return route
 
     def operation(self, opcode: int, a: int, b: int) -> Route:

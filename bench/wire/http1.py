@@ -75,6 +75,21 @@ class RequestReader:
     """The server's half. A subclass defines `head_received`, `body_received` and `request_received`; pipelined requests
     come out in order, as fast as they are fed. What the fields say holds until `request_received` has returned."""
 
+    __slots__ = (
+        "_body_bytes",
+        "_chunked",
+        "_fed_bytes",
+        "_has_host",
+        "_in_body",
+        "_is_plain",
+        "_parser",
+        "_target",
+        "content_length",
+        "expects_continue",
+        "http_1_0",
+        "keep_alive",
+    )
+
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
@@ -171,8 +186,8 @@ class RequestReader:
     # llhttp's callbacks
 
     def on_url(self, url: bytes) -> None:
-        self._target += url
-        if len(self._target) > MAX_TARGET_BYTES:
+        self._target = target = self._target + url if self._target else url
+        if len(target) > MAX_TARGET_BYTES:
             raise ProtocolError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
