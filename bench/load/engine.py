@@ -282,7 +282,7 @@ class OpenEngine(Engine):
             self._stay_awake()
 
     def _stay_awake(self) -> None:
-        """Let the loop go round without sleeping until the next request is due; it reads answers that come meanwhile."""
+        """Let the loop go round without sleeping until the next request is due, and read what comes meanwhile."""
         self._awake = self._next < len(self._due) and _clock() < self._start_ns + self._due[self._next]
         if self._awake:
             self._loop.call_soon(self._stay_awake)
