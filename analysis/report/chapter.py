@@ -145,7 +145,7 @@ def _lead(run: Run, every: Sequence[Summary]) -> str:
     doubtful = [summary for summary in every if summary.fatal]
     if doubtful:
         said.append(
-            f"{len(doubtful)} of the scenarios give no verdict, because a trial of theirs is in serious doubt; "
+            f"Scenarios that give no verdict, because a trial of theirs is in serious doubt: {len(doubtful)}; "
             "their figures are marked †."
         )
     elif every:

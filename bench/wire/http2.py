@@ -7,6 +7,7 @@ Errors come in two sizes (section 5.4). A stream's ends in `reset`; a connection
 the ErrorCode for GOAWAY, and the connection is of no further use.
 """
 
+from abc import ABC, abstractmethod
 from struct import Struct
 from typing import ClassVar
 
@@ -46,7 +47,7 @@ is complete, so an endless one would hold the connection and its memory."""
 _read_head = Struct(">IBI").unpack_from  # length (24 bits) and type (8), flags, stream
 
 
-class Http2Peer(Sender[S]):
+class Http2Peer(Sender[S], ABC):
     """One end of a connection. `streams` holds those that frames are expected on, or still have a body to send."""
 
     stream_window_bytes: ClassVar[int]
@@ -76,9 +77,9 @@ class Http2Peer(Sender[S]):
     def body_received(self, stream: S, data: bytes, end_stream: bool) -> None:
         """A piece of body on one of `streams`; it may be empty."""
 
+    @abstractmethod
     def unlisted(self, stream_id: int) -> S | None:
         """A piece of body came for a stream that has been opened and is not one of `streams`. None to ignore it."""
-        raise NotImplementedError
 
     def stream_ended(self, stream_id: int, stream: S | None) -> None:
         """The other end reset a stream; it is not one of `streams` any more, if it was."""
@@ -89,9 +90,9 @@ class Http2Peer(Sender[S]):
     def goaway_received(self, last_id: int, code: int) -> None:
         """The other end looks at no stream of ours after `last_id`, and opens no more itself."""
 
+    @abstractmethod
     def is_idle(self, stream_id: int) -> bool:
         """Whether nobody has opened that stream yet."""
-        raise NotImplementedError
 
     def strain(self) -> None:
         """The other end caused work that does nothing for anybody: a place to raise, if it does so too often."""

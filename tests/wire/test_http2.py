@@ -395,6 +395,9 @@ class _Recorder(Http2Peer[Stream]):
     def body_received(self, stream: Stream, data: bytes, end_stream: bool) -> None:
         self.heard.append((stream.id, data, end_stream))
 
+    def unlisted(self, stream_id: int) -> Stream | None:
+        return None
+
     def is_idle(self, stream_id: int) -> bool:
         return stream_id > 3
 
