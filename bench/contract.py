@@ -103,6 +103,6 @@ def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> 
     return Exchange(METHODS[opcode][0], path, opcode, a, b, body, answer)
 
 
-def foreign_exchange(method: str, path: str, body: bytes = b"") -> Exchange:
-    """An exchange with a server of somebody else's, over HTTP: its answer's content is not known beforehand."""
-    return Exchange(method, path, Opcode.ECHO, 0, 0, body, b"")
+def foreign_exchange(method: str, path: str, body: bytes = b"", answer: bytes = b"") -> Exchange:
+    """An exchange with a server of somebody else's, over HTTP."""
+    return Exchange(method, path, Opcode.ECHO, 0, 0, body, answer)

@@ -22,17 +22,20 @@ class Request:
     b: int = 0
     foreign: tuple[str, str] | None = None
     """(method, path); the body is `payload_bytes` of the fixed pattern."""
+    answer: str | None = None
+    """The body that a foreign server must answer with, a character for each byte (latin-1); None if it is not known."""
 
     @property
     def check_content(self) -> bool:
         """Whether it is known what the answer must be."""
-        return self.foreign is None
+        return self.foreign is None or self.answer is not None
 
     def exchange(self) -> Exchange:
         """The request and its expected answer."""
         if self.foreign is not None:
             method, path = self.foreign
-            return contract.foreign_exchange(method, path, contract.pattern(self.payload_bytes))
+            answer = (self.answer or "").encode("latin-1")
+            return contract.foreign_exchange(method, path, contract.pattern(self.payload_bytes), answer)
         return contract.exchange(Opcode(self.opcode), self.payload_bytes, self.a, self.b)
 
 

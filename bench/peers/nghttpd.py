@@ -23,4 +23,6 @@ def nghttpd(size_bytes: int, cpus: Sequence[int]) -> Iterator[Target]:
             return [*NGHTTPD.command(), "--no-tls", "-n1", "-a", "127.0.0.1", "-d", name, str(port)]
 
         with serving("nghttpd", command, cpus, folder) as port:
-            yield Target("http2", "127.0.0.1", port, Request(foreign=("GET", "/index.html")), pattern(size_bytes))
+            answer = pattern(size_bytes)
+            request = Request(foreign=("GET", "/index.html"), answer=answer.decode("latin-1"))
+            yield Target("http2", "127.0.0.1", port, request, answer)

@@ -49,7 +49,7 @@ def nginx(size_bytes: int, cpus: Sequence[int]) -> Iterator[Target]:
             return [*NGINX.command(), "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr"]
 
         with serving("nginx", command, cpus, folder) as port:
-            request = Request(foreign=("GET", "/"))
+            request = Request(foreign=("GET", "/"), answer=body)
             target = Target("http1", "127.0.0.1", port, request, body.encode())
             verify(target)
             yield target
