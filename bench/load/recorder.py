@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.load.histogram import Histogram
 
-_DIGEST_AT = 8192
+_DIGEST_AT = 65_536
 
 
 class Recorder:
