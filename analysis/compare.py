@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from analysis import stats
+from analysis.doubts import MEANINGS
+from analysis.matching import UNMATCHED, are_matched
 from analysis.metrics import Better, Metric
 from analysis.stats import Estimate
 from analysis.summary import Summary
@@ -99,12 +101,15 @@ def compare(
 
 
 def compare_summaries(baseline: Summary, candidate: Summary, metric: Metric, margin: float = MARGIN) -> Comparison:
-    """Compare a figure of two scenarios of one run. A fatal doubt about a trial of either means no verdict."""
+    """Compare a figure of two scenarios of one run. A fatal doubt about a trial of either means no verdict, and so does
+    what is not matched (see `analysis.matching`)."""
     if metric.better is None:
         raise ValueError(f"{metric.name} is neither better high nor better low")
     comparison = compare(baseline.by_round(metric), candidate.by_round(metric), metric.better, margin)
     if comparison.why_not is None and (why := baseline.why_no_verdict or candidate.why_no_verdict):
         return dataclasses.replace(comparison, why_not=why)
+    if comparison.why_not is None and not are_matched((baseline.scenario, candidate.scenario)):
+        return dataclasses.replace(comparison, why_not=MEANINGS[UNMATCHED].short)
     return comparison
 
 

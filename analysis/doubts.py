@@ -54,9 +54,9 @@ MEANINGS = {
         "A worker ended by itself during the trial; the figures hold the time without it and its return.",
     ),
     "unmatched-stacks": Meaning(
-        "the stacks compared are not of one tier",
-        "The scenarios compared here differ in more than the protocol: one side is this project's own code and the "
-        "other a library. The difference is that of the stacks.",
+        "they differ in stack, tier or TLS as well as in protocol",
+        "The scenarios compared here differ in more than the protocol: in whose code speaks it, or in TLS. The "
+        "difference is not that of the protocols alone.",
     ),
 }
 """By kind, in the words of result files."""

@@ -1,7 +1,7 @@
 """The answers of a run in sentences, none of which says more than its intervals support."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from analysis.compare import MARGIN, Comparison, Outcome, adjust, compare_summaries
@@ -41,6 +41,8 @@ _CPU = _Question(
 _P99 = _Question(
     P99, "had the lowest p99 latency", "{}", "that of {label} was {ratio} as high", "that of {label}, the last, {ratio}"
 )
+_DELIVERY_CPU = replace(_CPU, value="{} for a delivery")
+_DELIVERY_P99 = replace(_P99, best="had the lowest p99 from publishing to delivery")
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,15 @@ class Headline:
 def headlines(group: Group) -> list[Headline]:
     """Who is best in a group of scenarios, by how much, and what cannot be told."""
     said: list[tuple[str | None, bool]] = []
-    for contest in group.contests:
-        if contest.members[0].scenario.is_closed:
-            said += [(_answer(contest, _THROUGHPUT), True), (_answer(contest, _CPU), False)]
     kept = _kept_by_all(group)
-    said += [(_answer(contest, _P99), True) for contest in group.contests if contest.members[0].scenario.load in kept]
+    for contest in group.contests:
+        scenario = contest.members[0].scenario
+        if scenario.is_push:
+            said += [(_answer(contest, _DELIVERY_P99), True), (_answer(contest, _DELIVERY_CPU), False)]
+        elif scenario.is_closed:
+            said += [(_answer(contest, _THROUGHPUT), True), (_answer(contest, _CPU), False)]
+        elif scenario.load in kept:
+            said.append((_answer(contest, _P99), True))
     said += [(_ladder(ladder), True) for ladder in group.ladders]
     return [Headline(text, major) for text, major in said if text]
 
@@ -112,7 +118,7 @@ def _answer(contest: Contest, question: _Question) -> str | None:
     measured = [member for member in contest.members if member.estimate(metric) is not None]
     sound = [member for member in measured if not member.fatal]
     parts = [_about_sound(contest, question, sound)] if len(sound) > 1 else []
-    if question is not _CPU:  # said once, with the throughput
+    if question.metric is not SERVER_CPU:  # said once, with what stands before it
         parts += _no_verdicts(contest, [member for member in measured if member.fatal])
     if not parts:
         return None

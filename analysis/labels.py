@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 from analysis.load_results import Scenario
+from analysis.matching import show_tls
 from bench.quantities import spell_duration, spell_size
 
 FIELDS = (
     "protocol",
     "stack",
+    "client",
+    "tls",
     "pattern",
     "operation",
     "payload_bytes",
@@ -21,10 +24,13 @@ FIELDS = (
     "timeout_ns",
     "queue_limit",
 )
-"""The choices of a scenario, in the order of a label. `tier` follows from `stack`, `name` from all of them."""
+"""The choices of a scenario, in the order of a label. `tier` follows from others, `name` from all of them."""
 
-CONTESTANT_FIELDS = ("protocol", "stack", "pattern", "execution", "workers")
+CONTESTANT_FIELDS = ("protocol", "stack", "client", "tls", "pattern", "execution", "workers")
 """What a comparison is between. The other fields say what they were all asked to do."""
+
+
+_DEFAULTS = {"stack": "lean", "client": "lean", "tls": "off", "pattern": "request-response"}
 
 
 def varying(scenarios: Iterable[Scenario], among: Sequence[str] = FIELDS) -> tuple[str, ...]:
@@ -37,9 +43,11 @@ def varying(scenarios: Iterable[Scenario], among: Sequence[str] = FIELDS) -> tup
 
 
 def label(scenario: Scenario, among: Sequence[str]) -> str:
-    """What a scenario is called where only these fields differ."""
+    """What a scenario is called where only these fields differ. What is as it is by default goes unsaid, unless that
+    leaves nothing."""
     fields = [field for field in among if not (field == "workers" and "execution" in among)]
-    return " · ".join(_word(scenario, field, "workers" in among) for field in fields) or scenario.name
+    said = [field for field in fields if _DEFAULTS.get(field) != getattr(scenario, field)] or fields[:1]
+    return " · ".join(_word(scenario, field, "workers" in among) for field in said) or scenario.name
 
 
 def shared(scenarios: Sequence[Scenario]) -> str:
@@ -49,6 +57,10 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
     if first.execution == "single":
         unsaid.add("workers")  # it has one by its nature
+    unsaid |= {field for field in ("client", "tls") if getattr(first, field) == _DEFAULTS[field]}
+    if first.is_push:
+        unsaid -= {"pattern", "connections"} - set(apart)
+        unsaid.add("operation")
     words = [_word(first, field, False) for field in FIELDS if field not in unsaid]
     if "warmup_ns" not in apart and first.warmup_ns:
         words.append(f"after {spell_duration(first.warmup_ns)} of warm-up")
@@ -65,9 +77,13 @@ def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
         case "workers":
             return f"{value} worker{'s' if value != 1 else ''}"
         case "connections":
-            return f"{value} connections"
-        case "stack":
+            return f"{value} {'subscribers' if scenario.is_push else 'connections'}"
+        case "stack" if value != "not known":
             return f"{value} stack"
+        case "client":
+            return f"from {value}"
+        case "tls":
+            return show_tls(value)
         case "warmup_ns":
             return f"warm-up {spell_duration(value)}"
         case "duration_ns":

@@ -6,7 +6,7 @@ names the file and the place in it. None always means "not measured". results/RE
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -42,6 +42,8 @@ class Scenario:
     duration_ns: int
     timeout_ns: int
     queue_limit: int | None
+    client: str = "lean"
+    tls: str = "off"
 
     @property
     def load_kind(self) -> str:
@@ -51,6 +53,11 @@ class Scenario:
     @property
     def is_closed(self) -> bool:
         return self.load_kind == "closed"
+
+    @property
+    def is_push(self) -> bool:
+        """Whether what counts is deliveries of events, and not answers to requests."""
+        return self.pattern == "push"
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,19 @@ class Interval:
     completed: int
     errors: int
     hdr: str | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of the events of one trial of the pattern push. Each event is due once at each subscriber, so
+    `expected` is events times subscribers; `reach` is the delivered share of that."""
+
+    subscribers: int
+    published: int
+    expected: int
+    delivered: int
+    duplicates: int
+    reach: float | None
 
 
 @dataclass(frozen=True)
@@ -174,6 +194,7 @@ class Trial:
     doubts: tuple[Doubt, ...]
     error: str | None
     where: str
+    delivery: Delivery | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +203,34 @@ class Unsupported:
 
     scenario: Scenario
     why: str
+
+
+@dataclass(frozen=True)
+class WireBytes:
+    """Bytes above TCP or UDP that a client sent and received."""
+
+    sent_bytes: float
+    received_bytes: float
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The bytes of an exchange of 64 bytes each way, counted on a connection: `first` with all handshakes, `later` the
+    mean of `exchanges` others. None where they could not be counted, and `why_not` says why."""
+
+    tls: str
+    first: WireBytes | None
+    later: WireBytes | None
+    exchanges: int
+    why_not: str | None
+
+
+@dataclass(frozen=True)
+class ProtocolFacts:
+    """What a protocol declares of itself, question and answer, and the bytes that were counted."""
+
+    properties: Mapping[str, str]
+    counted: tuple[Counted, ...]
 
 
 @dataclass(frozen=True)
@@ -200,6 +249,7 @@ class Run:
     environment: Mapping[str, Any]
     unsupported: tuple[Unsupported, ...]
     trials: tuple[Trial, ...]
+    protocols: Mapping[str, ProtocolFacts] = field(default_factory=dict)
 
 
 def load_run(path: Path) -> Run:
@@ -269,8 +319,13 @@ def _rule(error: jsonschema.ValidationError) -> str:
 
 
 def _take(cls: type[Record], data: Mapping[str, Any], **made: Any) -> Record:
-    """An object of a dataclass from the names that it knows; `made` are the fields that are more than JSON."""
-    plain = {f.name: data[f.name] for f in fields(cls) if f.name not in made}  # type: ignore[arg-type]  # a dataclass
+    """An object of a dataclass from the names that it knows; `made` are the fields that are more than JSON. A field
+    with a default is one that files of earlier versions do not have."""
+    plain = {
+        f.name: data[f.name]
+        for f in fields(cls)  # type: ignore[arg-type]  # a dataclass
+        if f.name not in made and (f.name in data or f.default is MISSING)
+    }
     return cls(**plain, **made)
 
 
@@ -292,7 +347,19 @@ def _run(path: Path, data: Mapping[str, Any]) -> Run:
             _trial(record, scenario(record["scenario"]), f"{path}: $.trials[{index}]")
             for index, record in enumerate(data["trials"])
         ),
+        protocols={name: _facts(facts) for name, facts in data.get("protocols", {}).items()},
     )
+
+
+def _facts(data: Mapping[str, Any]) -> ProtocolFacts:
+    def wire_bytes(record: Mapping[str, Any] | None) -> WireBytes | None:
+        return None if record is None else _take(WireBytes, record)
+
+    counted = tuple(
+        _take(Counted, each, first=wire_bytes(each["first"]), later=wire_bytes(each["later"]))
+        for each in data["counted"]
+    )
+    return ProtocolFacts(data["properties"], counted)
 
 
 def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
@@ -320,4 +387,5 @@ def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
         ),
         doubts=tuple(_take(Doubt, doubt) for doubt in data["doubts"]),
         where=where,
+        delivery=None if data.get("delivery") is None else _take(Delivery, data["delivery"]),
     )

@@ -47,7 +47,7 @@ def show_number(value: float) -> str:
 
 
 def _requests(trial: Trial) -> int | None:
-    """Answered requests; None if there were none to divide by."""
+    """Answered requests, or deliveries where events are pushed; None if there were none to divide by."""
     return (trial.counts.completed or None) if trial.counts else None
 
 
@@ -122,6 +122,20 @@ FAILED = Metric(
     lambda trial: _share(trial.counts.failed, trial.counts.offered) if trial.counts else None,
     show_share,
 )
+REACH = Metric(
+    "delivery_reach",
+    "delivered share of the events due at all subscribers",
+    "higher",
+    lambda trial: trial.delivery.reach if trial.delivery else None,
+    show_share,
+)
+DUPLICATES = Metric(
+    "delivery_duplicates",
+    "events delivered again",
+    "lower",
+    lambda trial: trial.delivery.duplicates if trial.delivery else None,
+    show_number,
+)
 RSS = Metric(
     "server_rss_bytes", "memory of the server, RSS", "lower", lambda trial: trial.server.rss_bytes, format_size
 )
@@ -134,6 +148,8 @@ METRICS = (
     THROUGHPUT,
     ACHIEVED,
     FAILED,
+    REACH,
+    DUPLICATES,
     *_durations("latency", "latency", lambda trial: trial.latency_ns),
     *_durations("service", "time from sent to answered", lambda trial: trial.service_ns),
     *_durations("lateness", "lateness of sending", lambda trial: trial.lateness_ns),

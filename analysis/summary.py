@@ -1,19 +1,35 @@
 """The trials of a run, put together by scenario and by group of the suite."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from analysis import doubts, stats
 from analysis.labels import CONTESTANT_FIELDS, FIELDS, label, varying
 from analysis.load_results import Run, Scenario, Trial, Unsupported
+from analysis.matching import are_matched, conditions, show_conditions
 from analysis.metrics import OFFERED, Metric
 from analysis.stats import Estimate
 
 # The order in which readers meet names; those that are not listed follow in alphabetical order.
 _KNOWN = {
-    "protocol": ("http1", "http2", "http3", "grpc", "websocket", "sse", "tcp", "udp", "webrtc"),
+    "protocol": (
+        "http1",
+        "http2",
+        "http3",
+        "grpc",
+        "websocket",
+        "sse",
+        "sse-http2",
+        "tcp",
+        "udp",
+        "webrtc",
+        "webrtc-unreliable",
+    ),
+    "tier": ("lean", "library"),
+    "stack": ("lean",),
+    "tls": ("off", "1.2", "1.3"),
     "execution": (
         "single",
         "threads",
@@ -74,11 +90,39 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Scenarios that may be compared with one another; `words` says what sets them apart from the other parts of a
+    group, and is empty where there are none."""
+
+    words: str
+    summaries: tuple[Summary, ...]
+
+
+@dataclass(frozen=True)
 class Group:
     """The scenarios that a suite puts side by side to answer one question."""
 
     name: str
     summaries: tuple[Summary, ...]
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Its scenarios by what makes their protocols comparable: one part, if all of them may be compared."""
+        if are_matched(summary.scenario for summary in self.summaries):
+            return (Part("", self.summaries),)
+        return tuple(
+            Part(show_conditions(members[0].scenario), members)
+            for members in _by(self.summaries, lambda summary: conditions(summary.scenario))
+        )
+
+    def part(self, summary: Summary) -> str:
+        """The words of the part that a scenario is in."""
+        return next(part.words for part in self.parts if summary in part.summaries)
+
+    @property
+    def is_push(self) -> bool:
+        """Whether what counts here is deliveries of events, and not answers to requests."""
+        return all(summary.scenario.is_push for summary in self.summaries)
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -91,17 +135,16 @@ class Group:
 
     @cached_property
     def contests(self) -> tuple["Contest", ...]:
-        """The scenarios that were asked to do the same, side by side."""
-        work: dict[tuple[object, ...], list[Summary]] = {}
+        """The scenarios that were asked to do the same, side by side, as far as they may be compared."""
         fields = [field for field in FIELDS if field not in CONTESTANT_FIELDS]
-        for summary in self.summaries:
-            work.setdefault(tuple(getattr(summary.scenario, field) for field in fields), []).append(summary)
         apart = [field for field in self.fields if field not in CONTESTANT_FIELDS]
-        return tuple(
-            Contest(label(members[0].scenario, apart) if apart else "", tuple(members))
-            for members in work.values()
-            if len(members) > 1
-        )
+        made = []
+        for members in _by(self.summaries, lambda s: (s.scenario.is_push, *(getattr(s.scenario, f) for f in fields))):
+            work = label(members[0].scenario, apart) if apart else ""
+            for words, comparable in _comparable(members):
+                if len(comparable) > 1:
+                    made.append(Contest(", ".join(filter(None, (work, words))), comparable))
+        return tuple(made)
 
     @cached_property
     def ladders(self) -> tuple["Ladder", ...]:
@@ -117,6 +160,26 @@ class Group:
         return tuple(
             Ladder(label(m[0].scenario, apart) if apart else m[0].scenario.protocol, tuple(m)) for m in ladders
         )
+
+
+def _comparable(members: Sequence[Summary]) -> Iterator[tuple[str, tuple[Summary, ...]]]:
+    """The sets of these that may be compared, each with what it is called: all of them if they are matched; else the
+    protocols under the same conditions, and each protocol under different ones."""
+    if are_matched(member.scenario for member in members):
+        yield "", tuple(members)
+        return
+    for alike in _by(members, lambda member: conditions(member.scenario)):
+        yield show_conditions(alike[0].scenario), alike
+    for alike in _by(members, lambda member: member.scenario.protocol):
+        yield alike[0].scenario.protocol, alike
+
+
+def _by(members: Iterable[Summary], key: Callable[[Summary], object]) -> Iterable[tuple[Summary, ...]]:
+    """Summaries with the same key together, in the order in which the keys come."""
+    found: dict[object, list[Summary]] = {}
+    for member in members:
+        found.setdefault(key(member), []).append(member)
+    return map(tuple, found.values())
 
 
 @dataclass(frozen=True)
@@ -163,11 +226,22 @@ def summaries(run: Run) -> tuple[Summary, ...]:
 def groups(run: Run) -> tuple[Group, ...]:
     """The groups of a run: closed loads before open ones, one execution model before several, echo before the other
     operations, the few-sided before the many-sided."""
-    members: dict[str, list[Summary]] = {}
-    for summary in summaries(run):
-        members.setdefault(summary.scenario.group, []).append(summary)
-    made = [Group(name, tuple(group)) for name, group in members.items()]
+    made = [
+        Group(members[0].scenario.group, _parts_together(members))
+        for members in _by(summaries(run), lambda summary: summary.scenario.group)
+    ]
     return tuple(sorted(made, key=_group_order))
+
+
+def _parts_together(members: tuple[Summary, ...]) -> tuple[Summary, ...]:
+    if are_matched(member.scenario for member in members):
+        return members
+    return tuple(sorted(members, key=lambda member: _conditions_order(member.scenario)))
+
+
+def _conditions_order(scenario: Scenario) -> tuple[object, ...]:
+    fields = ("tier", "stack", "tls")
+    return (*(_rank(field, getattr(scenario, field)) for field in fields), scenario.client)
 
 
 def unsupported(run: Run) -> tuple[Unsupported, ...]:
@@ -182,7 +256,7 @@ def _order(summary: Summary) -> tuple[object, ...]:
 def _scenario_order(scenario: Scenario) -> tuple[object, ...]:
     return (
         _rank("protocol", scenario.protocol),
-        scenario.stack,
+        _conditions_order(scenario),
         scenario.operation,
         scenario.payload_bytes,
         _rank("execution", scenario.execution),

@@ -1,10 +1,11 @@
 """Tables of medians with their 95 % intervals, for terminals and pages alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from analysis.headlines import show_interval
-from analysis.metrics import ACHIEVED, FAILED, MAX, P50, P99, SERVER_CPU, THROUGHPUT, Metric
+from analysis.metrics import ACHIEVED, FAILED, MAX, P50, P99, REACH, SERVER_CPU, THROUGHPUT, Metric
 from analysis.stats import Estimate
 from analysis.summary import Group, Summary
 
@@ -28,7 +29,10 @@ COLUMNS = (
     Column(MAX, "max"),
     Column(SERVER_CPU, "server CPU a request"),
     Column(FAILED, "failed"),
+    Column(REACH, "reach"),
 )
+_PUSH_HEADS = {"answered": "delivered", "server CPU a request": "server CPU a delivery"}
+"""What columns are called where events are pushed."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A scenario of a table; `mark` is DAGGER if no verdict may rest on it; `doubts` are its kinds of doubt with how
-    many of the rounds they were raised in, and `note` says the same in a sentence."""
+    """A scenario of a table; `part` is that of its group (see `analysis.summary.Part`); `mark` is DAGGER if no verdict
+    may rest on it; `doubts` are its kinds of doubt with how many of the rounds they were raised in, and `note` says the
+    same in a sentence."""
 
+    part: str
     label: str
     cells: tuple[Cell, ...]
     mark: str
@@ -60,21 +66,29 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def parts(self) -> list[tuple[str, list[Row]]]:
+        """The rows that may be compared with one another, under what sets them apart from the others."""
+        return [(words, list(rows)) for words, rows in groupby(self.rows, lambda row: row.part)]
+
 
 def table(group: Group, columns: Sequence[Column] = COLUMNS) -> Table:
     """The figures of a group of scenarios."""
     measured = tuple(
         column for column in columns if any(summary.estimate(column.metric) is not None for summary in group.summaries)
     )
-    return Table(measured, tuple(_row(group, summary, measured) for summary in group.summaries))
+    rows = tuple(_row(group, part.words, summary, measured) for part in group.parts for summary in part.summaries)
+    if group.is_push:
+        measured = tuple(replace(column, head=_PUSH_HEADS.get(column.head, column.head)) for column in measured)
+    return Table(measured, rows)
 
 
-def _row(group: Group, summary: Summary, columns: tuple[Column, ...]) -> Row:
+def _row(group: Group, part: str, summary: Summary, columns: tuple[Column, ...]) -> Row:
     lost = _lost(summary)
     doubts = [f"{t.kind} {len(t.rounds)}/{t.of}{f' {DAGGER}' if t.fatal else ''}" for t in summary.doubts]
     note = "; ".join([tally.words for tally in summary.doubts] + lost)
     cells = tuple(_cell(column.metric, summary.estimate(column.metric)) for column in columns)
-    return Row(group.label(summary), cells, DAGGER if summary.fatal else "", (*doubts, *lost), note)
+    return Row(part, group.label(summary), cells, DAGGER if summary.fatal else "", (*doubts, *lost), note)
 
 
 def _lost(summary: Summary) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench import registry
 from bench.output import columns
+from bench.protocols import PROTOCOLS
 from bench.suites import suite_names
 
 LOADS = {
@@ -24,6 +25,9 @@ OPERATIONS = {
     "upload": "reads a body (--payload) and answers with its length and SHA-256",
     "work": "work:cpu=100us,wait=5ms burns that much CPU, then waits that long",
     "health": "answers “ok”",
+    "create-todo": "adds to the todo list; of the answer, with the new todo, only the status is checked",
+    "read-todos": "answers with the first todos; read-todos:limit=10 says how many",
+    "read-todos-stream": "the same, each todo in a piece of its own",
 }
 KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads")
 
@@ -31,16 +35,16 @@ KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations"
 def catalogue() -> dict[str, Any]:
     """Names and lines of every kind, and under "unsupported" which protocols do not go with which execution models."""
     return {
-        "protocols": {name: _first_sentence(reference) for name, reference in registry.SERVERS.items()},
+        "protocols": {name: _first_sentence(protocol.server) for name, protocol in PROTOCOLS.items()},
         "patterns": dict(registry.PATTERNS),
         "executions": {name: _first_sentence(reference) for name, reference in registry.EXECUTIONS.items()},
-        "stacks": dict(registry.STACKS),
+        "stacks": {name: stack.line for name, stack in registry.STACKS.items()},
         "suites": {name: _suite_line(name) for name in suite_names()},
         "operations": dict(OPERATIONS),
         "loads": dict(LOADS),
         "unsupported": [
             {"protocol": protocol, "execution": execution, "why": why}
-            for protocol in registry.PROTOCOLS
+            for protocol in PROTOCOLS
             for execution in registry.EXECUTIONS
             if (why := registry.unsupported(protocol, execution)) is not None
         ],
@@ -59,9 +63,9 @@ def _combinations(unsupported: list[dict[str, str]]) -> str:
     refused = {(item["protocol"], item["execution"]): item["why"] for item in unsupported}
     reasons = list(dict.fromkeys(refused.values()))
     marks = {why: f"no ({number})" for number, why in enumerate(reasons, start=1)}
-    rows = [["", *registry.PROTOCOLS]]
+    rows = [["", *PROTOCOLS]]
     for execution in registry.EXECUTIONS:
-        cells = [marks.get(refused.get((protocol, execution), ""), "yes") for protocol in registry.PROTOCOLS]
+        cells = [marks.get(refused.get((protocol, execution), ""), "yes") for protocol in PROTOCOLS]
         rows.append([execution, *cells])
     notes = [f"  ({number}) {why}" for number, why in enumerate(reasons, start=1)]
     return "\n".join(["which protocol goes with which execution model", columns(rows, indent=2), *notes])

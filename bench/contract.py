@@ -7,19 +7,34 @@ Operations
     work    burns `cpu_us` microseconds of CPU, waits `wait_ms` milliseconds, and answers "done"
     health  answers "ok"
 
-HTTP spells them as paths (`POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`, `GET /work?cpu_us=100&wait_ms=5`,
-`GET /health`); TCP and UDP frames as opcodes with two unsigned arguments (see `bench.wire.frames`).
+    publish            delivers an event, the body, to all subscribers of a topic, and answers with its id
+    subscribe          answers with a topic's events, for as long as both ends want: from now on, or those after an id
+    create todo        adds to a todo list, and answers with the todo
+    read todos         answers with the first `limit` todos
+    read todos stream  the same, each todo on its own
+
+HTTP spells them as paths: `POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`, `GET /work?cpu_us=100&wait_ms=5`,
+`GET /health`; `POST /topics/{name}` and `GET /topics/{name}?after=5` (a stream of server-sent events); `POST /todos`,
+`GET /todos?limit=10` and `GET /todos/stream?limit=10` (JSON, and a line of JSON for each todo). TCP and UDP frames
+spell them as opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; topics have names,
+which there is no place for.
 """
 
 import hashlib
+import json
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple, Protocol
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest body that a server reads or makes."""
 
 MAX_CHUNKS = 65_536
 """The most pieces that an answer may be asked for in."""
+
+MIN_EVENT_BYTES = 51
+"""What a pushed event needs to say when it was due and sent, and its number (see `bench.load.push`)."""
 
 MAX_WORK_CPU_US = 10_000_000
 MAX_WORK_WAIT_MS = 60_000
@@ -33,9 +48,23 @@ class Opcode(IntEnum):
     BYTES = 2
     UPLOAD = 3
     WORK = 4
+    PUBLISH = 5
+    SUBSCRIBE = 6
+    CREATE_TODO = 7
+    READ_TODOS = 8
+    READ_TODOS_STREAM = 9
+
+    @property
+    def word(self) -> str:
+        """The operation as users write it, like "read-todos"."""
+        return self.name.lower().replace("_", "-")
 
 
-OPERATIONS = tuple(opcode.name.lower() for opcode in Opcode)
+OPERATIONS = {opcode.word: opcode for opcode in Opcode if opcode not in (Opcode.PUBLISH, Opcode.SUBSCRIBE)}
+"""What loads are made of. Events are not asked for one by one: they have a pattern of their own, push."""
+
+UNKNOWN_ANSWERS = frozenset({Opcode.CREATE_TODO})
+"""Operations whose answer cannot be known beforehand: a new todo has the next free id. Only its status is checked."""
 
 METHODS = {
     Opcode.HEALTH: ("GET", "HEAD"),
@@ -43,12 +72,22 @@ METHODS = {
     Opcode.BYTES: ("GET", "HEAD"),
     Opcode.UPLOAD: ("PUT", "POST"),
     Opcode.WORK: ("GET", "POST"),
+    Opcode.PUBLISH: ("POST",),
+    Opcode.SUBSCRIBE: ("GET", "HEAD"),
+    Opcode.CREATE_TODO: ("POST",),
+    Opcode.READ_TODOS: ("GET", "HEAD"),
+    Opcode.READ_TODOS_STREAM: ("GET", "HEAD"),
 }
 """The HTTP methods that each operation answers to; the first is the one that clients use."""
 
 HEALTH_BODY = b"ok"
 WORK_BODY = b"done"
 
+TODO_LIMIT = 10
+"""How many todos are read where nothing is said."""
+
+TODO_TEXT = "buy milk"
+"""What the todos of a load say."""
 
 _PATTERN = hashlib.shake_128(b"wirebench").digest(1 << 20)
 
@@ -65,12 +104,52 @@ def upload_receipt(length: int, digest: bytes) -> bytes:
     return length.to_bytes(8, "big") + digest
 
 
+class Todo(NamedTuple):
+    """One thing to do."""
+
+    id: int
+    text: str
+    done: bool
+
+
+SEEDED_TODOS = 1000
+"""Todos that are there from the beginning, the same in every server, so that what a read gives is known."""
+
+
+def seeded_todo(number: int) -> Todo:
+    """The todo with that id, of those that are there from the beginning (1 to SEEDED_TODOS)."""
+    return Todo(number, f"todo number {number}", number % 2 == 0)
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _fields(todo: Todo) -> dict[str, object]:
+    return {"id": todo.id, "text": todo.text, "done": todo.done}
+
+
+def encode_todo(todo: Todo) -> bytes:
+    """A todo as a JSON object."""
+    return _to_json(_fields(todo)).encode()
+
+
+def encode_todos(todos: Iterable[Todo]) -> bytes:
+    """Todos as a JSON array."""
+    return _to_json(list(map(_fields, todos))).encode()
+
+
+def encode_todo_lines(todos: Iterable[Todo]) -> bytes:
+    """Todos as JSON objects, each ended by a newline."""
+    return b"".join([b"%b\n" % encode_todo(todo) for todo in todos])
+
+
 @dataclass(frozen=True)
 class Exchange:
     """One request and the answer it must get, before any protocol has encoded it.
 
     HTTP uses `method` and `path`; the binary framings use `opcode`, `a` and `b` (n and chunk for bytes, cpu_us and
-    wait_ms for work, else 0).
+    wait_ms for work, limit for the reading of todos, else 0). `body` and `answer` are theirs; gRPC makes its own
+    messages, from the arguments and TODO_TEXT. The answer is empty for those of UNKNOWN_ANSWERS.
     """
 
     method: str
@@ -80,11 +159,13 @@ class Exchange:
     b: int
     body: bytes
     answer: bytes
+    scheme: str = "http"
+    """https over TLS."""
 
 
 def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> Exchange:
     """The exchange of an operation: `payload_bytes` is the size of the request body for echo and upload, and of the
-    answer for bytes."""
+    answer for bytes. For the reading of todos `a` is the limit, at most SEEDED_TODOS."""
     body = pattern(payload_bytes) if opcode in (Opcode.ECHO, Opcode.UPLOAD) else b""
     path = f"/{opcode.name.lower()}"
     match opcode:
@@ -100,9 +181,42 @@ def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> 
             path += f"?cpu_us={a}&wait_ms={b}"
         case Opcode.HEALTH:
             answer = HEALTH_BODY
+        case Opcode.CREATE_TODO:
+            body, answer, path = _to_json({"text": TODO_TEXT}).encode(), b"", "/todos"
+        case Opcode.READ_TODOS:
+            answer, path = encode_todos(map(seeded_todo, range(1, a + 1))), f"/todos?limit={a}"
+        case Opcode.READ_TODOS_STREAM:
+            answer, path = encode_todo_lines(map(seeded_todo, range(1, a + 1))), f"/todos/stream?limit={a}"
+        case _:
+            raise ValueError(f"{opcode.word} is no exchange of one request and one answer")
     return Exchange(METHODS[opcode][0], path, opcode, a, b, body, answer)
 
 
 def foreign_exchange(method: str, path: str, body: bytes = b"", answer: bytes = b"") -> Exchange:
     """An exchange with a server of somebody else's, over HTTP."""
     return Exchange(method, path, Opcode.ECHO, 0, 0, body, answer)
+
+
+@dataclass(frozen=True)
+class Security:
+    """How a client protects a connection, and what it takes for the right server."""
+
+    tls: str
+    """The one version of TLS (of DTLS, of TLS in QUIC) that is spoken, like "1.3"; empty for the best that both ends
+    speak, from 1.2 on."""
+    authorities: str
+    """A file of the certificates (PEM) that the server's must come from; empty for those that the system trusts."""
+    server_name: str
+    """The name or address that the server's certificate must be for; sent as SNI where it is a name."""
+    insecure: bool
+    """Take any certificate."""
+
+
+class SessionLink(Protocol):
+    """The engine's side of a client that does its own input and output (see `bench.load.client.Session`)."""
+
+    def answered(self, ids: Sequence[Hashable]) -> None:
+        """These exchanges are complete, and those in the client's `failures` have failed."""
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection has ended; called once, after which the client is of no further use."""

@@ -64,6 +64,7 @@ def find_doubts(scenario: Scenario, trial: dict[str, Any], host: Host) -> list[D
         *_samples(trial),
         *_host(host),
         *_errors(trial),
+        *_deliveries(trial),
         *_deaths(trial),
     ]
 
@@ -161,6 +162,18 @@ def _errors(trial: dict[str, Any]) -> Iterator[Doubt]:
             share > MAX_ERRORS,
             f"{share:.2%} of the requests were not answered rightly: {', '.join(filter(None, [kinds, dropped]))}",
         )
+
+
+def _deliveries(trial: dict[str, Any]) -> Iterator[Doubt]:
+    delivery = trial.get("delivery")
+    if delivery is None:
+        return
+    missing = delivery["expected"] - delivery["delivered"]
+    if missing > 0:
+        share = missing / delivery["expected"]
+        yield Doubt(DoubtKind.ERRORS, share > MAX_ERRORS, f"{share:.2%} of the deliveries are missing")
+    if delivery["duplicates"]:
+        yield Doubt(DoubtKind.ERRORS, False, f"{delivery['duplicates']} events were delivered again")
 
 
 def _deaths(trial: dict[str, Any]) -> Iterator[Doubt]:

@@ -165,6 +165,19 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "service": _add(result["service"] for result in results),
         "lateness": None if results[0]["lateness"] is None else _add(result["lateness"] for result in results),
         "intervals": intervals,
+        "delivery": _merge_delivery([result["delivery"] for result in results]),
+    }
+
+
+def _merge_delivery(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """What the pattern push counts, of all processes; None for other patterns."""
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    return {
+        "subscribers": sum(part["subscribers"] for part in found),
+        "published": sum(part["published"] or 0 for part in found),
+        "duplicates": sum(part["duplicates"] for part in found),
     }
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.contract import MIN_EVENT_BYTES
 from bench.errors import UnsupportedError, UsageError
+from bench.protocols import PROTOCOLS
 from bench.scenario import KEYS, Scenario, parse_scenario, parse_whole
+from bench.schedule import Closed
 from bench.suites import suite_names
 
 DEFAULT_ROUNDS = 5
@@ -114,11 +117,19 @@ def _sorted_out(name: str, description: str, rounds: int, scenarios: list[Scenar
 
 def _why_unsupported(scenario: Scenario) -> str | None:
     """Why a scenario makes no sense: its server refuses the model, or its client the request."""
+    if scenario.tls not in (known := PROTOCOLS[scenario.protocol].tls):
+        return f"{scenario.protocol} runs with tls {' or '.join(known)} only"
     try:
-        registry.load(registry.CLIENTS[scenario.protocol])(scenario.exchange, "", True)
+        client = registry.load(registry.client(scenario.protocol, scenario.client, scenario.pattern))
+        if scenario.pattern != "push":
+            client(scenario.exchange, "", True)
+        elif isinstance(scenario.load, Closed):
+            return "a publisher needs a rate: choose an open load for the pattern push, like open:100/s"
+        elif scenario.payload_bytes < MIN_EVENT_BYTES:
+            return f"a pushed event has at least {MIN_EVENT_BYTES} bytes, not {scenario.payload_bytes}"
     except UnsupportedError as error:
         return str(error)
-    return registry.unsupported(scenario.protocol, scenario.execution)
+    return registry.unsupported(scenario.protocol, scenario.execution, scenario.stack)
 
 
 def expand(values: Mapping[str, Any], where: str, group: str) -> Iterator[Scenario]:

@@ -3,27 +3,11 @@
 import difflib
 import importlib
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from bench.errors import UsageError
-
-SERVERS = {
-    "http1": "servers.http1:Http1Connection",
-    "http2": "servers.http2:Http2Connection",
-    "tcp": "servers.tcp:TcpConnection",
-    "udp": "servers.udp:UdpEndpoint",
-}
-"""The lean server of each protocol: its connection (see `servers.worker`)."""
-
-CLIENTS = {
-    "http1": "clients.http1:Http1Client",
-    "http2": "clients.http2:Http2Client",
-    "tcp": "clients.tcp:TcpClient",
-    "udp": "clients.udp:UdpClient",
-}
-"""The lean client of each protocol (see `bench.load.client`)."""
-
-PROTOCOLS = tuple(SERVERS)
+from bench.errors import UnsupportedError, UsageError
+from bench.protocols import PROTOCOLS
 
 EXECUTIONS = {
     "single": "servers.execution.single:Single",
@@ -38,9 +22,95 @@ EXECUTIONS = {
 }
 """Who accepts connections and who runs requests (see `servers.execution.model`)."""
 
-STACKS = {"lean": "this project's own codecs on uvloop"}
 
-PATTERNS = {"request-response": "one request, one answer"}
+@dataclass(frozen=True)
+class Stack:
+    """Code that speaks protocols, as a server, as a client, or both: protocol to reference."""
+
+    line: str
+    servers: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, str] = field(default_factory=dict)
+
+
+STACKS = {
+    "lean": Stack(
+        "this project's own codecs on uvloop",
+        servers={name: protocol.server for name, protocol in PROTOCOLS.items()},
+        clients={name: protocol.client for name, protocol in PROTOCOLS.items() if protocol.client},
+    ),
+    "aioquic": Stack(
+        "aioquic's own asyncio protocol, used plainly",
+        servers={"http3": "servers.stacks.aioquic_server:AioquicServer"},
+        clients={"http3": "clients.stacks.aioquic_client:AioquicClient"},
+    ),
+    "hypercorn": Stack(
+        "an ASGI application on Hypercorn",
+        servers={
+            "http1": "servers.stacks.hypercorn_server:HypercornServer",
+            "http2": "servers.stacks.hypercorn_server:HypercornHttp2Server",
+            "http3": "servers.stacks.hypercorn_server:HypercornHttp3Server",
+            "websocket": "servers.stacks.hypercorn_server:HypercornServer",
+        },
+    ),
+    "uvicorn": Stack(
+        "an ASGI application on uvicorn (httptools, websockets)",
+        servers={
+            "http1": "servers.stacks.uvicorn_server:UvicornConnection",
+            "websocket": "servers.stacks.uvicorn_server:UvicornConnection",
+        },
+    ),
+    "granian": Stack(
+        "an ASGI application on Granian",
+        servers={
+            "http1": "servers.stacks.granian_server:GranianServer",
+            "http2": "servers.stacks.granian_server:GranianHttp2Server",
+            "websocket": "servers.stacks.granian_server:GranianServer",
+        },
+    ),
+    "grpcio": Stack(
+        "grpcio; as a server with its thread pool",
+        servers={"grpc": "servers.stacks.grpcio_server:GrpcioServer"},
+        clients={"grpc": "clients.stacks.grpcio_client:GrpcioClient"},
+    ),
+    "grpcio-aio": Stack(
+        "grpcio's asyncio side (grpc.aio)",
+        servers={"grpc": "servers.stacks.grpcio_aio_server:GrpcioAioServer"},
+        clients={"grpc": "clients.stacks.grpcio_aio_client:GrpcioAioClient"},
+    ),
+    "websockets": Stack(
+        "the websockets library, on asyncio",
+        servers={"websocket": "servers.stacks.websockets_server:WebsocketsServer"},
+        clients={"websocket": "clients.stacks.websockets_client:WebsocketsClient"},
+    ),
+    "httpx": Stack(
+        "httpx.AsyncClient",
+        clients={
+            "http1": "clients.stacks.httpx_client:HttpxClient",
+            "http2": "clients.stacks.httpx_client:HttpxHttp2Client",
+        },
+    ),
+    "httpx-sync": Stack(
+        "httpx.Client, a thread for each request in flight",
+        clients={
+            "http1": "clients.stacks.httpx_sync_client:HttpxSyncClient",
+            "http2": "clients.stacks.httpx_sync_client:HttpxSyncHttp2Client",
+        },
+    ),
+    "aiohttp": Stack(
+        "aiohttp's client",
+        clients={
+            "http1": "clients.stacks.aiohttp_client:AiohttpClient",
+            "websocket": "clients.stacks.aiohttp_client:AiohttpWebsocketClient",
+        },
+    ),
+}
+"""What speaks a protocol: lean is the tier of this project, all others are the library tier."""
+
+PATTERNS = {
+    "request-response": "one request, one answer",
+    "push": "one publisher, many subscribers: each event is delivered to all of them",
+    "stream": "messages of one long-lived call in both directions, each answered by one",
+}
 
 
 def choose(name: str, allowed: Iterable[str], where: str) -> str:
@@ -59,7 +129,39 @@ def load(reference: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def unsupported(protocol: str, execution: str) -> str | None:
-    """Why a protocol and an execution model make no sense together; None if they do."""
-    why: str | None = load(EXECUTIONS[execution])().unsupported(load(SERVERS[protocol]).transport_kind)
+def server(protocol: str, stack: str = "lean") -> str:
+    """The reference of a stack's server. Raises UnsupportedError if the stack serves no such protocol."""
+    return _reference(protocol, stack, STACKS[stack].servers, "server")
+
+
+def client(protocol: str, stack: str = "lean", pattern: str = "request-response") -> str:
+    """The reference of a stack's client for a pattern. Raises UnsupportedError if there is none."""
+    declared = PROTOCOLS[protocol]
+    if pattern not in declared.patterns:
+        raise UnsupportedError(
+            f"{protocol} does not carry the pattern {pattern}; those it carries: {', '.join(declared.patterns)}"
+        )
+    if pattern == "request-response":
+        return _reference(protocol, stack, STACKS[stack].clients, "client")
+    if stack != "lean":
+        raise UnsupportedError(f"the client {stack} has no pattern {pattern}; choose the client lean")
+    reference = declared.subscriber if pattern == "push" else declared.stream_client
+    assert reference is not None
+    return reference
+
+
+def _reference(protocol: str, stack: str, references: dict[str, str], side: str) -> str:
+    if protocol not in references:
+        known = f", only for {', '.join(references)}" if references else ""
+        raise UnsupportedError(f"the stack {stack} has no {side} for {protocol}{known}")
+    return references[protocol]
+
+
+def unsupported(protocol: str, execution: str, stack: str = "lean") -> str | None:
+    """Why a stack's server of a protocol and an execution model make no sense together; None if they do."""
+    try:
+        served_by = load(server(protocol, stack))
+    except UnsupportedError as error:
+        return str(error)
+    why: str | None = load(EXECUTIONS[execution])().unsupported(served_by.transport_kind, served_by.lives)
     return why

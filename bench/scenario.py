@@ -7,8 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench import registry
-from bench.contract import MAX_BODY_BYTES, MAX_WORK_CPU_US, MAX_WORK_WAIT_MS, OPERATIONS, Exchange, Opcode, exchange
+from bench.contract import (
+    MAX_BODY_BYTES,
+    MAX_WORK_CPU_US,
+    MAX_WORK_WAIT_MS,
+    OPERATIONS,
+    SEEDED_TODOS,
+    TODO_LIMIT,
+    Exchange,
+    Opcode,
+    exchange,
+)
 from bench.errors import UsageError
+from bench.protocols import PROTOCOLS, TLS_VERSIONS
 from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
 from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load
 
@@ -29,8 +40,10 @@ class Operation:
                 return f"work:cpu={spell_duration(self.a * 1000)},wait={spell_duration(self.b * 1_000_000)}"
             case Opcode.BYTES if self.b:
                 return f"bytes:chunk={spell_size(self.b)}"
+            case Opcode.READ_TODOS | Opcode.READ_TODOS_STREAM:
+                return f"{self.opcode.word}:limit={self.a}"
             case _:
-                return self.opcode.name.lower()
+                return self.opcode.word
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,11 @@ class Scenario:
     connections: Concurrency = Concurrency(64)  # noqa: RUF009 (frozen, so one will do for all)
     """What an open load may use; a closed load says it itself."""
     stack: str = "lean"
+    """What speaks the protocol as the server."""
+    client: str = "lean"
+    """What speaks the protocol as the client."""
+    tls: str = ""
+    """The version of TLS, or "off"; what the protocol runs with by itself, where nothing is said."""
     pattern: str = "request-response"
     link: str = "loopback"
     warmup_ns: int = 500_000_000
@@ -55,6 +73,10 @@ class Scenario:
     queue_limit: int = 10_000
     """How many requests of an open load may wait for a free connection; one more is dropped, and counted."""
     group: str = "run"
+
+    def __post_init__(self) -> None:
+        if not self.tls:
+            object.__setattr__(self, "tls", PROTOCOLS[self.protocol].tls[0])
 
     @property
     def concurrency(self) -> Concurrency:
@@ -68,16 +90,30 @@ class Scenario:
     def name(self) -> str:
         """Short, unique among scenarios that differ in what is usually varied, and readable in a table."""
         workers = f"×{self.workers}" if self.execution != "single" else ""
-        return (
-            f"{self.protocol} {self.execution}{workers} {self.load} {self.operation} {spell_size(self.payload_bytes)}"
-        )
+        words = [self.protocol]
+        if self.tls != PROTOCOLS[self.protocol].tls[0]:
+            words.append(f"tls{self.tls}")
+        if self.stack != "lean":
+            words.append(self.stack)
+        if self.client != "lean":
+            words.append(f"from {self.client}")
+        if self.pattern != "request-response":
+            words.append(self.pattern)
+        words += [f"{self.execution}{workers}", str(self.load), str(self.operation), spell_size(self.payload_bytes)]
+        return " ".join(words)
+
+    @property
+    def tier(self) -> str:
+        """The tier that both ends belong to: lean, or library if either is one or is built on one."""
+        built_on_library = PROTOCOLS[self.protocol].library != ""
+        return "lean" if self.stack == self.client == "lean" and not built_on_library else "library"
 
     def record(self) -> dict[str, Any]:
         """The scenario as result files hold it."""
         fields = asdict(self)
         fields.update(
             name=self.name,
-            tier="lean" if self.stack == "lean" else "library",
+            tier=self.tier,
             operation=str(self.operation),
             load=str(self.load),
             connections=str(self.concurrency),
@@ -86,9 +122,9 @@ class Scenario:
 
 
 def parse_operation(text: str, where: str) -> Operation:
-    """Reads "echo", "bytes:chunk=1KiB", "work:cpu=100us,wait=5ms"."""
+    """Reads "echo", "bytes:chunk=1KiB", "work:cpu=100us,wait=5ms", "read-todos:limit=10"."""
     name, _, rest = text.strip().partition(":")
-    opcode = Opcode[registry.choose(name, OPERATIONS, where).upper()]
+    opcode = OPERATIONS[registry.choose(name, OPERATIONS, where)]
     arguments = dict(re.findall(r"(\w+)=([^,]+)", rest))
     if rest and ",".join(f"{k}={v}" for k, v in arguments.items()) != rest:
         raise UsageError(
@@ -102,6 +138,8 @@ def parse_operation(text: str, where: str) -> Operation:
             raise UsageError(f"{where}: work is bounded to cpu={MAX_WORK_CPU_US}us and wait={MAX_WORK_WAIT_MS}ms")
     elif opcode is Opcode.BYTES:
         b = parse_size_bytes(arguments.pop("chunk", "0B"), f"{where}: chunk")
+    elif opcode in (Opcode.READ_TODOS, Opcode.READ_TODOS_STREAM):
+        a = parse_whole(arguments.pop("limit", TODO_LIMIT), 0, SEEDED_TODOS, f"{where}: limit")
     if arguments:
         raise UsageError(f"{where}: {name} takes no argument named {next(iter(arguments))!r}")
     return Operation(opcode, a, b)
@@ -131,9 +169,11 @@ def parse_link(text: str, where: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
-    "protocol": lambda v, w: registry.choose(v, registry.PROTOCOLS, w),
+    "protocol": lambda v, w: registry.choose(v, PROTOCOLS, w),
     "execution": lambda v, w: registry.choose(v, registry.EXECUTIONS, w),
-    "stack": lambda v, w: registry.choose(v, registry.STACKS, w),
+    "stack": lambda v, w: registry.choose(v, (k for k, stack in registry.STACKS.items() if stack.servers), w),
+    "client": lambda v, w: registry.choose(v, (k for k, stack in registry.STACKS.items() if stack.clients), w),
+    "tls": lambda v, w: registry.choose(v, TLS_VERSIONS, w),
     "pattern": lambda v, w: registry.choose(v, registry.PATTERNS, w),
     "link": parse_link,
     "workers": lambda v, w: parse_whole(v, 1, MAX_WORKERS, w),

@@ -13,7 +13,7 @@ from bench.errors import UnsupportedError, UsageError
 from bench.plan import Suite, read_suite, single_suite
 from bench.scenario import Scenario, parse_value
 
-CONTESTANTS = ("protocol", "execution", "stack", "pattern")
+CONTESTANTS = ("protocol", "execution", "stack", "client", "tls", "pattern")
 """The keys whose values are names, and which a suite's scenarios are chosen by."""
 
 _DEFAULTS = {"protocol": ["http1"], "load": ["closed:64"]}

@@ -13,8 +13,10 @@ from typing import Any, Self
 import psutil
 
 from bench import registry
+from bench.certificates import certificates
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import ServerFailedError, UnsupportedError, UsageError
+from bench.protocols import PROTOCOLS
 
 _ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 15.0
@@ -62,9 +64,13 @@ class ServerProcess:
         cpus: Sequence[int] = (),
         backlog: int = 4096,
         grace_s: float = 5.0,
+        stack: str = "lean",
+        tls: str | None = None,
     ) -> None:
-        self.protocol = registry.choose(protocol, registry.SERVERS, "protocol")
+        self.protocol = registry.choose(protocol, PROTOCOLS, "protocol")
         self.execution = registry.choose(execution, registry.EXECUTIONS, "execution")
+        self.stack = registry.choose(stack, registry.STACKS, "stack")
+        self.tls = PROTOCOLS[protocol].tls[0] if tls is None else tls
         self.workers = workers
         self.host = host
         self.port = port
@@ -72,7 +78,7 @@ class ServerProcess:
         self._grace_s = grace_s
         self._spec = {
             "protocol": protocol,
-            "connection": registry.SERVERS[protocol],
+            "connection": registry.server(protocol, stack),
             "execution": registry.EXECUTIONS[execution],
             "workers": workers,
             "host": host,
@@ -80,11 +86,15 @@ class ServerProcess:
             "backlog": backlog,
             "cpus": list(cpus),
             "grace_s": grace_s,
+            "tls": self.tls,
         }
+        if self.tls != "off":
+            made = certificates()
+            self._spec |= {"certificate": str(made.certificate), "private_key": str(made.private_key)}
         self._deaths: list[Death] = []
 
     def __enter__(self) -> Self:
-        why = registry.unsupported(self.protocol, self.execution)
+        why = registry.unsupported(self.protocol, self.execution, self.stack)
         if why is not None:
             raise UnsupportedError(f"{self.protocol} under {self.execution} is not supported: {why}")
         self._child = ChildProcess("servers")
@@ -156,7 +166,8 @@ class ServerProcess:
 
     @property
     def _name(self) -> str:
-        return f"the {self.protocol} server ({self.execution})"
+        stack = "" if self.stack == "lean" else f"{self.stack}, "
+        return f"the {self.protocol} server ({stack}{self.execution})"
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._child.closed:

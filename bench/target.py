@@ -1,8 +1,10 @@
 """A server that runs already, by its address: what `wirebench load` sends to it, and one trial against it.
 
-Over http and h2c any server will do: its statuses are checked, 2xx and 3xx being good. If `--operation` names an
-operation of wirebench's own service, the answers' content is checked too. tcp and udp speak wirebench's own frames (see
-`bench.wire.frames`), so there the content is always checked.
+Over HTTP, WebSocket and gRPC any server will do: the status of its answers is checked (over HTTP 2xx and 3xx are good,
+over gRPC OK; over WebSocket any message is an answer). If `--operation` names an operation of wirebench's own service,
+the answers' content is checked too. tcp and udp speak wirebench's own frames (see `bench.wire.frames`), and WebRTC its
+own signalling, so there the content is always checked. With `--topic` events are pushed through a topic of wirebench's
+own service, and their deliveries are measured.
 """
 
 import re
@@ -10,130 +12,186 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
 
 from bench import resultfile
+from bench.address import ANY_TLS, Address, parse_address, parse_security
+from bench.contract import Security
 from bench.errors import LoadFailedError, TargetError, UsageError
 from bench.lab import probes
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress
 from bench.placement import Placement
 from bench.plan import PlannedTrial
+from bench.protocols import PROTOCOLS
 from bench.resultfile import ResultFile
 from bench.run import Watcher, head
 from bench.scenario import Scenario, parse_operation, parse_payload, parse_scenario
+from bench.schedule import Closed
 from bench.trial import NO_FIGURES, conclude, load_specs
 
-SCHEMES = {"http": "http1", "h2c": "http2", "tcp": "tcp", "udp": "udp"}
-"""The protocol that each scheme of an address stands for."""
-
 UNKNOWN = "not known"
-"""What the record says of a server that was not started here: its execution model and stack."""
+"""What the record says of a server that was not started here: its execution model, stack and tier."""
 
-_DEFAULT_PORT = 80
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")  # RFC 9110, 5.6.2: a token
+DEFAULT_LOAD = "closed:64"
+DEFAULT_PUSH_LOAD = "open:100/s"
+_DEFAULT_BYTES = 64
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")  # RFC 9110, 5.6.2
+_TOPIC = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+_HTTP = ("http1", "http2", "http3")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line says of the request, option by option; None is not given."""
+
+    operation: str | None = None
+    method: str | None = None
+    payload: str | None = None
+    message: str | None = None
+    proto: str | None = None
+    topic: str | None = None
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server's address and what to ask of it. `authority` is what requests call it, `host` what to connect to."""
+    """A server's address and what to ask of it; `operation` is how records spell that."""
 
-    url: str
-    protocol: str
-    host: str
-    port: int
-    authority: str
+    address: Address
+    security: Security | None
     request: Request
     operation: str
+    topic: str = ""
+    """Where events are pushed through, if the pattern is push."""
+
+    @property
+    def protocol(self) -> str:
+        return self.address.protocol
+
+    @property
+    def tls(self) -> str:
+        """The version of TLS as records spell it."""
+        if self.security is not None:
+            return self.security.tls or ANY_TLS
+        return "off" if "off" in (known := PROTOCOLS[self.protocol].tls) else known[0]
 
 
-def parse_target(url: str, operation: str | None, method: str | None, payload: str | None) -> Target:
-    """Reads an address like http://127.0.0.1:8080/path, h2c://…, tcp://host:port or udp://host:port, with the options
-    that say what to send. Raises UsageError."""
-    parts, protocol = _split(url)
-    if protocol in ("http1", "http2"):
-        default_port: int | None = _DEFAULT_PORT
-        path = (quote(parts.path, safe="/%:@!$&'()*+,;=~-._") or "/") + (
-            f"?{quote(parts.query, safe='/?%:@!$&()*+,;=~-._')}" if parts.query else ""
-        )
+def parse_target(url: str, wanted: Wanted, insecure: bool, cacert: str | None, tls: str | None) -> Target:
+    """A target from the command line. Raises UsageError; for a gRPC method, which is looked up, TargetError too."""
+    address = parse_address(url)
+    security = parse_security(address, insecure, cacert, tls)
+    _check_wanted(address, wanted)
+    if wanted.topic is not None:
+        return Target(address, security, _push_request(address, wanted), "push", wanted.topic)
+    if wanted.operation is not None or address.protocol not in (*_HTTP, "websocket", "grpc"):
+        return Target(address, security, *_own_request(address, wanted))
+    if address.protocol == "grpc":
+        return Target(address, security, *_call(address, security, wanted))
+    return Target(address, security, *_foreign_request(address, wanted))
+
+
+def _check_wanted(address: Address, wanted: Wanted) -> None:
+    """Raises UsageError for options that mean nothing together, or nothing to the protocol."""
+    protocol, scheme = address.protocol, address.scheme
+    if protocol == "grpc":
+        if wanted.method is None and (wanted.message is not None or wanted.proto is not None):
+            option = "--message" if wanted.message is not None else "--proto"
+            raise UsageError(f"{option}: which method is it for? Name it: --method package.Service/Method")
+        if wanted.method is not None and wanted.payload is not None:
+            raise UsageError("--payload: a method says itself what it takes; write it as JSON: --message '{…}'")
     else:
-        default_port = None
-        if parts.path not in ("", "/") or parts.query:
-            raise UsageError(f"{url}: {parts.scheme} addresses have no path; write {parts.scheme}://host:port")
-        operation = operation or "echo"
-        path = "/"
-    host = parts.hostname
-    if not host or re.search(r"[\s\x00-\x1f\x7f]", parts.netloc):
-        raise UsageError(f"{url}: there is no host in it; write one like {parts.scheme}://127.0.0.1:8080")
-    try:
-        port = parts.port or default_port
-    except ValueError:
-        raise UsageError(f"{url}: the port is not a number from 1 to 65535") from None
-    if not port:
-        raise UsageError(f"{url}: there is no port in it; write {parts.scheme}://{host}:PORT")
-    authority = f"[{host}]:{port}" if ":" in host else host if port == default_port else f"{host}:{port}"
-    request, spelled = _request(url, path, operation, method, payload)
-    return Target(url, protocol, host, port, authority, request, spelled)
+        for option, value in (("--message", wanted.message), ("--proto", wanted.proto)):
+            if value is not None:
+                raise UsageError(f"{option}: only gRPC has such; {scheme}:// addresses take --payload SIZE")
+        if wanted.method is not None and protocol not in _HTTP:
+            raise UsageError(f"--method: requests over {scheme}:// have no method")
+    if wanted.operation is not None and wanted.method is not None:
+        raise UsageError("--method: an operation says its method itself; leave out --method or --operation")
+    if "push" not in (patterns := PROTOCOLS[protocol].patterns):
+        if wanted.topic is not None:
+            raise UsageError(f"--topic: {protocol} carries no pushed events; use sse+http://, ws:// or grpc://")
+    elif wanted.topic is None and patterns == ("push",):
+        raise UsageError(f"--topic: which topic of a wirebench server? {scheme}:// takes pushed events: --topic NAME")
 
 
-def _split(url: str) -> tuple[SplitResult, str]:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise UsageError(f"{url}: not an address: {error}") from None
-    allowed = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    if "://" not in url:
-        raise UsageError(
-            f"{url}: there is no scheme in it; allowed are {allowed}, like http://{url or '127.0.0.1:8080'}"
-        )
-    if parts.scheme not in SCHEMES:
-        raise UsageError(f"{url}: the scheme {parts.scheme}:// is not one of those allowed: {allowed}")
-    if parts.username is not None or parts.password is not None:
-        raise UsageError(f"{url}: a user or password in the address is not supported")
-    return parts, SCHEMES[parts.scheme]
+def _push_request(address: Address, wanted: Wanted) -> Request:
+    assert wanted.topic is not None
+    for option, value in (("--operation", wanted.operation), ("--method", wanted.method)):
+        if value is not None:
+            raise UsageError(f"{option}: events are pushed through a topic, not asked for; leave out one of the two")
+    if not _TOPIC.fullmatch(wanted.topic):
+        raise UsageError(f"--topic: {wanted.topic!r:.60} is not a name of letters, digits and . _ ~ -")
+    _check_no_path(address, "a topic")
+    return Request(payload_bytes=_size(wanted, _DEFAULT_BYTES))
 
 
-def _request(
-    url: str, path: str, operation: str | None, method: str | None, payload: str | None
-) -> tuple[Request, str]:
-    size = None if payload is None else parse_payload(payload, "--payload")
-    if operation is not None:
-        if method is not None:
-            raise UsageError("--method: an operation says its method itself; leave out --method or --operation")
-        if path != "/":
-            raise UsageError(f"{url}: an operation says its path itself; leave out {path} or --operation")
-        asked = parse_operation(operation, "--operation")
-        return Request(asked.opcode, 64 if size is None else size, asked.a, asked.b), str(asked)
-    method = method or ("POST" if size else "GET")
-    if not _METHOD.fullmatch(method):
+def _own_request(address: Address, wanted: Wanted) -> tuple[Request, str]:
+    """An operation of wirebench's own service."""
+    _check_no_path(address, "an operation")
+    asked = parse_operation(wanted.operation or "echo", "--operation")
+    return Request(asked.opcode, _size(wanted, _DEFAULT_BYTES), asked.a, asked.b), str(asked)
+
+
+def _check_no_path(address: Address, what: str) -> None:
+    if address.path != "/":
+        raise UsageError(f"{address.url}: {what} says its path itself; leave out {address.path} or --{what.split()[1]}")
+
+
+def _foreign_request(address: Address, wanted: Wanted) -> tuple[Request, str]:
+    """A request of a server of somebody else's."""
+    path = address.path
+    if address.protocol == "websocket":
+        return Request(payload_bytes=_size(wanted, _DEFAULT_BYTES), foreign=("GET", path)), f"message {path}"
+    size = _size(wanted, 0)
+    method = wanted.method or ("POST" if size else "GET")
+    if not _TOKEN.fullmatch(method):
         raise UsageError(f"--method: {method!r} is not a method of HTTP; write one like GET or POST")
     if method == "CONNECT":
         raise UsageError("--method: CONNECT opens a tunnel, and a tunnel gives no answers to measure")
-    return Request(payload_bytes=size or 0, foreign=(method, path)), f"{method} {path}"
+    return Request(payload_bytes=size, foreign=(method, path)), f"{method} {path}"
+
+
+def _size(wanted: Wanted, default: int) -> int:
+    return default if wanted.payload is None else parse_payload(wanted.payload, "--payload")
+
+
+def _call(address: Address, security: Security | None, wanted: Wanted) -> tuple[Request, str]:
+    """A call of a gRPC server: an operation of our service, if no method is named."""
+    if wanted.method is None:
+        return _own_request(address, wanted)
+    raise UsageError("--method: not built")
 
 
 def target_scenario(target: Target, values: dict[str, str]) -> Scenario:
     """The scenario of a load against a target. `values` are keys of a scenario as users write them (load, duration
     ...)."""
-    scenario = parse_scenario({"protocol": target.protocol, **values}, "command line", target.url[:300])
+    is_push = target.topic != ""
+    given = {"protocol": target.protocol, "pattern": "push" if is_push else "request-response", **values}
+    given.setdefault("load", DEFAULT_PUSH_LOAD if is_push else DEFAULT_LOAD)
+    scenario = parse_scenario({**given}, "command line", target.address.url[:300])
+    if is_push and isinstance(scenario.load, Closed):
+        raise UsageError(
+            f"--load: a publisher needs a rate, like {DEFAULT_PUSH_LOAD}; --connections says how many listen"
+        )
     return replace(scenario, payload_bytes=target.request.payload_bytes)
 
 
 def scenario_record(target: Target, scenario: Scenario) -> dict[str, Any]:
     """The scenario as result files hold it: what is not known of the server is said to be so."""
-    spelled = {"operation": target.operation[:300], "execution": UNKNOWN, "stack": UNKNOWN, "tier": UNKNOWN}
-    name = f"{target.protocol} {scenario.load} {target.operation} {target.url}"
-    return {**scenario.record(), **spelled, "name": name[:300]}
+    spelled = {"execution": UNKNOWN, "stack": UNKNOWN, "tier": UNKNOWN, "tls": target.tls}
+    name = f"{target.protocol} {scenario.load} {target.operation} {target.address.url}"
+    return {**scenario.record(), **spelled, "operation": target.operation[:300], "name": name[:300]}
 
 
 def resolve(target: Target) -> str:
     """The IP address behind the target's host, looked up once and not for every connection. Raises TargetError."""
-    kind = socket.SOCK_DGRAM if target.protocol == "udp" else socket.SOCK_STREAM
+    address = target.address
+    is_stream = PROTOCOLS[address.protocol].transport_kind == "stream"
+    kind = socket.SOCK_STREAM if is_stream else socket.SOCK_DGRAM
     try:
-        found = socket.getaddrinfo(target.host, target.port, type=kind)
+        found = socket.getaddrinfo(address.host, address.port, type=kind)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise TargetError(f"{target.url}: the host {target.host} cannot be found: {reason}") from None
+        raise TargetError(f"{address.url}: the host {address.host} cannot be found: {reason}") from None
     return str(found[0][4][0])
 
 
@@ -156,9 +214,10 @@ def run_load(
         "seed": seed,
         "started": resultfile.now(),
     }
+    address = target.address
     specs = [
-        replace(spec, request=target.request, authority=target.authority)
-        for spec in load_specs(scenario, resolve(target), target.port, seed, load_processes, placement)
+        replace(spec, request=target.request, authority=address.authority, security=target.security, topic=target.topic)
+        for spec in load_specs(scenario, resolve(target), address.port, seed, load_processes, placement)
     ]
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:

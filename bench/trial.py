@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench import resultfile
+from bench import registry, resultfile
+from bench.certificates import certificates
+from bench.contract import Security
 from bench.doubts import Host, find_doubts
 from bench.errors import LoadFailedError, ServerFailedError, TargetError
 from bench.lab import probes
@@ -13,6 +15,7 @@ from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
 from bench.placement import Placement
+from bench.protocols import PROTOCOLS
 from bench.scenario import Scenario
 from bench.schedule import Closed
 from bench.serverprocess import ServerProcess, WorkerCounts
@@ -35,7 +38,14 @@ def run_trial(
     try:
         with (
             LoadProcesses(processes, on_progress) as load,
-            ServerProcess(scenario.protocol, scenario.execution, scenario.workers, cpus=placement.server) as server,
+            ServerProcess(
+                scenario.protocol,
+                scenario.execution,
+                scenario.workers,
+                cpus=placement.server,
+                stack=scenario.stack,
+                tls=scenario.tls,
+            ) as server,
         ):
             load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement))
             window = load.release()
@@ -73,9 +83,13 @@ def load_specs(
 ) -> list[LoadSpec]:
     """What each load process of a trial is asked to do."""
     operation = scenario.operation
+    security = None
+    if scenario.tls != "off":
+        security = Security(scenario.tls, str(certificates().authority), server_name=host, insecure=False)
     return [
         LoadSpec(
             protocol=scenario.protocol,
+            client=registry.client(scenario.protocol, scenario.client, scenario.pattern),
             host=host,
             port=port,
             request=Request(operation.opcode, scenario.payload_bytes, operation.a, operation.b),
@@ -90,9 +104,26 @@ def load_specs(
             process=process,
             processes=processes,
             cpus=placement.load[process % len(placement.load) :][:1] if placement.load else (),
+            security=security,
+            publisher=PROTOCOLS[scenario.protocol].publisher or "" if scenario.pattern == "push" else "",
+            topic=f"wirebench-{seed}" if scenario.pattern == "push" else "",
         )
         for process in range(processes)
     ]
+
+
+def _delivery(merged: dict[str, Any]) -> dict[str, Any] | None:
+    """What became of the published events. Throughput and latency are those of deliveries."""
+    counted = merged["delivery"]
+    if counted is None:
+        return None
+    expected = counted["published"] * counted["subscribers"]
+    return {
+        **counted,
+        "expected": expected,
+        "delivered": merged["completed"],
+        "reach": merged["completed"] / expected if expected else None,
+    }
 
 
 NO_FIGURES: dict[str, Any] = {
@@ -100,6 +131,7 @@ NO_FIGURES: dict[str, Any] = {
     "counts": None,
     "offered_per_s": None,
     "throughput_per_s": None,
+    "delivery": None,
     "latency_ns": None,
     "service_ns": None,
     "lateness_ns": None,
@@ -164,6 +196,9 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
     duration_s = scenario.duration_ns / 1e9
     errors, dropped = merged["errors"], merged["dropped"]
     sent = merged["completed"] + sum(errors.values())
+    if merged["delivery"] is not None:
+        sent = merged["delivery"]["published"] * merged["delivery"]["subscribers"]
+        dropped *= merged["delivery"]["subscribers"]
     interval_ns = scenario.duration_ns // INTERVALS
     return {
         "counts": {
@@ -175,6 +210,7 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
         },
         "offered_per_s": None if isinstance(scenario.load, Closed) else (sent + dropped) / duration_s,
         "throughput_per_s": merged["done_in_window"] / duration_s,
+        "delivery": _delivery(merged),
         "latency_ns": summarise(merged["latency"]),
         "service_ns": summarise(merged["service"]),
         "lateness_ns": summarise(merged["lateness"]) if merged["lateness"] else None,

@@ -26,6 +26,7 @@ def _encode(exchange: Exchange, authority: str) -> bytes:
 class Http1Client(ResponseReader):
     """One connection. Answers come in the order of their requests, so an exchange's id is its number."""
 
+    alpn: ClassVar[tuple[str, ...]] = ("http/1.1",)
     transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:

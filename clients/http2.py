@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
-from bench.wire.header_blocks import Fields, Head, HeaderReader, MalformedError
+from bench.wire.header_blocks import Fields, HeaderReader
 from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     DATA,
@@ -19,7 +19,7 @@ from bench.wire.http2_frames import (
     PREFACE,
     ErrorCode,
     FrameShape,
-    PairShape,
+    GroupShape,
     Setting,
     encode_frame,
     encode_goaway,
@@ -27,7 +27,7 @@ from bench.wire.http2_frames import (
     encode_window_update,
     pack_id,
 )
-from bench.wire.http2_sending import Stream
+from clients.http2_answers import Answer, AnswerHead
 
 MAX_IN_FLIGHT = 1 << 16
 FIRST_IN_FLIGHT = 100
@@ -39,52 +39,15 @@ MAX_WHOLE_BYTES = 64 * 1024
 MAX_ABANDONED = 4096
 """Exchanges given up last, whose late answers are ignored; a late answer to an older one is an error."""
 
-_OPENING = (
+OPENING = (
     PREFACE
     + encode_settings({Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW_BYTES})
     + encode_window_update(0, MAX_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
 )
+"""What a client says first: it takes as much as it is sent, and no pushes."""
 
 
-class _Head:
-    """What a header block of the server says; the same for all answers whose blocks are equal."""
-
-    __slots__ = ("content_length", "malformed", "status")
-
-    def __init__(self, fields: Fields) -> None:
-        self.status = 0
-        """0 in trailers, which have none."""
-        self.content_length: int | None = None
-        self.malformed = False
-        try:
-            head = Head(fields)
-        except MalformedError:
-            self.malformed = True
-            return
-        self.content_length = head.content_length
-        status = head.pseudo.pop(b"status", b"")
-        if len(status) == 3 and status.isdigit():
-            self.status = int(status)
-        self.malformed = bool(status) != bool(self.status) or bool(head.pseudo)
-
-
-class _Answer(Stream):
-    """An exchange whose request is not sent in full, or whose answer has begun."""
-
-    __slots__ = ("block", "error", "head", "received_bytes", "table_changes")
-
-    def __init__(self, stream_id: int, send_window: int) -> None:
-        super().__init__(stream_id, send_window, MAX_WINDOW_BYTES)
-        self.head: _Head | None = None
-        self.received_bytes = 0
-        self.error: ErrorKind | None = None
-        self.block: bytes | None = None
-        """The header block, if it left the decoder's table as it was; `table_changes` tells whether something has
-        changed it since."""
-        self.table_changes = 0
-
-
-class Http2Client(Http2Peer[_Answer]):
+class Http2Client(Http2Peer[Answer]):
     """One connection. Ids are stream ids as they stand in frames: 4 bytes, big-endian.
 
     Once an answer of one HEADERS and one DATA frame was read frame by frame and found right, rows of frames that differ
@@ -92,6 +55,7 @@ class Http2Client(Http2Peer[_Answer]):
     table, as it does when the date changes.
     """
 
+    alpn: ClassVar[tuple[str, ...]] = ("h2",)
     transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
     stream_window_bytes = MAX_WINDOW_BYTES
     connection_window_bytes = MAX_WINDOW_BYTES
@@ -104,15 +68,8 @@ class Http2Client(Http2Peer[_Answer]):
         self.failures: list[tuple[Hashable, ErrorKind]] = []
         self._exchange = exchange
         self._check_content = check_content
-        self._fields = [
-            (b":method", exchange.method.encode("ascii")),
-            (b":scheme", b"http"),
-            (b":authority", authority.encode("ascii")),
-            (b":path", exchange.path.encode("ascii")),
-        ]
-        if exchange.body or exchange.method in ("POST", "PUT"):
-            self._fields.append((b"content-length", b"%d" % len(exchange.body)))
-        self._heads = HeaderReader(_Head)
+        self._fields = self._request_fields(authority)
+        self._heads = HeaderReader(self._read_head)
         self._next_id = 1
         # Exchanges whose request is sent in full: those whose answer has not begun, and those whose answer has begun
         # with the frame that `_alike` holds. All others are in `streams`.
@@ -124,14 +81,14 @@ class Http2Client(Http2Peer[_Answer]):
         self._requests: list[FrameShape] = []
         self._requests_version = -1
         # The HEADERS and DATA frame of a right answer, good until the decoder's table changes, and what the first says.
-        self._alike: tuple[FrameShape, FrameShape, PairShape] | None = None
-        self._alike_head: _Head | None = None
+        self._alike: tuple[FrameShape, FrameShape, GroupShape] | None = None
+        self._alike_head: AnswerHead | None = None
         self._table_changes = 0
 
     # Client
 
     def open(self) -> None:
-        self.outgoing.append(_OPENING)
+        self.outgoing.append(OPENING)
 
     def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
         first, size = self._next_id, len(self._exchange.body)
@@ -188,6 +145,18 @@ class Http2Client(Http2Peer[_Answer]):
 
     # Requests
 
+    def _request_fields(self, authority: str) -> list[tuple[bytes, bytes]]:
+        exchange = self._exchange
+        fields = [
+            (b":method", exchange.method.encode("ascii")),
+            (b":scheme", exchange.scheme.encode("ascii")),
+            (b":authority", authority.encode("ascii")),
+            (b":path", exchange.path.encode("ascii")),
+        ]
+        if exchange.body or exchange.method in ("POST", "PUT"):
+            fields.append((b"content-length", b"%d" % len(exchange.body)))
+        return fields
+
     def _shape_requests(self) -> list[FrameShape]:
         version, body = self.writer.version, self._exchange.body
         block = self.writer.encode(self._fields)
@@ -203,11 +172,14 @@ class Http2Client(Http2Peer[_Answer]):
         for stream_id in stream_ids:
             block = self.writer.encode(self._fields)
             self.outgoing.append(encode_frame(HEADERS, END_HEADERS, stream_id, block))
-            stream = self.streams[stream_id] = _Answer(stream_id, self.peer_stream_window)
+            stream = self.streams[stream_id] = Answer(stream_id, self.peer_stream_window)
             self.send_body(stream, self._exchange.body)
         self.send_bodies(MAX_WINDOW_BYTES)
 
     # Answers
+
+    def _read_head(self, fields: Fields) -> AnswerHead:
+        return AnswerHead(fields)
 
     def _match(self, data: bytes) -> tuple[list[bytes], bytes]:
         """The ids of the answers that are completed by the rows of frames at the beginning of `data`; and what follows
@@ -242,12 +214,15 @@ class Http2Client(Http2Peer[_Answer]):
             at = end
         return done, data[at:]
 
-    def _learn(self, head: _Head, block: bytes, body: bytes) -> None:
-        """A right answer: from now on, others are compared with it."""
+    def _learn(self, stream: Answer, block: bytes) -> None:
+        """A right answer, whose head is `block`: from now on, others are compared with it."""
+        body = stream.last
+        if not body or len(body) != stream.received_bytes or stream.end_block is not None:
+            return
         if self._alike is None or block != self._alike[0].payload or body != self._alike[1].payload:
             self._unlearn()
             heads, bodies = FrameShape(HEADERS, END_HEADERS, block), FrameShape(DATA, END_STREAM, body)
-            self._alike, self._alike_head = (heads, bodies, PairShape(heads, bodies)), head
+            self._alike, self._alike_head = (heads, bodies, GroupShape(heads, bodies)), stream.head
 
     def _unlearn(self) -> None:
         for packed_id in self._begun:
@@ -255,11 +230,11 @@ class Http2Client(Http2Peer[_Answer]):
         self._begun.clear()
         self._alike = None
 
-    def _list(self, packed_id: bytes) -> _Answer:
+    def _list(self, packed_id: bytes) -> Answer:
         """The rest of an answer that began with the frame learnt will be read frame by frame."""
         assert self._alike is not None
         stream_id = int.from_bytes(packed_id, "big")
-        stream = self.streams[stream_id] = _Answer(stream_id, 0)
+        stream = self.streams[stream_id] = Answer(stream_id, 0)
         stream.head, stream.block = self._alike_head, self._alike[0].payload
         stream.table_changes = self._table_changes
         return stream
@@ -275,7 +250,7 @@ class Http2Client(Http2Peer[_Answer]):
             if self._alike is not None and block == self._alike[0].payload and not end_stream:
                 self._begun.add(packed_id)
                 return
-            stream = self.streams[stream_id] = _Answer(stream_id, 0)
+            stream = self.streams[stream_id] = Answer(stream_id, 0)
         elif stream is None:
             stream = self.unlisted(stream_id)
             if stream is None:
@@ -285,7 +260,7 @@ class Http2Client(Http2Peer[_Answer]):
             self.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         if is_trailers:
-            stream.block = None
+            stream.end_block = block
         elif head.status >= 200:
             stream.head = head
             stream.error = None if head.status < 300 else "status"
@@ -295,26 +270,32 @@ class Http2Client(Http2Peer[_Answer]):
             self.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)  # an interim answer is not the answer
             return
         if end_stream:
-            self._complete(stream, b"")
+            self._complete(stream, head)
 
-    def body_received(self, stream: _Answer, data: bytes, end_stream: bool) -> None:
+    def body_received(self, stream: Answer, data: bytes, end_stream: bool) -> None:
         if stream.head is None:
             self.fail_stream(stream.id, ErrorCode.PROTOCOL_ERROR)
             return
         if self._check_content and not self._exchange.answer.startswith(data, stream.received_bytes):
             stream.error = stream.error or "content"
         stream.received_bytes += len(data)
+        stream.last = data
         if end_stream:
-            self._complete(stream, data)
+            self._complete(stream, stream.head)
 
-    def _complete(self, stream: _Answer, last: bytes) -> None:
-        """An answer is complete; `last` is what its last frame brought of the body."""
-        head, size, error = stream.head, stream.received_bytes, stream.error
-        assert head is not None
-        if error is None and head.content_length not in (None, size) and self._exchange.method != "HEAD":
-            error = "protocol"  # the answer is malformed (section 8.1.1)
-        elif error is None and self._check_content and size != len(self._exchange.answer):
-            error = "content"
+    def _wrong(self, stream: Answer, head: AnswerHead, _end: AnswerHead) -> ErrorKind | None:
+        """What is wrong with a complete answer, whose last header block is `_end`."""
+        size = stream.received_bytes
+        if stream.error is not None:
+            return stream.error
+        if head.content_length not in (None, size) and self._exchange.method != "HEAD":
+            return "protocol"  # the answer is malformed (section 8.1.1)
+        return "content" if self._check_content and size != len(self._exchange.answer) else None
+
+    def _complete(self, stream: Answer, end: AnswerHead) -> None:
+        """An answer is complete; `end` is what its last header block says."""
+        assert stream.head is not None
+        error = self._wrong(stream, stream.head, end)
         packed_id = pack_id(stream.id)
         if stream.sent_bytes < len(stream.body):
             self.reset(stream.id, ErrorCode.CANCEL)  # the server has answered before it had all of the request
@@ -324,12 +305,12 @@ class Http2Client(Http2Peer[_Answer]):
             self.failures.append((packed_id, error))
             return
         self._done.append(packed_id)
-        if last and len(last) == size and stream.block is not None and stream.table_changes == self._table_changes:
-            self._learn(head, stream.block, last)
+        if stream.block is not None and stream.table_changes == self._table_changes:
+            self._learn(stream, stream.block)
 
     # Http2Peer
 
-    def unlisted(self, stream_id: int) -> _Answer | None:
+    def unlisted(self, stream_id: int) -> Answer | None:
         packed_id = pack_id(stream_id)
         if packed_id in self._begun:
             self._begun.remove(packed_id)
@@ -341,7 +322,7 @@ class Http2Client(Http2Peer[_Answer]):
             raise ProtocolError("an answer to nothing that was asked", code)
         return None
 
-    def stream_ended(self, stream_id: int, stream: _Answer | None) -> None:
+    def stream_ended(self, stream_id: int, stream: Answer | None) -> None:
         packed_id = pack_id(stream_id)
         if stream is not None or packed_id in self._waiting or packed_id in self._begun:
             self._waiting.discard(packed_id)

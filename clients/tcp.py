@@ -16,6 +16,7 @@ from bench.wire.frames import FATAL, ID, MORE, NO_ID, OK, FrameReader, frame_ids
 class TcpClient(FrameReader):
     """One connection."""
 
+    alpn: ClassVar[tuple[str, ...]] = ()
     transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:

@@ -13,6 +13,7 @@ class UdpClient:
     """One socket. A lost datagram is an exchange that the engine gives up on; an answer that comes late, or twice, is
     ignored."""
 
+    alpn: ClassVar[tuple[str, ...]] = ()
     transport_kind: ClassVar[Literal["stream", "datagram"]] = "datagram"
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:

@@ -38,6 +38,11 @@ class ServerSpec:
     cpus: tuple[int, ...]
     grace_s: float
     """How long requests in flight may take to finish when the server stops."""
+    tls: str = "off"
+    """The one version of TLS that the server speaks, like "1.3"."""
+    certificate: str = ""
+    private_key: str = ""
+    """Files (PEM) with the server's certificate and its key."""
 
 
 class Control:

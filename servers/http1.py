@@ -1,4 +1,5 @@
-"""The lean HTTP/1.1 server (RFC 9112): keep-alive, pipelining, chunked bodies both ways, HTTP/1.0, Expect."""
+"""The lean HTTP/1.1 server (RFC 9112): keep-alive, pipelining, chunked bodies both ways, HTTP/1.0, Expect; and streams
+of server-sent events, an answer in chunks that lasts until the client or the server ends it."""
 
 import asyncio
 from collections import deque
@@ -8,9 +9,12 @@ from typing import ClassVar, NamedTuple, cast
 from bench.errors import ProtocolError
 from bench.wire.http1 import CONTINUE, LAST_CHUNK, REASONS, RequestReader, encode_chunk
 from servers.counters import ACCEPTS, REQUESTS
+from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, MAX_BEHIND_BYTES, OPENING, encoded
 from servers.httpdate import http_date
-from servers.service import Collect, Route, ServiceError, Upload
-from servers.worker import Worker
+from servers.service import BINARY, Collect, Refused, Route, Upload, event_id
+from servers.service_error import ServiceError
+from servers.topics import Event, Topic
+from servers.worker import Lives, TransportKind, Worker
 
 MAX_PIPELINED = 64
 """Requests of one connection that may wait behind the one that is being run; past it, the connection is not read."""
@@ -28,26 +32,33 @@ _HEAD_ONLY, _HTTP_1_0, _LAST = 1, 2, 4
 _HEAD_BYTES = 128
 """What the head of a plain answer takes, roughly: enough to bound what waits to be sent."""
 
-_TYPE = b"content-type: application/octet-stream\r\n"
 
-
-_heads: dict[int, bytes] = {}
+_heads: dict[int | tuple[bytes, int], bytes] = {}
 _heads_expire = 0.0
 
 
-def _answer_head(length: int) -> bytes:
+def _answer_head(content_type: bytes, length: int) -> bytes:
     """The head of a plain 200 answer with a body of that length. Heads are made anew each second: they hold the
     date."""
     global _heads, _heads_expire
     now = time()
     if now >= _heads_expire:
         _heads, _heads_expire = {}, int(now) + 1.0
-    head = _heads.get(length)
+    key = length if content_type is BINARY else (content_type, length)
+    head = _heads.get(key)
     if head is None:
-        head = b"HTTP/1.1 200 OK\r\ndate: %b\r\n%bcontent-length: %d\r\n\r\n" % (http_date(), _TYPE, length)
+        head = b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (
+            http_date(),
+            content_type,
+            length,
+        )
         if len(_heads) < 1024:
-            _heads[length] = head
+            _heads[key] = head
     return head
+
+
+def _event_chunk(event: Event) -> bytes:
+    return encode_chunk(encoded(event))
 
 
 class Refusal(NamedTuple):
@@ -74,16 +85,20 @@ class Refusal(NamedTuple):
 class Http1Connection(RequestReader, asyncio.Protocol):
     """One client. Its requests are run one after the other, in the order they came (RFC 9112, section 9.3.2)."""
 
-    transport_kind: ClassVar = "stream"
+    transport_kind: ClassVar[TransportKind] = "stream"
+    lives: ClassVar[Lives] = "thread"
+    alpn: ClassVar[tuple[str, ...]] = ("http/1.1",)
 
     __slots__ = (
         "_blocked",
         "_body",
+        "_chunked_events",
         "_closed",
         "_collecting",
         "_counts",
         "_draining",
         "_ended",
+        "_event_id",
         "_flags",
         "_known",
         "_lingering",
@@ -94,6 +109,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         "_route",
         "_run",
         "_running",
+        "_topic",
         "_transport",
         "_waiting",
         "_worker",
@@ -115,6 +131,10 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         # Requests behind the one that is being run.
         self._waiting: deque[tuple[Route | Refusal, int, bytes]] = deque()
         self._running = False
+        # The answer that is being sent is a topic's events, if this is not None; and the event that was sent last.
+        self._topic: Topic | None = None
+        self._event_id = 0
+        self._chunked_events = True
         # Answers made while input is parsed, or waiting requests are run, leave together.
         self._collecting = False
         self._out: list[bytes] = []
@@ -122,6 +142,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._blocked = False
         # No further request is taken; once those taken are answered, the connection closes.
         self._ended = False
+        # No answer may begin that does not end by itself, and the next request is the last.
         self._draining = False
         self._lingering = False
         self._closed = False
@@ -137,6 +158,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         self._waiting.clear()
+        self._unsubscribe()
         self._worker.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -161,8 +183,10 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        # The client has sent all it will, and may still wait for answers.
-        self._ended = True
+        # The client has sent all it will, and may still wait for answers. One of events ends here all the same: before
+        # the next event, a client that has gone altogether looks no different.
+        self._ended = self._draining = True
+        self._end_events()
         self._close_if_done()
         return not self._transport.is_closing()
 
@@ -186,12 +210,15 @@ class Http1Connection(RequestReader, asyncio.Protocol):
                 self._refuse(Refusal(error.status, error.message))
                 return
         if method not in route.methods:
-            allowed = b", ".join(route.methods)
-            self._refuse(Refusal(405, f"allowed here: {allowed.decode()}", b"allow: %b\r\n" % allowed))
-            return
+            other = route.other
+            if other is None or method not in other.methods:
+                allowed = b", ".join(route.methods + (other.methods if other is not None else ()))
+                self._refuse(Refusal(405, f"allowed here: {allowed.decode()}", b"allow: %b\r\n" % allowed))
+                return
+            route = other
         self._route = route
-        if self.expects_continue:
-            self._continue()
+        if not self.is_plain:
+            self._look_at_fields(route)
 
     def body_received(self, data: bytes) -> None:
         route = self._route
@@ -215,7 +242,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             self._receiver = None
         if self.http_1_0:
             flags |= _HTTP_1_0
-            if route is not None and route.chunk_bytes:
+            if route is not None and route.in_pieces:
                 flags |= _LAST  # without chunks, only the end of the connection ends a body in pieces
         if not self.keep_alive or self._draining or flags & _LAST:
             flags |= _LAST
@@ -235,8 +262,8 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         if self._closed:
             return
         self._running = False
-        if not token and not route.chunk_bytes:
-            self._out.append(_answer_head(len(answer)))
+        if not token and route.is_plain:
+            self._out.append(_answer_head(route.content_type, len(answer)))
             self._out.append(answer)
             self._out_bytes += _HEAD_BYTES + len(answer)
             if self._out_bytes > MAX_UNSENT_BYTES:
@@ -248,12 +275,25 @@ class Http1Connection(RequestReader, asyncio.Protocol):
 
     def drain(self) -> None:
         self._draining = True
+        self._end_events()
         if not self.mid_request:
             self._ended = True
             self._close_if_done()
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def _look_at_fields(self, route: Route) -> None:
+        """The fields of a request that is not as most are."""
+        if self.last_event_id is not None and route.topic is not None:
+            try:
+                self._route = route.resumed(event_id(self.last_event_id.decode("latin-1")))
+            except ServiceError as error:
+                self._route = None
+                self._refuse(Refusal(error.status, error.message))
+                return
+        if self.expects_continue:
+            self._continue()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Refuse the request whose head has come. Its body is read and forgotten, but not waited for if the client
@@ -288,12 +328,18 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     # Answers
 
     def _send_framed(self, flags: int, route: Route, answer: bytes) -> None:
-        """The answers that are not plain: to HEAD, to HTTP/1.0, in chunks, or the last one of the connection."""
-        chunked = route.chunk_bytes and not flags & _HTTP_1_0
-        fields = [b"HTTP/1.1 200 OK\r\ndate: ", http_date(), b"\r\n", _TYPE]
+        """The answers that are not plain: refused, to HEAD, to HTTP/1.0, in pieces, or the last one of the
+        connection."""
+        if isinstance(answer, Refused):
+            self._send(Refusal(answer.status, answer.decode()).encode(flags))
+            return
+        chunked = route.in_pieces and not flags & _HTTP_1_0
+        fields = [b"HTTP/1.1 200 OK\r\ndate: ", http_date(), b"\r\ncontent-type: ", route.content_type, b"\r\n"]
+        if route.topic is not None:
+            fields.append(b"cache-control: no-cache\r\n")
         if chunked:
             fields.append(b"transfer-encoding: chunked\r\n")
-        elif not route.chunk_bytes:
+        elif not route.in_pieces:
             fields.append(b"content-length: %d\r\n" % len(answer))
         if flags & _LAST:
             fields.append(b"connection: close\r\n")
@@ -302,11 +348,14 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._send(b"".join([*fields, b"\r\n"]))
         if flags & _HEAD_ONLY:
             return
-        if chunked:
-            for start in range(0, len(answer), route.chunk_bytes):
-                self._send(encode_chunk(answer[start : start + route.chunk_bytes]))
-            answer = LAST_CHUNK
-        self._send(answer)
+        if route.topic is not None:
+            self._send_events(chunked, route.topic, route.after_id)
+        elif not chunked:
+            self._send(answer)
+        else:
+            for piece in route.pieces(answer):
+                self._send(encode_chunk(piece))
+            self._send(LAST_CHUNK)
 
     def _send(self, data: bytes) -> None:
         self._out.append(data)
@@ -318,6 +367,54 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._transport.write(b"".join(self._out))
         self._out.clear()
         self._out_bytes = 0
+
+    # Events
+
+    def _send_events(self, chunked: bool, topic: Topic, after_id: int | None) -> None:
+        """Begin the body that is a topic's events. Until it ends, the request is still being answered."""
+        self._running = True
+        self._topic = topic
+        self._event_id = 0
+        self._chunked_events = chunked
+        self._send(encode_chunk(OPENING) if chunked else OPENING)
+        self._write()  # events do not wait for other answers, so nothing may wait before them
+        topic.subscribe(self, self._worker.inbox(), after_id)
+        if self._draining:
+            self._end_events()
+        else:
+            self._worker.later(KEEP_ALIVE_S, self._keep_alive)
+
+    def deliver(self, event: Event) -> None:
+        """See `servers.topics.Subscription`."""
+        last_id, self._event_id = self._event_id, event.id
+        transport = self._transport
+        if (self._blocked and transport.get_write_buffer_size() > MAX_BEHIND_BYTES) or last_id not in (0, event.id - 1):
+            self._unsubscribe()
+            transport.abort()
+        elif self._chunked_events:
+            transport.write(event.encoded("sse-http1", _event_chunk))
+        else:
+            transport.write(encoded(event))
+
+    def _keep_alive(self) -> None:
+        if self._topic is not None:
+            self._transport.write(encode_chunk(KEEP_ALIVE) if self._chunked_events else KEEP_ALIVE)
+            self._worker.later(KEEP_ALIVE_S, self._keep_alive)
+
+    def _end_events(self) -> None:
+        """End the answer that is a topic's events, if there is one."""
+        if self._topic is not None:
+            self._unsubscribe()
+            self._running = False
+            if self._chunked_events:
+                self._send(LAST_CHUNK)
+            if not self._collecting:
+                self._run_waiting()
+
+    def _unsubscribe(self) -> None:
+        if self._topic is not None:
+            self._topic.unsubscribe(self, self._worker.inbox())
+            self._topic = None
 
     def _close_if_done(self) -> None:
         """Close after the last answer."""

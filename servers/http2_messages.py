@@ -4,7 +4,8 @@ from bench.contract import MAX_BODY_BYTES
 from bench.wire.header_blocks import CONTENT_LENGTH_INDEX, Fields, Head, HeaderWriter, MalformedError, literal
 from bench.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame_head
 from servers.httpdate import http_date
-from servers.service import Route, Service, ServiceError
+from servers.service import BINARY, TEXT, Route, Service, event_id
+from servers.service_error import ServiceError
 
 MAX_HEADER_LIST_BYTES = 32 * 1024
 """The longest list of fields, each counted with 32 bytes beside its own (SETTINGS_MAX_HEADER_LIST_SIZE)."""
@@ -57,7 +58,10 @@ class Request:
         if not (method and path and b"scheme" in pseudo and pseudo.keys() <= _PSEUDO):
             raise MalformedError("pseudo-header fields")
         self.head_only = method == b"HEAD"
+        last_event_id = None
         for name, value in head.fields:
+            if name == b"last-event-id":
+                last_event_id = value
             if name == b"host" and value != pseudo.get(b"authority", value):
                 raise MalformedError("two hosts")
             if name == b"expect":
@@ -68,13 +72,18 @@ class Request:
             return TOO_LARGE
         route = service.route(path)
         if method not in route.methods:
-            allowed = b", ".join(route.methods)
-            return Refusal(405, f"allowed here: {allowed.decode()}", [(b"allow", allowed)])
+            other = route.other
+            if other is None or method not in other.methods:
+                allowed = b", ".join(route.methods + (other.methods if other is not None else ()))
+                return Refusal(405, f"allowed here: {allowed.decode()}", [(b"allow", allowed)])
+            route = other
+        if last_event_id is not None and route.topic is not None:
+            return route.resumed(event_id(last_event_id.decode("latin-1")))
         return route
 
 
 _OK = (b":status", b"200")
-_TYPE = (b"content-type", b"application/octet-stream")
+_NO_CACHE = (b"cache-control", b"no-cache")
 
 
 class AnswerHeads:
@@ -84,39 +93,44 @@ class AnswerHeads:
 
     def __init__(self, writer: HeaderWriter) -> None:
         self._writer = writer
-        # Frames around plain answers, by length of body; good for one date and one state of the encoder.
-        self._frames: dict[int, tuple[bytes, bytes]] = {}
+        # Frames around plain answers, by type and length of body; good for one date and one state of the encoder.
+        self._frames: dict[int | tuple[bytes, int], tuple[bytes, bytes]] = {}
         self._date = b""
         self._version = 0
 
-    def frames(self, length: int) -> tuple[bytes, bytes]:
+    def frames(self, content_type: bytes, length: int) -> tuple[bytes, bytes]:
         """An answer of a HEADERS frame and a DATA frame with `length` bytes: what stands before the first place for the
         stream's id, and what between the first and the second."""
         date, writer = http_date(), self._writer
         if date is not self._date or writer.version != self._version:
             self._frames.clear()
-        frames = self._frames.get(length)
+        key = length if content_type is BINARY else (content_type, length)
+        frames = self._frames.get(key)
         if frames is None:
             version = writer.version
-            block = self.block(length)
+            block = self.block(content_type, length)
             frames = frame_head(len(block), HEADERS, END_HEADERS), block + frame_head(length, DATA, END_STREAM)
             if len(self._frames) < 1024:
-                self._frames[length] = frames
+                self._frames[key] = frames
             # If the block has raised the version, this is of no use for the next answer.
             self._date, self._version = date, version
         return frames
 
-    def block(self, length: int | None) -> bytes:
+    def block(self, content_type: bytes, length: int | None) -> bytes:
         """The head of an answer of `length` bytes; None if it comes in pieces."""
-        block = self._writer.encode((_OK, (b"date", http_date()), _TYPE))
+        block = self._writer.encode((_OK, (b"date", http_date()), (b"content-type", content_type)))
         return block if length is None else block + literal(CONTENT_LENGTH_INDEX, b"%d" % length)
+
+    def events(self, content_type: bytes) -> bytes:
+        """The head of an answer that is a stream of events."""
+        return self._writer.encode((_OK, (b"date", http_date()), (b"content-type", content_type), _NO_CACHE))
 
     def refusal(self, refusal: Refusal) -> bytes:
         """The head of a refusal. It is kept out of the encoder's table, which is for what comes often."""
         fields = [
             (b":status", b"%d" % refusal.status, True),
             (b"date", http_date(), True),
-            (b"content-type", b"text/plain", True),
+            (b"content-type", TEXT, True),
             *((name, value, True) for name, value in refusal.fields),
         ]
         return self._writer.encode(fields) + literal(CONTENT_LENGTH_INDEX, b"%d" % len(refusal.body))

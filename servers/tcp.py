@@ -7,8 +7,9 @@ from typing import ClassVar, cast
 from bench.errors import ProtocolError
 from bench.wire.frames import FATAL, HEADER_BYTES, MORE, NO_ID, OK, FrameReader, encode_frame, encode_head, is_status
 from servers.counters import ACCEPTS, REQUESTS
-from servers.service import Collect, Route, ServiceError, Upload
-from servers.worker import Worker
+from servers.service import Collect, Refused, Route, Upload
+from servers.service_error import ServiceError
+from servers.worker import Lives, TransportKind, Worker
 
 MAX_IN_FLIGHT = 256
 """Requests of one connection that run at a time; past it, the connection is not read."""
@@ -24,7 +25,9 @@ the connection, and the client would lose the frame that says why."""
 class TcpConnection(FrameReader, asyncio.Protocol):
     """One client. Its requests run as they come, and are answered as they are done."""
 
-    transport_kind: ClassVar = "stream"
+    transport_kind: ClassVar[TransportKind] = "stream"
+    lives: ClassVar[Lives] = "thread"
+    alpn: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
@@ -119,9 +122,10 @@ class TcpConnection(FrameReader, asyncio.Protocol):
         if self._closed:
             return
         self._in_flight -= 1
-        if route.chunk_bytes:
-            answer = self._send_pieces(token, answer, route.chunk_bytes)
-        self._send(OK, token, answer)
+        if route.is_plain:
+            self._send(OK, token, answer)
+        else:
+            self._send_special(token, route, answer)
         if not self._collecting:
             self._run_waiting()
 
@@ -173,12 +177,15 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     # Answers
 
-    def _send_pieces(self, frame_id: bytes, answer: bytes, chunk_bytes: int) -> bytes:
-        """Send all but the last piece of an answer, and give that one."""
-        last = max(0, len(answer) - 1) // chunk_bytes * chunk_bytes
-        for start in range(0, last, chunk_bytes):
-            self._send(OK, frame_id, answer[start : start + chunk_bytes], MORE)
-        return answer[last:]
+    def _send_special(self, frame_id: bytes, route: Route, answer: bytes) -> None:
+        """Send an answer that may be refused, or is sent in pieces."""
+        if isinstance(answer, Refused):
+            self._send(answer.status, frame_id, answer)
+            return
+        *pieces, last = (route.in_pieces and route.pieces(answer)) or [answer]
+        for piece in pieces:
+            self._send(OK, frame_id, piece, MORE)
+        self._send(OK, frame_id, last)
 
     def _send(self, status: int, frame_id: bytes, payload: bytes, flags: int = 0) -> None:
         size = len(payload)

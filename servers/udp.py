@@ -8,8 +8,9 @@ from typing import Any, ClassVar, cast
 from bench.errors import ProtocolError
 from bench.wire.frames import MAX_DATAGRAM_PAYLOAD_BYTES, OK, decode_datagram, encode_frame, is_status
 from servers.counters import REQUESTS
-from servers.service import Collect, Route, ServiceError
-from servers.worker import Worker
+from servers.service import Collect, Refused, Route
+from servers.service_error import ServiceError
+from servers.worker import Lives, TransportKind, Worker
 
 MAX_IN_FLIGHT = 16 * 1024
 """Requests that may be under way; those past it are refused with status 503."""
@@ -22,7 +23,9 @@ system may grant less (net.core.rmem_max)."""
 class UdpEndpoint(asyncio.DatagramProtocol):
     """One socket, and so all clients of a worker."""
 
-    transport_kind: ClassVar = "datagram"
+    transport_kind: ClassVar[TransportKind] = "datagram"
+    lives: ClassVar[Lives] = "thread"
+    alpn: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -78,7 +81,9 @@ class UdpEndpoint(asyncio.DatagramProtocol):
             return
         self._in_flight -= 1
         frame_id, addr = token
-        if len(answer) > MAX_DATAGRAM_PAYLOAD_BYTES:
+        if isinstance(answer, Refused):
+            self._refuse(frame_id, addr, answer.status, answer.decode())
+        elif len(answer) > MAX_DATAGRAM_PAYLOAD_BYTES:
             self._refuse(frame_id, addr, 413, f"the answer is longer than {MAX_DATAGRAM_PAYLOAD_BYTES} bytes")
         else:
             self._transport.sendto(encode_frame(OK, frame_id, answer), addr)

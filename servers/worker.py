@@ -7,25 +7,60 @@ stream, a frame's id); it is handed back untouched.
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
+from servers.control import ServerSpec
 from servers.counters import Slot
 from servers.service import Route, Service
 
+TransportKind = Literal["stream", "datagram", "quic"]
 
-class Connection(Protocol):
-    """The side of a connection (or of a UDP endpoint) that workers see."""
+Lives = Literal["thread", "loop", "listener", "process"]
+"""Where a server's connections can live.
 
-    def answer(self, token: Any, route: Route, answer: bytes) -> None:
-        """Send the answer to the request that `token` names. Does nothing if the connection has gone."""
+thread      on any thread: they need a transport, and `worker.later`
+loop        on a worker's event loop, which they use themselves
+listener    as loop, and the server takes them from a bound socket by itself (see `Listener`)
+process     as listener, and the server binds the address itself, once in a process
+"""
+
+
+class Endable(Protocol):
+    """Something that is to end when its worker stops."""
 
     def drain(self) -> None:
         """Take no further request, finish those in flight, then close. It may be asked more than once."""
 
     def abort(self) -> None:
         """Close at once."""
+
+
+class Connection(Endable, Protocol):
+    """The side of a connection (or of a UDP endpoint) that workers see. Made by calling the class with the worker, it
+    is the asyncio protocol of its transport."""
+
+    transport_kind: ClassVar[TransportKind]
+    lives: ClassVar[Lives]
+    alpn: ClassVar[tuple[str, ...]]
+    """What it speaks over TLS, by the names of ALPN (RFC 7301); empty for what has no name."""
+
+    def answer(self, token: Any, route: Route, answer: bytes) -> None:
+        """Send the answer to the request that `token` names. Does nothing if the connection has gone."""
+
+
+class Listener(Protocol):
+    """What takes connections, on a worker's loop. A server that does so itself is made by calling its class with the
+    worker; the class has `transport_kind` and `lives` too."""
+
+    async def start(self, sock: socket.socket, backlog: int) -> None:
+        """Serve what arrives at a bound socket. Where `lives` is process, the socket shares its port (SO_REUSEPORT) and
+        does not listen: it holds the address, which the server binds once more."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Take nothing new, let what is in flight finish within the grace, and leave nothing running."""
 
 
 class Run(Protocol):
@@ -59,17 +94,26 @@ def run_blocking(connection: Connection, token: Any, route: Route, body: bytes) 
 class Worker:
     """One worker: the service, a way of running requests, the counters, and the connections it has open.
 
-    `later(seconds, callback)` calls back on the thread that the connections live on.
+    `later(seconds, callback)` calls back on the thread that the connections live on. `inbox()`, called on that thread,
+    gives a function that does so soon, for other threads to call; it is the same one each time.
     """
 
     def __init__(
-        self, service: Service, run: Run, later: Callable[[float, Callable[[], None]], object], slot: Slot
+        self,
+        service: Service,
+        run: Run,
+        later: Callable[[float, Callable[[], None]], object],
+        inbox: Callable[[], Callable[[Callable[[], None]], object]],
+        slot: Slot,
+        spec: ServerSpec,
     ) -> None:
+        self.spec = spec
         self.service = service
         self.run = run
         self.later = later
+        self.inbox = inbox
         self.counts = slot.values
-        self.connections: set[Connection] = set()
+        self.connections: set[Endable] = set()
         self.draining = False
 
     def drain(self) -> None:

@@ -14,8 +14,11 @@ def plots(group: Group) -> Iterator[Plot]:
     rows = strips.rows(group, (P50, P99), lambda summary: id(summary) not in on_ladders)
     if not rows:
         return
-    closed = all(summary.scenario.is_closed for summary in group.summaries)
-    counted = "from sent to answered" if closed else "from when a request was due to its answer"
+    if group.is_push:
+        counted = "from when an event was due to be published to its delivery at a subscriber"
+    else:
+        closed = all(summary.scenario.is_closed for summary in group.summaries)
+        counted = "from sent to answered" if closed else "from when a request was due to its answer"
     yield Plot(
         "latency",
         "Latency",

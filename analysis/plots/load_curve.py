@@ -20,18 +20,25 @@ _HEAD_PX, _UPPER_PX, _GAP_PX, _LOWER_PX, _FOOT_PX = 22.0, 200.0, 26.0, 110.0, 46
 
 
 def plots(group: Group) -> Iterator[Plot]:
-    """One plot of the ladders of rates of a group."""
-    ladders = [ladder for ladder in group.ladders if any(rung.estimate(P99) is not None for rung in ladder.rungs)]
-    if ladders:
+    """One plot of the ladders of rates of a group, or of each of its parts."""
+    for number, part in enumerate(group.parts):
+        within = {id(summary) for summary in part.summaries}
+        ladders = [ladder for ladder in group.ladders if id(ladder.rungs[0]) in within and _is_measured(ladder)]
+        if not ladders:
+            continue
         yield Plot(
-            "load-curve",
-            "Latency against offered rate",
+            f"load-curve-{number}",
+            "Latency against offered rate" + (f", {part.words}" if part.words else ""),
             "Latency counts from when a request was due, so waiting for a free connection is part of it. Bars are 95 % "
             "intervals, marks the rounds, hollow where in serious doubt; latencies are set apart sideways to be seen. "
             "Under the dotted line of the lower plot, less was answered than offered.",
             f"p50 and p99 latency and answered rate of {len(ladders)} servers against the offered rate.",
             style.drawn(_draw, ladders),
         )
+
+
+def _is_measured(ladder: Ladder) -> bool:
+    return any(rung.estimate(P99) is not None for rung in ladder.rungs)
 
 
 def _draw(ladders: Sequence[Ladder]) -> Figure:

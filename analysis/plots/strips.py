@@ -20,6 +20,8 @@ from analysis.summary import Group, Summary
 
 ROW_PX = 38.0
 _SIDE_PX = 18.0
+_PART_ROWS = 0.6
+"""The height of the words above a part, in heights of a row."""
 _LOG_FROM = 15.0
 """Figures further apart than this factor get a logarithmic scale."""
 _DECADES_ONLY_FROM = 150.0
@@ -38,11 +40,13 @@ class Marks:
 
 @dataclass(frozen=True)
 class Row:
-    """A scenario: what it is called, its value in words, and what is drawn."""
+    """A scenario: what it is called, its value in words, and what is drawn. `part` is that of its group (see
+    `analysis.summary.Part`)."""
 
     label: str
     value: str
     marks: tuple[Marks, ...]
+    part: str
 
 
 def marks(summary: Summary, metric: Metric, series: int = 0) -> Marks:
@@ -62,7 +66,7 @@ def rows(group: Group, metrics: Sequence[Metric], only: Callable[[Summary], bool
         if any(estimate is not None for _, estimate in estimates):
             value = " · ".join(metric.show(estimate.value) for metric, estimate in estimates if estimate is not None)
             every = tuple(marks(summary, metric, index) for index, metric in enumerate(metrics))
-            made.append(Row(group.label(summary), value + (" †" if summary.fatal else ""), every))
+            made.append(Row(group.label(summary), value + (" †" if summary.fatal else ""), every, group.part(summary)))
     return made
 
 
@@ -78,20 +82,25 @@ def draw(
     `legend` names the series where there are several; `reference` is a value that every row is seen against."""
     top = 22.0 if legend else 4.0
     bottom = 38.0
-    figure = style.new_figure(top + ROW_PX * len(rows) + bottom)
+    places, end = _places(rows)
+    height = top + ROW_PX * end + bottom
+    figure = style.new_figure(height)
     axes = style.add_axes(figure, _SIDE_PX, top, _SIDE_PX, bottom)
-    axes.set_ylim(len(rows), 0)
+    axes.set_ylim(end, 0)
     axes.set_yticks([])
     logarithmic = scale(axes, [v for row in rows for m in row.marks for v in _extent(m)], show, unit)
     axes.set_xlabel(axis + (", logarithmic" if logarithmic else ""))
     axes.grid(axis="x")
     if reference is not None:
         axes.axvline(reference, color=MUTED.light, linewidth=1, dashes=(3, 2))
-    for index, row in enumerate(rows):
-        write_label(axes, index, row.label, row.value)
+    part = ""
+    for place, row in zip(places, rows, strict=True):
+        if row.part != part:
+            part = row.part
+            _write_part(axes, place, part)
+        write_label(axes, place, row.label, row.value)
         for each in row.marks:
-            _draw_marks(axes, index + 0.68, each)
-    height = top + ROW_PX * len(rows) + bottom
+            _draw_marks(axes, place + 0.68, each)
     x = _SIDE_PX + 4
     for index, name in enumerate(legend):
         style.write_key(axes, x, height - 10, name, style.Line(SERIES[index].light, marker=style.MARKERS[index]))
@@ -99,16 +108,37 @@ def draw(
     return figure
 
 
-def write_label(axes: Axes, index: int, label: str, value: str, at: float = 0.28) -> None:
-    """The line of words above a row's strip, on a ground that keeps grid lines off it; `at` is its place in the row."""
+def _places(rows: Sequence[Row]) -> tuple[list[float], float]:
+    """Where each row begins, and where the last ends, in heights of a row: each part begins with its words."""
+    places, at, part = [], 0.0, ""
+    for row in rows:
+        if row.part != part:
+            part = row.part
+            at += _PART_ROWS
+        places.append(at)
+        at += 1
+    return places, at
+
+
+def _write_part(axes: Axes, place: float, words: str) -> None:
+    if place > _PART_ROWS:
+        axes.axhline(place - _PART_ROWS, color=MUTED.light, linewidth=0.8)
+    box = {"facecolor": SURFACE.light, "edgecolor": "none", "pad": 1.0}
+    where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "clip_on": False, "bbox": box}
+    axes.text(0, place - _PART_ROWS / 2, style.clip(words, 64), color=MUTED.light, fontsize=style.SMALL_PX, **where)
+
+
+def write_label(axes: Axes, place: float, label: str, value: str, at: float = 0.28) -> None:
+    """The line of words above a row's strip, on a ground that keeps grid lines off it; the row begins at `place`, and
+    `at` is where in the row the words stand."""
     transform = axes.get_yaxis_transform()
-    if index:
-        axes.axhline(index, color=GRID.light, linewidth=0.8)
+    if place:
+        axes.axhline(place, color=GRID.light, linewidth=0.8)
     room = max(12, 56 - len(value))
     box = {"facecolor": SURFACE.light, "edgecolor": "none", "pad": 1.0}
     words: dict[str, Any] = {"transform": transform, "va": "center", "clip_on": False, "bbox": box}
-    axes.text(0, index + at, style.clip(label, room), ha="left", color=INK.light, **words)
-    axes.text(1, index + at, value, ha="right", color=INK.light, **words)
+    axes.text(0, place + at, style.clip(label, room), ha="left", color=INK.light, **words)
+    axes.text(1, place + at, value, ha="right", color=INK.light, **words)
 
 
 def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str], unit: float = 1.0) -> bool:

@@ -17,6 +17,7 @@ def plots(group: Group) -> Iterator[Plot]:
             group.label(summary),
             show_estimate(summary.estimate(THROUGHPUT), THROUGHPUT.show) + (" †" if summary.fatal else ""),
             (strips.marks(summary, THROUGHPUT),),
+            group.part(summary),
         )
         for summary in group.summaries
         if summary.scenario.is_closed and summary.estimate(THROUGHPUT) is not None

@@ -30,4 +30,4 @@ def _row(group: Group, summary: Summary) -> Row | None:
         return None
     shares = [share for shares in by_round for share in shares]
     value = f"{max(map(len, by_round))} workers, {show_number(min(shares))}–{show_number(max(shares))}"
-    return Row(group.label(summary), value, (Marks(tuple(shares), (False,) * len(shares), None),))
+    return Row(group.label(summary), value, (Marks(tuple(shares), (False,) * len(shares), None),), group.part(summary))

@@ -14,6 +14,7 @@ from analysis.doubts import MEANINGS, Meaning, Tally
 from analysis.headlines import Headline, headlines
 from analysis.labels import shared
 from analysis.load_results import Run, Unsupported
+from analysis.properties import PropertyTable, property_table
 from analysis.stats import MIN_TRIALS
 from analysis.summary import Group, Summary
 from analysis.tables import Table, table
@@ -91,6 +92,7 @@ class Chapter:
     doubts: Sequence[Doubted]
     failures: Sequence[Failed]
     unsupported: Sequence[Unsupported]
+    protocols: PropertyTable | None
     environment: Sequence[tuple[str, Sequence[tuple[str, str]]]]
     facts: Sequence[tuple[str, str]]
 
@@ -110,6 +112,7 @@ def chapter(run: Run, number: int, draw: Callable[[Group, str], list[Picture]]) 
         doubts=_doubted(every),
         failures=[failed for failed in map(_failed, every) if failed.kinds or failed.notes],
         unsupported=grouping.unsupported(run),
+        protocols=property_table(run.protocols) if run.protocols else None,
         environment=list(_environment(run.environment)),
         facts=list(_facts(run)),
     )

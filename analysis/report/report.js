@@ -1,8 +1,7 @@
-// Tables can be sorted by a click or a key on a column's head; without this script they are in the order of the suite.
+// Tables can be sorted, each part by itself, by a click or a key on a column's head; without this script they are in the order of the suite.
 "use strict";
 for (const table of document.querySelectorAll("table.sortable")) {
-  const body = table.tBodies[0];
-  const rows = [...body.rows];
+  const parts = [...table.tBodies].map((body) => [body, [...body.rows].filter((row) => !row.matches(".part"))]);
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
     const button = document.createElement("button");
@@ -13,7 +12,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const descending = head.getAttribute("aria-sort") === "ascending";
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      body.append(...[...rows].sort((a, b) => compare(a.cells[column], b.cells[column], descending)));
+      for (const [body, rows] of parts) {
+        body.append(...[...rows].sort((a, b) => compare(a.cells[column], b.cells[column], descending)));
+      }
     });
   });
 }

@@ -9,11 +9,16 @@ from bench.commands.options import Json, LoadProcesses, Seed, complete_operation
 
 
 def load(
-    url: Annotated[str, typer.Argument(metavar="URL", help="http://, h2c://, tcp:// or udp:// address of a server.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address of a server; the scheme says the protocol.")],
     load_model: Annotated[
-        str, typer.Option("--load", metavar="LOAD", help="Load: see wirebench list loads.")
-    ] = "closed:64",
-    connections: Annotated[str, typer.Option(metavar="N", help="Connections of an open load, like 64 or 8x16.")] = "64",
+        str | None,
+        typer.Option(
+            "--load", metavar="LOAD", help="Load: see wirebench list loads. [default: closed:64; of events open:100/s]"
+        ),
+    ] = None,
+    connections: Annotated[
+        str, typer.Option(metavar="N", help="Connections of an open load, like 64 or 8x16; of events, subscribers.")
+    ] = "64",
     operation: Annotated[
         str | None,
         typer.Option(
@@ -22,11 +27,35 @@ def load(
             autocompletion=complete_operation,
         ),
     ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Topic of a wirebench server: events are published, deliveries measured."),
+    ] = None,
     method: Annotated[
-        str | None, typer.Option(metavar="NAME", help="HTTP method. [default: GET, with a body POST]")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="HTTP method [default: GET, with a body POST], or gRPC's package.Service/Method."
+        ),
     ] = None,
     payload: Annotated[
-        str | None, typer.Option("--payload", "--body", metavar="SIZE", help="Size of the body.")
+        str | None, typer.Option("--payload", "--body", metavar="SIZE", help="Size of the body, message or event.")
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option(metavar="JSON", help="What a gRPC method is sent. [default: an empty message]")
+    ] = None,
+    proto: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help=".proto file of a gRPC method. [default: the server's reflection]"),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
+    cacert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Authorities (PEM) that certificates must come from. [default: the system's]"
+        ),
+    ] = None,
+    tls: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="TLS: 1.2 or 1.3. [default: the best that both ends speak]")
     ] = None,
     warmup: Annotated[str, typer.Option(metavar="TIME", help="How long to send before measuring; 0s for none.")] = "1s",
     duration: Annotated[str, typer.Option(metavar="TIME", help="How long to measure.")] = "10s",
@@ -37,8 +66,11 @@ def load(
 ) -> None:
     """Point the load engine at a server that runs already.
 
-    Over http and h2c any server will do: statuses are checked, and with --operation the content too. tcp and udp speak
-    wirebench's own frames, and are always checked. The answer of --json is a result file, which wirebench report reads.
+    Schemes: http, https, h2c, h2 (HTTP/2 over TLS), h3, ws, wss, grpc, grpcs, sse+http, sse+https, webrtc+http, tcp,
+    tcps, udp. Over HTTP, WebSocket and gRPC any server will do: statuses are checked, and with --operation the content
+    too. tcp, udp and webrtc+http are for wirebench servers, and so is --topic, which sse+http needs: as many
+    subscribers as --connections says, one publisher at the rate of --load, and latency from when an event was due to
+    its delivery. The answer of --json is a result file, which wirebench report reads.
 
     Exit status: 0 fine; 2 bad input, or the server cannot be reached or answers wrongly; 3 the trial has a fatal doubt
     or gave no figures; 130 interrupted.
@@ -48,16 +80,17 @@ def load(
     from bench.output import answer, check_json
     from bench.placement import choose_placement
     from bench.run import choose_seed, exit_code
-    from bench.target import parse_target, run_load, target_results, target_scenario
+    from bench.target import Wanted, parse_target, run_load, target_results, target_scenario
 
-    target = parse_target(url, operation, method, payload)
+    target = parse_target(url, Wanted(operation, method, payload, message, proto, topic), insecure, cacert, tls)
     options = {
-        "load": load_model,
         "connections": connections,
         "warmup": warmup,
         "duration": duration,
         "timeout": timeout,
     }
+    if load_model is not None:
+        options["load"] = load_model
     scenario = target_scenario(target, options)
     preflight.check([scenario])
     check_json(json_file)

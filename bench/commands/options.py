@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import registry
+from bench.protocols import PROTOCOLS
 from bench.suites import suite_names
 
 
@@ -26,7 +27,7 @@ def _operations() -> list[str]:
     return list(OPERATIONS)
 
 
-complete_protocol = _complete(lambda: list(registry.PROTOCOLS))
+complete_protocol = _complete(lambda: list(PROTOCOLS))
 complete_execution = _complete(lambda: list(registry.EXECUTIONS))
 complete_operation = _complete(_operations)
 complete_suite = _complete(suite_names)

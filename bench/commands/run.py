@@ -41,7 +41,9 @@ def run(
             metavar="NAME,…", help="Operations, like echo or work:cpu=100us.", autocompletion=complete_operation
         ),
     ] = None,
-    stack: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks.")] = None,
+    stack: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks of the servers.")] = None,
+    client: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks of the clients.")] = None,
+    tls: Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")] = None,
     pattern: Annotated[_Several, typer.Option(metavar="NAME,…", help="Patterns.")] = None,
     link: Annotated[_Several, typer.Option(metavar="LINK", help="Networks between both ends.")] = None,
     warmup: Annotated[
@@ -65,10 +67,10 @@ def run(
 ) -> None:
     """Run scenarios and compare them.
 
-    These are a suite's, or those that options spell. With a suite, --protocol, --execution, --stack and --pattern
-    choose among its scenarios; the other options take the place of what the suite says. Without one, the options spell
-    the scenarios: http1, single and closed:64 where they say nothing. An option may be given several times, or once
-    with commas: every combination is run. Without suite and options, the suite quick is run.
+    These are a suite's, or those that options spell. With a suite, --protocol, --execution, --stack, --client, --tls
+    and --pattern choose among its scenarios; the other options take the place of what the suite says. Without one, the
+    options spell the scenarios: http1, single and closed:64 where they say nothing. An option may be given several
+    times, or once with commas: every combination is run. Without suite and options, the suite quick is run.
 
     Ctrl-C ends the run and keeps the trials that are done. Exit status: 0 fine; 2 bad input; 3 a trial failed outright,
     or no trial is free of fatal doubts; 130 interrupted.
@@ -91,6 +93,8 @@ def run(
             "payload": payload,
             "operation": operation,
             "stack": stack,
+            "client": client,
+            "tls": tls,
             "pattern": pattern,
             "link": link,
             "warmup": warmup,

@@ -28,6 +28,10 @@ def serve(
     cpus: Annotated[
         str | None, typer.Option(metavar="0,1", help="CPUs that the workers are pinned to, in turn.")
     ] = None,
+    stack: Annotated[str, typer.Option(metavar="NAME", help="Stack: what speaks the protocol.")] = "lean",
+    tls: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="TLS: off, 1.2 or 1.3; the certificate is made on the spot.")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Start a server, and run it until Ctrl-C."""
@@ -36,7 +40,7 @@ def serve(
 
     preflight.raise_open_files()
     check_json(json_file)
-    with serving.make_server(protocol, execution, workers, host, port, cpus) as server:
+    with serving.make_server(protocol, execution, workers, host, port, cpus, stack, tls) as server:
         say(serving.greeting(server))
         outcome = serving.serve_until_interrupted(server, say)
     answer(json_file, lambda: json.dumps(outcome, indent=1), lambda: serving.summary(outcome))

@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +23,9 @@ import uvloop
 from bench import registry
 from bench.errors import WirebenchError
 from bench.load.engine import ClosedEngine, Engine, OpenEngine
+from bench.load.push import PushEngine
 from bench.load.spec import PROGRESS_S, LoadSpec
-from bench.schedule import Closed, due_times, parse_concurrency, parse_load
+from bench.schedule import Closed, Open, due_times, parse_concurrency, parse_load
 
 
 def _emit(event: str, **fields: Any) -> None:
@@ -35,21 +37,37 @@ def _make_engine(spec: LoadSpec) -> Engine:
     share = (spec.process, spec.processes)
     target: dict[str, Any] = {
         "make_client": partial(
-            registry.load(registry.CLIENTS[spec.protocol]),
-            spec.request.exchange(),
+            registry.load(spec.client),
+            replace(spec.request.exchange(), scheme="http" if spec.security is None else "https"),
             spec.authority or f"{spec.host}:{spec.port}",
             spec.request.check_content,
         ),
         "host": spec.host,
         "port": spec.port,
+        "security": spec.security,
         "concurrency": parse_concurrency(spec.connections, "connections").share(*share),
         "timeout_ns": spec.timeout_ns,
     }
     load = parse_load(spec.load, "load")
     if isinstance(load, Closed):
         return ClosedEngine(**target)
+    if spec.publisher:
+        return _make_push_engine(spec, load, target)
     times = due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, share)
     return OpenEngine(times, -(-spec.queue_limit // spec.processes), **target)
+
+
+def _make_push_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PushEngine:
+    """The first process publishes all events; subscribers are shared out."""
+    address = (spec.topic, spec.authority or f"{spec.host}:{spec.port}", "http" if spec.security is None else "https")
+    target["make_client"] = partial(registry.load(spec.client), *address)
+    is_first = spec.process == 0
+    return PushEngine(
+        partial(registry.load(spec.publisher), *address) if is_first else None,
+        spec.request.payload_bytes,
+        due_times=due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, (0, 1)) if is_first else iter(()),
+        **target,
+    )
 
 
 def _end(_: object) -> None:
@@ -96,6 +114,7 @@ async def _run(spec: LoadSpec) -> None:
     _emit(
         "result",
         **engine.recorder.result(),
+        delivery=engine.delivery() if isinstance(engine, PushEngine) else None,
         cpu_user_s=b.ru_utime - a.ru_utime,
         cpu_system_s=b.ru_stime - a.ru_stime,
         context_switches_voluntary=b.ru_nvcsw - a.ru_nvcsw,

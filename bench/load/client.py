@@ -11,7 +11,7 @@ the bytes of one that it has parsed and checked in full.
 from collections.abc import Hashable, Sequence
 from typing import ClassVar, Literal, Protocol
 
-from bench.contract import Exchange
+from bench.contract import Exchange, Security, SessionLink
 from bench.errors import ErrorKind
 
 
@@ -20,8 +20,12 @@ class Client(Protocol):
 
     transport_kind: ClassVar[Literal["stream", "datagram"]]
 
+    alpn: ClassVar[tuple[str, ...]]
+    """What it speaks over TLS, by the names of ALPN (RFC 7301); empty for what has no name."""
+
     max_in_flight: int
-    """How many exchanges the connection can carry now. It may change with each `feed`."""
+    """How many exchanges the connection can carry now: 0 until the protocol's own opening handshake is over. It may
+    change with each `feed`."""
 
     closing: bool
     """The server takes no further request on this connection (`Connection: close`, GOAWAY)."""
@@ -65,3 +69,30 @@ class Client(Protocol):
     def abandon(self, exchange_id: Hashable) -> bool:
         """The engine gave up waiting for an answer. False if the connection is of no further use (the answers that
         follow could not be told apart); else a late answer to it is ignored."""
+
+
+class Session(Protocol):
+    """A client that does its own input and output, on the running event loop: one connection, as a library has it.
+
+    It tells the link what is over: `link.answered` and `link.lost` (see `bench.contract.SessionLink`).
+    """
+
+    transport_kind: ClassVar[Literal["session"]]
+    max_in_flight: int
+    closing: bool
+    failures: list[tuple[Hashable, ErrorKind]]
+
+    def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None: ...
+
+    async def connect(self, host: str, port: int, security: Security | None, link: SessionLink) -> None:
+        """Open the connection; on return exchanges may be sent. Raises OSError (ssl.SSLError among them) and
+        ProtocolError."""
+
+    def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
+        """Send the next `count` exchanges, by the end of the loop's turn. Gives their ids, and nothing to send."""
+
+    def abandon(self, exchange_id: Hashable) -> bool:
+        """As `Client.abandon`."""
+
+    def close(self) -> None:
+        """End the connection. Nothing of it runs on afterwards."""

@@ -6,6 +6,7 @@ counted.
 """
 
 import asyncio
+import ssl
 import time
 from abc import ABC, abstractmethod
 from array import array
@@ -17,16 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import TargetError
-from bench.load.client import Client
-from bench.load.link import Link
+from bench.contract import Security
+from bench.errors import ProtocolError, TargetError
+from bench.load.client import Client, Session
+from bench.load.link import Line, Link
 from bench.load.pacing import make_timer
 from bench.load.recorder import Recorder
+from bench.load.security import describe
 from bench.schedule import Concurrency
 
 CONNECT_TIMEOUT_S = 5.0
 _TICK_S = 0.05
-_CONNECTS_AT_ONCE = 256
+CONNECTS_AT_ONCE = 256
 _RETRY_S = (0.0, 0.01, 0.05, 0.2, 1.0)
 _AHEAD = 1 << 20
 """Due times that are worked out before the run. What a longer run needs it works out on the way, a few at a time."""
@@ -60,9 +63,16 @@ class Engine(ABC):
     is_closed: bool
 
     def __init__(
-        self, make_client: Callable[[], Client], host: str, port: int, concurrency: Concurrency, timeout_ns: int
+        self,
+        make_client: Callable[[], Client | Session],
+        host: str,
+        port: int,
+        security: Security | None,
+        concurrency: Concurrency,
+        timeout_ns: int,
     ) -> None:
         self._make_client = make_client
+        self._security = security
         self._address = (host, port)
         self._concurrency = concurrency
         self._timeout_ns = timeout_ns
@@ -99,7 +109,7 @@ class Engine(ABC):
         """Open all connections and check that the first gets a right answer. Raises TargetError."""
         remaining = self._concurrency.connections
         while remaining:
-            batch = min(remaining, _CONNECTS_AT_ONCE)
+            batch = min(remaining, CONNECTS_AT_ONCE)
             await asyncio.gather(*(self._open() for _ in range(batch)))
             remaining -= batch
         link = next(iter(self._links), None)
@@ -134,9 +144,11 @@ class Engine(ABC):
             link.close()
         await asyncio.sleep(0)
 
-    def lost(self, link: Link) -> None:
+    def lost(self, link: Any) -> None:
         """A connection has ended. While the load runs, another takes its place."""
-        self._links.discard(link)
+        if link not in self._links:
+            return  # it never stood: whoever opens it knows
+        self._links.remove(link)
         if self._running and _clock() < self.end_ns:
             task = self._loop.create_task(self._reopen())
             self._retries.add(task)
@@ -145,24 +157,34 @@ class Engine(ABC):
     def _is_quiet(self) -> bool:
         return self._idle() and not any(link.sent for link in self._links)
 
+    def _make_link(self) -> Link:
+        return Link(self, self._make_client(), self._concurrency.in_flight)
+
     async def _open(self) -> Link:
-        link = Link(self, self._make_client(), self._concurrency.in_flight)
+        link = self._make_link()
+        await self._connect(link)
+        self._links.add(link)
+        return link
+
+    async def _connect(self, line: Line) -> None:
+        """Open a connection. Raises TargetError."""
         host, port = self._address
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                if link.client.transport_kind == "stream":
-                    await self._loop.create_connection(lambda: link, host, port)
-                else:
-                    await self._loop.create_datagram_endpoint(lambda: link, remote_addr=(host, port))
+                await line.connect(host, port, self._security)
         except TimeoutError:
             raise TargetError(
                 f"cannot connect to {host} port {port}: no answer within {CONNECT_TIMEOUT_S:.0f} s"
             ) from None
+        except ssl.SSLError as error:
+            raise TargetError(f"no TLS with {host} port {port}: {describe(error)}") from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise TargetError(f"cannot connect to {host} port {port}: {reason}; is the server running?") from None
-        self._links.add(link)
-        return link
+        except ProtocolError as error:
+            raise TargetError(f"{host} port {port} {_MEANING['protocol']}: {error}") from None
+        if not line.opened:
+            raise TargetError(f"{host} port {port} closed the connection as soon as it was made")
 
     async def _reopen(self) -> None:
         while self._running:

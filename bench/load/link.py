@@ -1,14 +1,16 @@
-"""One connection of the engine: a socket, a client that speaks the protocol, and the exchanges in flight."""
+"""One connection of the engine: a client that speaks the protocol, its socket, and the exchanges in flight."""
 
 import asyncio
 import os
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from bench.contract import Security
 from bench.errors import ProtocolError
-from bench.load.client import Client
+from bench.load.client import Client, Session
+from bench.load.security import SecuredLine
 
 if TYPE_CHECKING:
     from bench.load.engine import Engine
@@ -16,29 +18,139 @@ if TYPE_CHECKING:
 _clock = time.monotonic_ns
 
 
-class Link(asyncio.Protocol, asyncio.DatagramProtocol):
+def _nothing(_data: bytes) -> Sequence[Hashable]:
+    """What a session is fed: it reads by itself."""
+    return ()
+
+
+class Line(asyncio.Protocol, asyncio.DatagramProtocol):
+    """A client's way to the server. Whoever inherits from it takes what arrives (`data_received`) and hears of the end
+    (`lost`)."""
+
+    def __init__(self, client: Any, in_flight: int) -> None:
+        self.client = client
+        self.opened = False
+        self.limit = 0
+        """How many exchanges may be in flight now."""
+        self._in_flight = in_flight
+        self._is_stream = client.transport_kind == "stream"
+        self._transport: Any = None
+        self._lower: Any
+        """What takes bytes as they are to be sent: below TLS, where there is TLS."""
+        self._abort: Callable[[], None]
+        self._write: Callable[[bytes], None] = self._write_now
+        self._fd = -1
+        self._buffered = False
+        self._usable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def connect(self, host: str, port: int, security: Security | None) -> None:
+        """Open the connection; on return, exchanges may be sent. Raises OSError and ProtocolError."""
+        loop = asyncio.get_running_loop()
+        client = self.client
+        if client.transport_kind == "session":
+            self._abort = client.close
+            await client.connect(host, port, security, self)
+            self.opened = True
+            self.limit = min(self._in_flight, client.max_in_flight)
+            return
+        transport: asyncio.Transport | asyncio.DatagramTransport
+        if self._is_stream:
+            protocol: asyncio.Protocol = self
+            if security is not None:
+                protocol = SecuredLine(self, security, client.alpn, self._refuse)
+            transport, _ = await loop.create_connection(lambda: protocol, host, port)
+        else:
+            transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=(host, port))
+        try:
+            await self._usable
+        except BaseException:
+            transport.abort()
+            raise
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._abort()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
+        elif self.opened:
+            self._abort()
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = self._lower = transport
+        self._abort = self._transport.abort
+        if self._is_stream:
+            self._fd = transport.get_extra_info("socket").fileno()
+            if isinstance(transport, SecuredLine):
+                self._lower = transport.lower
+                self._write, transport.send = transport.write, self._write_now
+        self.opened = True
+        self.client.open()
+        self._send_outgoing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost(exc)
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection has ended."""
+        self.opened = False
+        if self._transport is not None:
+            self._refuse(error or ConnectionResetError("the server closed the connection"))
+
+    def _refuse(self, error: Exception) -> None:
+        """The connection cannot be used, if nobody has used it yet."""
+        if not self._usable.done():
+            self._usable.set_exception(error)
+
+    def _send_outgoing(self) -> None:
+        # What changes the limit (the peer's SETTINGS) is always acknowledged, so it is looked at here alone.
+        self.limit = min(self._in_flight, self.client.max_in_flight)
+        if self.limit and not self._usable.done():
+            self._usable.set_result(None)
+        outgoing = self.client.outgoing
+        if outgoing:
+            if self._is_stream:
+                self._write(b"".join(outgoing))
+            else:
+                for piece in outgoing:
+                    self._transport.sendto(piece)
+            outgoing.clear()
+
+    def _write_now(self, data: bytes) -> None:
+        """Hand bytes to the kernel now, not at the end of the loop's turn: what counts as sent is sent."""
+        if not self._buffered:
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                written = 0
+            except OSError:
+                return  # the connection is gone; the loop is about to say so
+            if written == len(data):
+                return
+            data = data[written:]
+        self._lower.write(data)
+        self._buffered = self._lower.get_write_buffer_size() > 0
+
+
+class Link(Line):
     """A connection. `sent` and `intended` map the exchanges in flight to nanoseconds, oldest first; for closed loads
     they are one and the same dict."""
 
-    def __init__(self, engine: "Engine", client: Client, in_flight: int) -> None:
-        self.client = client
+    def __init__(self, engine: "Engine", client: Client | Session, in_flight: int) -> None:
+        super().__init__(client, in_flight)
         self.sent: dict[Hashable, int] = {}
         self.intended: dict[Hashable, int] = self.sent if engine.is_closed else {}
-        self.opened = False
         self._engine = engine
         self._ready = engine.ready
-        self._in_flight = in_flight
-        self._transport: Any = None
-        self._fd = -1
-        self._buffered = False
         self._answer_again: bytes | None = None
         self._request_again = b""
         self._exchange_again: Hashable = None
-        self.limit = 0
-        """How many exchanges may be in flight now."""
-        self._feed = client.feed
         self._request = client.request
-        self._is_stream = client.transport_kind == "stream"
+        self._feed: Callable[[bytes], Sequence[Hashable]] = getattr(client, "feed", _nothing)
         self._is_closed = engine.is_closed
         recorder = engine.recorder
         self._record_intended = recorder.intended.append
@@ -46,14 +158,6 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
         self._record_done = recorder.done.append
 
     # asyncio
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        if self._is_stream:
-            self._fd = transport.get_extra_info("socket").fileno()
-        self.opened = True
-        self.client.open()
-        self._send_outgoing()
 
     def data_received(self, data: bytes) -> None:
         now = _clock()
@@ -71,8 +175,10 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             return
         try:
             ids = self._feed(data)
-        except ProtocolError:
+        except ProtocolError as error:
             self.fail_all("protocol")
+            if not self._usable.done():
+                self._usable.set_exception(error)
             self._transport.abort()
             return
         client = self.client
@@ -80,7 +186,7 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             self._complete(ids, now)
         if client.failures:
             self._fail(now)
-        if client.outgoing:
+        if client.outgoing or not self.limit:
             self._send_outgoing()
         if client.closing and not self.sent:
             self._transport.close()
@@ -102,8 +208,21 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             self._complete(ids, now)
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.opened = False
+    # SessionLink
+
+    def answered(self, ids: Sequence[Hashable]) -> None:
+        client = self.client
+        self.limit = min(self._in_flight, client.max_in_flight)
+        now = _clock()
+        if ids:
+            self._complete(ids, now)
+        if client.failures:
+            self._fail(now)
+        if client.closing and not self.sent:
+            client.close()
+
+    def lost(self, error: Exception | None) -> None:
+        super().lost(error)
         self.fail_all("closed")
         self._engine.lost(self)
 
@@ -125,7 +244,7 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
                 self._transport.sendto(piece)
         elif len(pieces) == 1:
             self._write(pieces[0])
-        else:
+        elif pieces:
             self._write(b"".join(pieces))
 
     def room(self) -> int:
@@ -147,9 +266,10 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
             usable = self.client.abandon(exchange_id) and usable
             self._forget(exchange_id, "timeout", now_ns)
         if not usable:
-            self._transport.abort()
+            self._abort()
         else:
-            self._send_outgoing()
+            if self._transport is not None:
+                self._send_outgoing()
             self._ready(self, len(expired), now_ns)
 
     def fail_all(self, kind: str) -> None:
@@ -158,11 +278,6 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
         now = _clock()
         for exchange_id in list(self.sent):
             self._forget(exchange_id, kind, now)
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._transport is not None:
-            self._transport.close()
 
     def _complete(self, ids: Sequence[Hashable], now: int) -> None:
         count = len(ids)
@@ -192,30 +307,3 @@ class Link(asyncio.Protocol, asyncio.DatagramProtocol):
         if sent_ns is not None:
             intended_ns = sent_ns if self.intended is self.sent else self.intended.pop(exchange_id)
             self._engine.recorder.error(kind, intended_ns, now)
-
-    def _send_outgoing(self) -> None:
-        # What changes the limit (the peer's SETTINGS) is always acknowledged, so it is looked at here alone.
-        self.limit = min(self._in_flight, self.client.max_in_flight)
-        outgoing = self.client.outgoing
-        if outgoing:
-            if self._is_stream:
-                self._write(b"".join(outgoing))
-            else:
-                for piece in outgoing:
-                    self._transport.sendto(piece)
-            outgoing.clear()
-
-    def _write(self, data: bytes) -> None:
-        """Hand bytes to the kernel now, not at the end of the loop's turn: what counts as sent is sent."""
-        if not self._buffered:
-            try:
-                written = os.write(self._fd, data)
-            except BlockingIOError:
-                written = 0
-            except OSError:
-                return  # the connection is gone; the loop is about to say so
-            if written == len(data):
-                return
-            data = data[written:]
-        self._transport.write(data)
-        self._buffered = self._transport.get_write_buffer_size() > 0

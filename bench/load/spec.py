@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from bench import contract
-from bench.contract import Exchange, Opcode
+from bench.contract import Exchange, Opcode, Security
 
 PROGRESS_S = 0.5
 """How often a load process reports while it measures."""
@@ -24,6 +24,8 @@ class Request:
     """(method, path); the body is `payload_bytes` of the fixed pattern."""
     answer: str | None = None
     """The body that a foreign server must answer with, a character for each byte (latin-1); None if it is not known."""
+    body: str | None = None
+    """The body that a foreign server is sent, spelled likewise, where it is not of the pattern."""
 
     @property
     def check_content(self) -> bool:
@@ -35,7 +37,8 @@ class Request:
         if self.foreign is not None:
             method, path = self.foreign
             answer = (self.answer or "").encode("latin-1")
-            return contract.foreign_exchange(method, path, contract.pattern(self.payload_bytes), answer)
+            body = contract.pattern(self.payload_bytes) if self.body is None else self.body.encode("latin-1")
+            return contract.foreign_exchange(method, path, body, answer)
         return contract.exchange(Opcode(self.opcode), self.payload_bytes, self.a, self.b)
 
 
@@ -45,6 +48,8 @@ class LoadSpec:
     number `process` of `processes` takes its share."""
 
     protocol: str
+    client: str
+    """"module:Class" of the client (see `bench.load.client`)."""
     host: str
     port: int
     request: Request
@@ -62,6 +67,11 @@ class LoadSpec:
     cpus: tuple[int, ...] = ()
     authority: str = ""
     """What requests call the server, where it has a name of its own; else it is host:port."""
+    security: Security | None = None
+    publisher: str = ""
+    """"module:Class" of what publishes (see `bench.load.push`), if the pattern is push; `client` then subscribes."""
+    topic: str = ""
+    """Where it publishes to."""
 
     @classmethod
     def from_json(cls, line: str) -> Self:
@@ -71,4 +81,6 @@ class LoadSpec:
         foreign = request.pop("foreign")
         fields["request"] = Request(**request, foreign=tuple(foreign) if foreign else None)
         fields["cpus"] = tuple(fields["cpus"])
+        if fields["security"] is not None:
+            fields["security"] = Security(**fields["security"])
         return cls(**fields)

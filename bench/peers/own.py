@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bench import registry
 from bench.contract import Opcode, pattern
 from bench.errors import LoadFailedError, ServerFailedError, TargetError, UnsupportedError
 from bench.load.spec import LoadSpec, Request
@@ -30,6 +31,7 @@ class EngineFigures:
 def run_engine(target: Target, load: str, duration_s: int, cpus: Sequence[int]) -> EngineFigures:
     """One load process, after a warm-up that does not count. Raises VoidError, also for a single error or drop."""
     spec = LoadSpec(
+        client=registry.client(target.protocol),
         protocol=target.protocol,
         host=target.host,
         port=target.port,

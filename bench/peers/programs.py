@@ -51,11 +51,13 @@ class PythonProgram(Program):
     """A program that is a Python package in this environment."""
 
     get: str = "pip install 'wirebench[peers]'"
+    module: str = ""
+    """The module to run, if it is not the package itself."""
 
     def find(self) -> list[str] | None:
         if importlib.util.find_spec(self.name) is None:
             return None
-        return [sys.executable, "-P", "-m", self.name]
+        return [sys.executable, "-P", "-m", self.module or self.name]
 
     def version(self) -> str | None:
         return importlib.metadata.version(self.name) if self.find() else None
@@ -67,7 +69,8 @@ H2LOAD = Program("h2load", "apt-get install nghttp2-client", "--version")
 NGINX = Program("nginx", "apt-get install nginx-light", "-v")
 NGHTTPD = Program("nghttpd", "apt-get install nghttp2-server", "--version")
 LOCUST = PythonProgram("locust")
+PICOWS = PythonProgram("picows", module="bench.peers.picows_echo")
 UVICORN = PythonProgram("uvicorn")
 GRANIAN = PythonProgram("granian")
 
-PROGRAMS = (WRK, HEY, LOCUST, H2LOAD, NGINX, NGHTTPD, UVICORN, GRANIAN)
+PROGRAMS = (WRK, HEY, LOCUST, PICOWS, H2LOAD, NGINX, NGHTTPD, UVICORN, GRANIAN)

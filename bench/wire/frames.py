@@ -5,10 +5,12 @@ A frame is a header of 20 bytes and a payload. Numbers are unsigned and big-endi
     offset  bytes  field
          0      1  magic: 0x57 ("W")
          1      1  version in the upper four bits: 1; flags in the lower four: MORE = 1, FATAL = 2
-         2      2  code: in a request the operation (0 health, 1 echo, 2 bytes, 3 upload, 4 work),
+         2      2  code: in a request the operation (0 health, 1 echo, 2 bytes, 3 upload, 4 work,
+                   7 create todo, 8 read todos, 9 read todos stream),
                    in an answer a status with the numbers of HTTP (200, 400, 404, 413 ...)
          4      4  length of the payload in bytes: at most 64 MiB, over UDP at most 65,487
-         8      4  a: the operation's first argument (n of bytes, cpu_us of work), else 0; 0 in answers
+         8      4  a: the operation's first argument (n of bytes, cpu_us of work, limit of read todos), else 0;
+                   0 in answers
         12      4  b: the operation's second argument (chunk of bytes, wait_ms of work), else 0; 0 in answers
         16      4  id: chosen by the client, any four bytes; the answer carries the same
         20         payload: the body of the request or of the answer; with a status other than 200, a message in UTF-8

@@ -59,8 +59,8 @@ def encode_request(method: str, target: str, authority: str, body: bytes, fields
 _SLASH = ord("/")
 # Field names that mean something here. Names come in any case; the spellings that were met are remembered.
 _OTHER, _HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING = b"", b"host", b"content-length", b"transfer-encoding"
-_CONNECTION, _EXPECT = b"connection", b"expect"
-_KNOWN = {name: name for name in (_HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _EXPECT)}
+_CONNECTION, _EXPECT, _LAST_EVENT_ID = b"connection", b"expect", b"last-event-id"
+_KNOWN = {name: name for name in (_HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _EXPECT, _LAST_EVENT_ID)}
 _FIELDS = dict(_KNOWN)
 
 
@@ -81,13 +81,14 @@ class RequestReader:
         "_fed_bytes",
         "_has_host",
         "_in_body",
-        "_is_plain",
         "_parser",
         "_target",
         "content_length",
         "expects_continue",
         "http_1_0",
+        "is_plain",
         "keep_alive",
+        "last_event_id",
     )
 
     def __init__(self) -> None:
@@ -98,7 +99,7 @@ class RequestReader:
         self._in_body = False
         self._has_host = False
         self._chunked = False
-        self._is_plain = True
+        self.is_plain = True
         """Whether nothing in the head needs a closer look: most requests are so, and this path is hot."""
         self.content_length = 0
         """The length that the head announces; 0 also where it announces none (a chunked body, or no body)."""
@@ -107,6 +108,8 @@ class RequestReader:
         """Whether the client lets the connection live after this request (RFC 9112, section 9.3)."""
         self.http_1_0 = False
         """Whether the client speaks HTTP/1.0, which knows no chunks and no interim answers."""
+        self.last_event_id: bytes | None = None
+        """The last event that a subscriber has had (WHATWG HTML, section 9.2.4); None if it does not say."""
 
     # Hooks
 
@@ -205,7 +208,7 @@ class RequestReader:
             if self.content_length > MAX_BODY_BYTES:
                 raise ProtocolError(f"the body is longer than {MAX_BODY_BYTES} bytes", 413)
         else:
-            self._is_plain = False
+            self.is_plain = False
             if field is _TRANSFER_ENCODING:
                 if value.lower() != b"chunked":
                     raise ProtocolError("the only transfer coding known is chunked", 501)
@@ -214,19 +217,21 @@ class RequestReader:
                 if value.lower() != b"100-continue":
                     raise ProtocolError("the only expectation known is 100-continue", 417)
                 self.expects_continue = True
+            elif field is _LAST_EVENT_ID:
+                self.last_event_id = value
 
     def on_headers_complete(self) -> None:
         if self._in_body:
             return  # see _ignore_upgrade
         self._in_body = True
         self.keep_alive = self._parser.should_keep_alive()
-        if not (self._is_plain and self._has_host and self.keep_alive and self._target[0] == _SLASH):
+        if not (self.is_plain and self._has_host and self.keep_alive and self._target[0] == _SLASH):
             self._look_closer()
         self.head_received(self._parser.get_method(), self._target)
 
     def _look_closer(self) -> None:
         """What a plain request of HTTP/1.1 need not be asked."""
-        self._is_plain = False
+        self.is_plain = False
         version = self._parser.get_http_version()
         self.http_1_0 = version == "1.0"
         if not self.http_1_0:
@@ -246,16 +251,17 @@ class RequestReader:
         self.body_received(data)
 
     def on_message_complete(self) -> None:
-        if not self._is_plain and self._parser.should_upgrade() and (self.content_length or self._chunked):
+        if not self.is_plain and self._parser.should_upgrade() and (self.content_length or self._chunked):
             return  # the body is still to come: see _ignore_upgrade
         self.request_received()
         self._target = b""
         self._fed_bytes = -1
         self._body_bytes = self.content_length = 0
         self._in_body = self._has_host = False
-        if not self._is_plain:
-            self._is_plain = True
+        if not self.is_plain:
+            self.is_plain = True
             self.expects_continue = self.http_1_0 = self._chunked = False
+            self.last_event_id = None
 
 
 class ResponseReader:

@@ -133,10 +133,22 @@ class Http2Peer(Sender[S], ABC):
         pending, self._pending = self._pending, b""
         return pending + data if pending else data
 
+    def keep_pending(self, data: bytes) -> None:
+        """Have `data`, which is less than what is worth looking at, stand before what comes next."""
+        self._pending = data
+
     @property
     def mid_block(self) -> bool:
         """Whether the next frame must continue a header block."""
         return self._block_stream != 0
+
+    def release(self, stream: S) -> None:
+        """What came on a stream that was held is used up: let the other end go on."""
+        stream.held = False
+        increment = self.stream_window_bytes - stream.receive_window
+        if increment > self.stream_window_bytes // 2:
+            self.outgoing.append(encode_window_update(stream.id, increment))
+            stream.receive_window = self.stream_window_bytes
 
     def take_in(self, size: int) -> None:
         """Account for `size` bytes of DATA payload on the connection (section 6.9.1)."""
@@ -170,7 +182,7 @@ class Http2Peer(Sender[S], ABC):
             if stream.receive_window < 0:
                 self.fail_stream(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
                 return
-            if not flags & END_STREAM:
+            if not (flags & END_STREAM or stream.held):
                 increment = self.stream_window_bytes - stream.receive_window
                 self.outgoing.append(encode_window_update(stream_id, increment))
                 stream.receive_window = self.stream_window_bytes

@@ -72,9 +72,9 @@ def frame_head(length: int, kind: int, flags: int) -> bytes:
     return (length << 16 | kind << 8 | flags).to_bytes(5, "big")
 
 
-def encode_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+def encode_frame(kind: int, flags: int, stream_id: int, payload: bytes | bytearray = b"") -> bytes:
     """A whole frame. `payload` is at most MAX_FRAME_BYTES long."""
-    return b"%b%b%b" % (frame_head(len(payload), kind, flags), pack_id(stream_id), payload)
+    return b"".join((frame_head(len(payload), kind, flags), pack_id(stream_id), payload))
 
 
 def encode_settings(settings: Mapping[Setting, int]) -> bytes:
@@ -163,23 +163,33 @@ class FrameShape:
         return (ids, end) if self.encode(ids) == row else ([], start)
 
 
-class PairShape:
-    """Pairs of frames, back to back on one stream, that are alike in all but the stream's id."""
+class GroupShape:
+    """Groups of frames, two or more back to back on one stream, that are alike in all but the stream's id."""
 
-    __slots__ = ("_pair", "_size")
+    __slots__ = ("_group", "_size")
 
-    def __init__(self, first: FrameShape, second: FrameShape) -> None:
-        self._pair = [first.head, b"", first.payload + second.head, b"", second.payload]
+    def __init__(self, *frames: FrameShape) -> None:
+        self._group = [frames[0].head]
         """What stands around the ids, and places for the ids."""
-        self._size = sum(map(len, self._pair)) + 8
+        for frame, following in zip(frames, [*frames[1:], None], strict=True):
+            self._group += [b"", frame.payload + (following.head if following else b"")]
+        self._size = sum(map(len, self._group)) + 4 * len(frames)
 
     def match(self, data: bytes, start: int) -> tuple[list[bytes], int]:
-        """The ids of the pairs that stand in a row at `start`, up to the last whole pair that there is room for; and
+        """The ids of the groups that stand in a row at `start`, up to the last whole group that there is room for; and
         that place. No ids if anything else stands there."""
         end = len(data) - (len(data) - start) % self._size
-        if not data.startswith(self._pair[2], start + HEAD_BYTES):
+        if not data.startswith(self._group[2], start + HEAD_BYTES):
             return [], start
         ids = [data[at : at + 4] for at in range(start + 5, end, self._size)]
-        row = self._pair * len(ids)
-        row[1::5] = row[3::5] = ids
-        return (ids, end) if b"".join(row) == data[start:end] else ([], start)
+        return (ids, end) if self._encode(ids) == data[start:end] else ([], start)
+
+    def begins(self, data: bytes) -> bool:
+        """Whether `data` is the beginning of a group, and not all of it."""
+        return 0 < len(data) < self._size and self._encode([data[5:HEAD_BYTES].ljust(4, b"\0")]).startswith(data)
+
+    def _encode(self, ids: Sequence[bytes]) -> bytes:
+        row, step = self._group * len(ids), len(self._group)
+        for place in range(1, step, 2):
+            row[place::step] = ids
+        return b"".join(row)

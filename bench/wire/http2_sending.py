@@ -21,15 +21,29 @@ from bench.wire.http2_frames import (
 class Stream:
     """One exchange of a connection, as long as frames of it are to be read or a body is to be sent."""
 
-    __slots__ = ("_queued", "body", "frame_bytes", "id", "receive_window", "send_window", "sent_bytes")
+    __slots__ = (
+        "_queued",
+        "body",
+        "end_flags",
+        "frame_bytes",
+        "held",
+        "id",
+        "receive_window",
+        "send_window",
+        "sent_bytes",
+    )
 
     def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
         self.id = stream_id
         self.send_window = send_window
         self.receive_window = receive_window
-        self.body = b""
+        self.held = False
+        """The other end is to send no more than its window allows now: what it has sent is not used up."""
+        self.body: bytes | bytearray = b""
         """What is to be sent, as the windows allow; `sent_bytes` of it have been."""
         self.sent_bytes = 0
+        self.end_flags = END_STREAM
+        """The flags of the DATA frame that the body ends with: 0 if it may go on, or trailers follow it."""
         self.frame_bytes = MAX_FRAME_BYTES
         """The payload of each DATA frame but the last."""
         self._queued = False
@@ -54,7 +68,7 @@ class Sender(Generic[S]):
     # Hook
 
     def body_sent(self, stream: S) -> None:
-        """The last byte of a stream's body is in `outgoing`."""
+        """The last byte of a stream's body, or of what `add_body` has added to it so far, is in `outgoing`."""
 
     # Streams
 
@@ -67,6 +81,20 @@ class Sender(Generic[S]):
         """Have `send_bodies` send the last, or only, part of a stream; it must not be empty."""
         stream.body = body
         self._queue(stream)
+
+    def add_body(self, stream: S, piece: bytes) -> None:
+        """Have `send_bodies` send more of a stream whose `end_flags` are 0."""
+        if not isinstance(stream.body, bytearray):
+            stream.body = bytearray()
+        elif stream.sent_bytes > len(stream.body) // 2:
+            del stream.body[: stream.sent_bytes]
+            stream.sent_bytes = 0
+        stream.body += piece
+        self._queue(stream)
+
+    def forget_body(self, stream: S) -> None:
+        """Send nothing more of what has been added to a stream."""
+        stream.body, stream.sent_bytes = b"", 0
 
     def send_bodies(self, limit_bytes: int) -> bool:
         """Put what the windows allow of all bodies in `outgoing`, the streams taking turns, until it is at least
@@ -83,7 +111,7 @@ class Sender(Generic[S]):
                 sending.popleft()
                 continue
             last = end == len(body)
-            outgoing.append(encode_frame(DATA, END_STREAM if last else 0, stream.id, body[start:end]))
+            outgoing.append(encode_frame(DATA, stream.end_flags if last else 0, stream.id, body[start:end]))
             stream.sent_bytes = end
             stream.send_window -= end - start
             self.send_window -= end - start
@@ -91,6 +119,8 @@ class Sender(Generic[S]):
             if last:
                 sending.popleft()
                 stream._queued = False
+                if not stream.end_flags:
+                    self.forget_body(stream)
                 self.body_sent(stream)
             else:
                 sending.rotate(-1)

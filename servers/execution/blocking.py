@@ -9,11 +9,15 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
+from servers.control import ServerSpec
 from servers.counters import Slot
 from servers.service import Service
+from servers.tls import SecuredConnection, server_context
 from servers.worker import Worker, run_blocking
 
 _RECEIVE_BYTES = 64 * 1024
@@ -88,18 +92,39 @@ class BlockingTransport(asyncio.Transport):
             self._sock.shutdown(how)
 
 
+@dataclass(order=True, slots=True)
+class _Timer:
+    """A callback that is due, in the heap that it is taken from then."""
+
+    due_s: float
+    number: int
+    callback: Callable[[], None] = field(compare=False)
+    heap: "list[_Timer]" = field(compare=False, repr=False)
+
+    def cancel(self) -> None:
+        with contextlib.suppress(ValueError):  # it has been taken
+            self.heap.remove(self)
+            heapq.heapify(self.heap)
+
+
 class BlockingConnection:
     """Drives one connection. `run` does it on the calling thread; `drain` and `abort` may be called from any other
     thread, or from a signal handler."""
 
-    def __init__(self, connection: type[Any], service: Service, slot: Slot, sock: socket.socket) -> None:
+    def __init__(
+        self, connection: type[Any], service: Service, slot: Slot, spec: ServerSpec, sock: socket.socket
+    ) -> None:
         self._slot = slot
         self._sock = sock
-        self._transport = BlockingTransport(sock)
-        self._worker = Worker(service, run_blocking, self._later, slot)
-        self._connection = connection(self._worker)
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._class = connection
+        self._context = server_context(spec, connection.alpn)
+        self._worker = Worker(service, run_blocking, self._later, self._open_inbox, slot, spec)
+        self._connection: Any = None
+        self._transport: BlockingTransport | None = None
+        self._timers: list[_Timer] = []
         self._timer_numbers = itertools.count()
+        self._posted: deque[Callable[[], None]] = deque()
+        self._wake: tuple[socket.socket, socket.socket] | None = None
         self._drained = False
         self._at_work = threading.Lock()
         """Held while the connection is called, so that `drain` finds it between two calls or leaves it alone."""
@@ -114,6 +139,8 @@ class BlockingConnection:
             self._serve()
         finally:
             self._sock.close()
+            for end in self._wake or ():
+                end.close()
             self._slot.give_back()
 
     def drain(self) -> None:
@@ -123,14 +150,23 @@ class BlockingConnection:
 
     def abort(self) -> None:
         """Stop at once, if the connection is not computing."""
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            with contextlib.suppress(OSError):  # it has ended
+                self._sock.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
-        connection, transport = self._connection, self._transport
+        transport = self._transport = BlockingTransport(self._sock)
+        if self._context is None:
+            connection = self._class(self._worker)
+        else:
+            connection = SecuredConnection(self._worker, self._class, self._context, self._later)
+        self._connection = connection
         connection.connection_made(transport)
         self._rest()
         while not transport.is_closing():
-            if self._timers and self._run_timer():
+            if (self._timers or self._wake) and self._run_callback():
                 continue
             data = transport.receive()
             self._at_work.acquire()
@@ -154,15 +190,42 @@ class BlockingConnection:
             self._connection.drain()
             self._at_work.release()
 
-    def _later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._timer_numbers), callback))
+    def _later(self, delay_s: float, callback: Callable[[], None]) -> _Timer:
+        timer = _Timer(time.monotonic() + delay_s, next(self._timer_numbers), callback, self._timers)
+        heapq.heappush(self._timers, timer)
+        return timer
 
-    def _run_timer(self) -> bool:
-        """Wait until there is something to receive, or the first timer is due. True if it was the timer, now run."""
+    def _open_inbox(self) -> Callable[[Callable[[], None]], object]:
+        if self._wake is None:
+            self._wake = socket.socketpair()
+            for end in self._wake:
+                end.setblocking(False)
+        return self._post
+
+    def _post(self, callback: Callable[[], None]) -> None:
+        """Called from any thread."""
+        assert self._wake is not None
+        self._posted.append(callback)
+        with contextlib.suppress(OSError):  # it is full of wake-ups already, or the connection has ended
+            self._wake[1].send(b"\0")
+
+    def _run_callback(self) -> bool:
+        """Wait until there is something to receive, the first timer is due or something is posted. False if there is
+        something to receive; else callbacks may have been run."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        if poll.poll(max(0, math.ceil((self._timers[0][0] - time.monotonic()) * 1000))):
+        if self._wake is not None:
+            poll.register(self._wake[0], select.POLLIN)
+        timers = self._timers
+        ready = poll.poll(max(0, math.ceil((timers[0].due_s - time.monotonic()) * 1000)) if timers else None)
+        if any(fd == self._sock.fileno() for fd, _ in ready):
             return False
         with self._at_work:
-            heapq.heappop(self._timers)[2]()
+            if self._wake is not None:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake[0].recv(65536)  # before the callbacks: one posted meanwhile wakes again
+                while self._posted:
+                    self._posted.popleft()()
+            if not ready and timers:
+                heapq.heappop(timers).callback()
         return True

@@ -18,29 +18,31 @@ from typing import Any
 from servers.control import Control
 from servers.counters import REQUESTS
 from servers.execution.loopworker import LoopWorker
-from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, listen, pin
+from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, listen, not_handed_over, pin
 from servers.service import Route, Service
-from servers.worker import Connection
+from servers.worker import Connection, Lives, TransportKind
 
 _Job = tuple[Connection, Any, Route, bytes]
 
 
 class Dispatch:
-    def unsupported(self, transport_kind: str) -> str | None:
-        return None
+    def unsupported(self, transport_kind: TransportKind, lives: Lives) -> str | None:
+        if transport_kind == "quic" or lives == "loop":
+            return "its requests run on the event loop that reads them; use threads or reuseport-threads"
+        return not_handed_over(lives)
 
     def slots(self, workers: int) -> int:
         return workers + 1
 
     def serve(self, connection: type[Any], control: Control) -> None:
         spec = control.spec
-        sock = listen(spec, connection.transport_kind)
+        sock = listen(spec, connection)
         run = RunOnThreads(control)
-        listener = LoopWorker(connection, Service(), control.counters[spec.workers], spec.grace_s, run.on_loop)
+        listener = LoopWorker(connection, Service(), control.counters[spec.workers], spec, run.on_loop)
         control.on_stop = listener.stop
         listener.loop.add_reader(control.fileno(), control.on_readable)
         run.start()
-        listener.run(sock, spec.backlog, partial(control.ready, *sock.getsockname()[:2]))
+        listener.run(sock, partial(control.ready, *sock.getsockname()[:2]))
         run.finish()
 
 

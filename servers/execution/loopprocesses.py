@@ -70,9 +70,9 @@ class LoopProcesses:
             if other is not sock:
                 other.close()
         pin(spec, worker)
-        loop_worker = LoopWorker(self._connection, Service(), self._control.counters[worker], spec.grace_s)
+        loop_worker = LoopWorker(self._connection, Service(), self._control.counters[worker], spec)
         loop_worker.stop_at_end_of(self._children.lifeline_fd)
-        loop_worker.run(sock, spec.backlog, self._children.report_serving)
+        loop_worker.run(sock, self._children.report_serving)
 
     def _ended(self, worker: int, code: int, reason: str) -> None:
         stopping = self._control.stopping

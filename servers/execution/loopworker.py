@@ -8,16 +8,18 @@ from typing import Any
 
 import uvloop
 
+from servers.control import ServerSpec
 from servers.counters import Slot
+from servers.execution.acceptor import Acceptor
 from servers.service import Service
-from servers.worker import Run, Worker, run_on_loop
+from servers.worker import Listener, Run, Worker, run_on_loop
 
 
 class LoopWorker:
     """An event loop on the calling thread, with a worker on it that takes connections from a socket or by hand.
 
     Build it on the thread that is to run it. `run` serves until `stop` is called, then drains: requests in flight have
-    `grace_s` seconds to finish.
+    the spec's grace to finish.
     """
 
     def __init__(
@@ -25,23 +27,24 @@ class LoopWorker:
         connection: type[Any],
         service: Service,
         slot: Slot,
-        grace_s: float,
+        spec: ServerSpec,
         make_run: Callable[[asyncio.AbstractEventLoop], Run] = run_on_loop,
     ) -> None:
         self.loop = uvloop.new_event_loop()
-        self.worker = Worker(service, make_run(self.loop), self.loop.call_later, slot)
+        post = self._call_threadsafe
+        self.worker = Worker(service, make_run(self.loop), self.loop.call_later, lambda: post, slot, spec)
         self._connection = connection
-        self._grace_s = grace_s
         self._slot = slot
         self._stopping = asyncio.Event()
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._acceptor: Acceptor
 
-    def run(self, sock: socket.socket | None, backlog: int, on_serving: Callable[[], None]) -> None:
-        """Serve what arrives at a bound socket (None: only what `adopt` is given) until stopped. The socket is closed
-        when the worker stops; `on_serving` is called once it serves."""
+    def run(self, sock: socket.socket | None, on_serving: Callable[[], None]) -> None:
+        """Serve what arrives at a bound socket (None: only what `adopt_threadsafe` is given) until stopped. The socket
+        is closed when the worker stops; `on_serving` is called once it serves."""
         self._slot.take()
         try:
-            self.loop.run_until_complete(self._serve(sock, backlog, on_serving))
+            self.loop.run_until_complete(self._serve(sock, on_serving))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             self.loop.close()
             if sock is not None:
@@ -70,40 +73,25 @@ class LoopWorker:
         if not self._call_threadsafe(self._adopt, sock):
             sock.close()
 
+    def _adopt(self, sock: socket.socket) -> None:
+        self._acceptor.adopt(sock)
+
     def _call_threadsafe(self, callback: Callable[..., None], *args: Any) -> bool:
         with contextlib.suppress(RuntimeError):  # the loop has ended already
             self.loop.call_soon_threadsafe(callback, *args)
             return True
         return False
 
-    def _adopt(self, sock: socket.socket) -> None:
-        async def adopt() -> None:
-            with contextlib.suppress(OSError):  # the client has gone already
-                await self.loop.connect_accepted_socket(self._make_connection, sock)
-
-        task = self.loop.create_task(adopt())
-        self._adopting.add(task)  # the loop itself holds only a weak reference
-        task.add_done_callback(self._adopting.discard)
-
-    def _make_connection(self) -> Any:
-        return self._connection(self.worker)
-
-    async def _serve(self, sock: socket.socket | None, backlog: int, on_serving: Callable[[], None]) -> None:
-        server = None
+    async def _serve(self, sock: socket.socket | None, on_serving: Callable[[], None]) -> None:
+        spec = self.worker.spec
+        listener: Listener
+        if self._connection.lives in ("listener", "process"):
+            listener = self._connection(self.worker)
+        else:
+            listener = self._acceptor = Acceptor(self.worker, self._connection)
         if sock is not None:
-            if self._connection.transport_kind == "stream":
-                server = await self.loop.create_server(self._make_connection, sock=sock, backlog=backlog)
-            else:
-                await self.loop.create_datagram_endpoint(self._make_connection, sock=sock)
+            await listener.start(sock, spec.backlog)
         on_serving()
         await self._stopping.wait()
-        if server is not None:
-            server.close()
-        self.worker.drain()
-        until = self.loop.time() + self._grace_s
-        while (self.worker.connections or self._adopting) and self.loop.time() < until:
-            await asyncio.sleep(0.005)
-            self.worker.drain()  # those too that were accepted, but not yet here
-        for connection in list(self.worker.connections):
-            connection.abort()
-        await asyncio.sleep(0)
+        self.worker.draining = True
+        await listener.stop(spec.grace_s)

@@ -10,6 +10,7 @@ import socket
 from typing import Any, Protocol
 
 from servers.control import Control, ServerSpec
+from servers.worker import Lives, TransportKind
 
 STOP_MARGIN_S = 0.5
 """What a worker may take to end, beyond the grace it gives to requests in flight."""
@@ -30,8 +31,9 @@ class GaveUpError(Exception):
 class ExecutionModel(Protocol):
     """One way of taking connections and running requests."""
 
-    def unsupported(self, transport_kind: str) -> str | None:
-        """Why this model makes no sense over that transport ("stream" or "datagram"); None if it does."""
+    def unsupported(self, transport_kind: TransportKind, lives: Lives) -> str | None:
+        """Why this model makes no sense for a server with that transport, whose connections live there; None if it
+        does."""
 
     def slots(self, workers: int) -> int:
         """How many counters the model needs for so many workers."""
@@ -43,17 +45,42 @@ class ExecutionModel(Protocol):
         """
 
 
+def not_shared(transport_kind: TransportKind) -> str | None:
+    """Why connections of that transport cannot come from one socket that many workers read; None if they can."""
+    if transport_kind == "quic":
+        return "each datagram of a QUIC connection could reach another worker of a shared socket; use reuseport"
+    return None
+
+
+def not_handed_over(lives: Lives) -> str | None:
+    """Why a connection that is accepted elsewhere cannot be handed to such a server; None if it can."""
+    if lives in ("listener", "process"):
+        return "this stack takes its connections from the socket itself; use single or reuseport"
+    return None
+
+
+def not_in_threads(lives: Lives) -> str | None:
+    """Why a server cannot have many workers on one socket, or in one process; None if it can."""
+    if lives == "process":
+        return "this stack binds its address itself, once in a process; use single or reuseport"
+    return None
+
+
 def describe(error: BaseException) -> str:
     """An error as one line."""
     return f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(": ")
 
 
-def listen(spec: ServerSpec, transport_kind: str) -> socket.socket:
-    """A bound socket; a stream socket listens too. Raises StartError if the address cannot be had."""
-    return _bind(spec, transport_kind, spec.port, backlog=spec.backlog)
+def listen(spec: ServerSpec, connection: type[Any]) -> socket.socket:
+    """A bound socket; that of a stream listens too, unless the server binds the address itself and it only holds that.
+    Raises StartError if the address cannot be had."""
+    if connection.lives == "process":
+        (sock,) = bind_group(spec, connection, 1)
+        return sock
+    return _bind(spec, connection.transport_kind, spec.port, backlog=spec.backlog)
 
 
-def bind_group(spec: ServerSpec, transport_kind: str, size: int) -> list[socket.socket]:
+def bind_group(spec: ServerSpec, connection: type[Any], size: int) -> list[socket.socket]:
     """So many sockets bound to one address, among which the kernel spreads what arrives (SO_REUSEPORT).
 
     Stream sockets do not listen yet: each gets connections from when its worker listens. Raises StartError if the
@@ -61,6 +88,7 @@ def bind_group(spec: ServerSpec, transport_kind: str, size: int) -> list[socket.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise StartError("this system has no SO_REUSEPORT; choose another execution model, like prefork")
+    transport_kind = connection.transport_kind
     first = _bind(spec, transport_kind, spec.port)
     # The first takes the port for itself, and only then shares it: with the option set before, the port could be one
     # that another server of the same user has, and both would get a part of the connections.
@@ -70,7 +98,7 @@ def bind_group(spec: ServerSpec, transport_kind: str, size: int) -> list[socket.
 
 
 def _bind(
-    spec: ServerSpec, transport_kind: str, port: int, reuse_port: bool = False, backlog: int | None = None
+    spec: ServerSpec, transport_kind: TransportKind, port: int, reuse_port: bool = False, backlog: int | None = None
 ) -> socket.socket:
     stream = transport_kind == "stream"
     family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET

@@ -7,16 +7,19 @@ from typing import Any
 from servers.control import Control
 from servers.execution.accepting import accept_until_stopped
 from servers.execution.blocking import BlockingConnection
-from servers.execution.model import MAX_CONNECTIONS, listen, pin
+from servers.execution.model import MAX_CONNECTIONS, listen, not_handed_over, pin
 from servers.execution.processes import Children
 from servers.service import Service
+from servers.worker import Lives, TransportKind
 
 
 class ProcessPerConnection:
-    def unsupported(self, transport_kind: str) -> str | None:
-        if transport_kind == "datagram":
-            return "datagrams bring no connections to have a process each; use prefork or reuseport"
-        return None
+    def unsupported(self, transport_kind: TransportKind, lives: Lives) -> str | None:
+        if transport_kind != "stream":
+            return "datagrams bring no connections to have a process each; use reuseport"
+        if lives == "loop":
+            return "its connections need an event loop; use prefork or reuseport"
+        return not_handed_over(lives)
 
     def slots(self, workers: int) -> int:
         return MAX_CONNECTIONS
@@ -28,7 +31,7 @@ class ProcessPerConnection:
 
         def take(sock: socket.socket) -> None:
             worker = free[-1]
-            blocking = BlockingConnection(connection, service, control.counters[worker], sock)
+            blocking = BlockingConnection(connection, service, control.counters[worker], spec, sock)
             children.fork(worker, partial(run, worker, blocking), on_terminate=blocking.drain)
             sock.close()
             free.pop()
@@ -44,7 +47,7 @@ class ProcessPerConnection:
                 control.death(worker, reason, restarted=False)
 
         children = Children(control, ended)
-        listener = listen(spec, connection.transport_kind)
+        listener = listen(spec, connection)
         control.ready(*listener.getsockname()[:2])
         accept_until_stopped(control, listener, take, has_room=lambda: bool(free))
         children.stop()

@@ -7,10 +7,11 @@ from servers.control import Control
 from servers.execution.loopworker import LoopWorker
 from servers.execution.model import listen, pin
 from servers.service import Service
+from servers.worker import Lives, TransportKind
 
 
 class Single:
-    def unsupported(self, transport_kind: str) -> str | None:
+    def unsupported(self, transport_kind: TransportKind, lives: Lives) -> str | None:
         return None
 
     def slots(self, workers: int) -> int:
@@ -18,9 +19,9 @@ class Single:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         spec = control.spec
-        sock = listen(spec, connection.transport_kind)
+        sock = listen(spec, connection)
         pin(spec, 0)
-        worker = LoopWorker(connection, Service(), control.counters[0], spec.grace_s)
+        worker = LoopWorker(connection, Service(), control.counters[0], spec)
         control.on_stop = worker.stop
         worker.loop.add_reader(control.fileno(), control.on_readable)
-        worker.run(sock, spec.backlog, partial(control.ready, *sock.getsockname()[:2]))
+        worker.run(sock, partial(control.ready, *sock.getsockname()[:2]))

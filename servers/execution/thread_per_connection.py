@@ -10,15 +10,18 @@ from typing import Any
 from servers.control import Control
 from servers.execution.accepting import accept_until_stopped
 from servers.execution.blocking import BlockingConnection
-from servers.execution.model import MAX_CONNECTIONS, STOP_MARGIN_S, describe, listen, pin
+from servers.execution.model import MAX_CONNECTIONS, STOP_MARGIN_S, describe, listen, not_handed_over, pin
 from servers.service import Service
+from servers.worker import Lives, TransportKind
 
 
 class ThreadPerConnection:
-    def unsupported(self, transport_kind: str) -> str | None:
-        if transport_kind == "datagram":
-            return "datagrams bring no connections to have a thread each; use accept-threads or dispatch"
-        return None
+    def unsupported(self, transport_kind: TransportKind, lives: Lives) -> str | None:
+        if transport_kind != "stream":
+            return "datagrams bring no connections to have a thread each; use reuseport"
+        if lives == "loop":
+            return "its connections need an event loop; use prefork or reuseport"
+        return not_handed_over(lives)
 
     def slots(self, workers: int) -> int:
         return MAX_CONNECTIONS
@@ -31,7 +34,7 @@ class ThreadPerConnection:
 
         def take(sock: socket.socket) -> None:
             worker = free[-1]
-            blocking = BlockingConnection(connection, service, control.counters[worker], sock)
+            blocking = BlockingConnection(connection, service, control.counters[worker], spec, sock)
             threading.Thread(target=run, args=(worker, blocking), name=f"worker-{worker}", daemon=True).start()
             free.pop()
             live[worker] = blocking
@@ -52,7 +55,7 @@ class ThreadPerConnection:
             if reason:
                 control.death(worker, reason, restarted=False)
 
-        listener = listen(spec, connection.transport_kind)
+        listener = listen(spec, connection)
         control.ready(*listener.getsockname()[:2])
         accept_until_stopped(control, listener, take, has_room=lambda: bool(free))
         for blocking in live.values():

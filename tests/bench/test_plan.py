@@ -8,6 +8,7 @@ from bench import registry
 from bench.contract import Opcode
 from bench.errors import UsageError
 from bench.plan import Suite, plan_trials, read_suite, single_suite, suite_names
+from bench.protocols import PROTOCOLS
 from bench.scenario import Operation, parse_operation, parse_scenario
 
 SUITE = """
@@ -169,6 +170,10 @@ def test_single_has_one_worker() -> None:
 
 
 def test_every_name_in_the_registry_leads_to_code() -> None:
-    for table in (registry.SERVERS, registry.CLIENTS, registry.EXECUTIONS):
-        for reference in table.values():
-            assert registry.load(reference)
+    references = [*registry.EXECUTIONS.values()]
+    for stack in registry.STACKS.values():
+        references += [*stack.servers.values(), *stack.clients.values()]
+    for protocol in PROTOCOLS.values():
+        references += filter(None, (protocol.subscriber, protocol.publisher, protocol.stream_client))
+    for reference in references:
+        assert registry.load(reference)

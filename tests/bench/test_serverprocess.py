@@ -79,8 +79,8 @@ def test_addresses_that_cannot_be_had(options: dict[str, Any], message: str) -> 
 
 
 def test_a_server_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.SERVERS, "http1", "servers.nowhere:Nothing")
-    monkeypatch.setattr(registry, "unsupported", lambda protocol, execution: None)
+    monkeypatch.setitem(registry.STACKS["lean"].servers, "http1", "servers.nowhere:Nothing")
+    monkeypatch.setattr(registry, "unsupported", lambda protocol, execution, stack: None)
     with pytest.raises(ServerFailedError, match=r"exit status 1: .*No module named 'servers\.nowhere'"):
         ServerProcess("http1").__enter__()
 

@@ -8,6 +8,7 @@ from bench import catalogue, cli, doctor, registry
 from bench.doctor import kernel, machine, software
 from bench.doctor.check import Check
 from bench.peers.programs import Program
+from bench.protocols import PROTOCOLS
 from bench.scenario import parse_operation
 from bench.schedule import parse_load
 from tests.commands.conftest import Command
@@ -17,7 +18,7 @@ def test_list_shows_everything_with_a_line_about_it(wirebench: Command) -> None:
     shown = wirebench("list").stdout
     found = json.loads(wirebench("list", "--json", "-").stdout)
     assert list(found) == [*catalogue.KINDS, "unsupported"]
-    assert set(found["protocols"]) == set(registry.PROTOCOLS)
+    assert set(found["protocols"]) == set(PROTOCOLS)
     assert set(found["executions"]) == set(registry.EXECUTIONS)
     for kind in catalogue.KINDS:
         for name, line in found[kind].items():

@@ -25,6 +25,7 @@ def spec(
 ) -> LoadSpec:
     values: dict[str, Any] = {
         "protocol": "http1",
+        "client": "clients.http1:Http1Client",
         "host": "127.0.0.1",
         "port": port,
         "request": Request(opcode=1, payload_bytes=64),

@@ -19,9 +19,11 @@ Serve = Callable[..., ServerProcess]
 
 DEADLINE_S = 10.0
 MODELS = tuple(registry.EXECUTIONS)
+SOCKET_PROTOCOLS = ("http1", "http2", "tcp", "udp")
+"""Those whose client needs nothing but a socket."""
 COMBINATIONS = [
     (protocol, execution)
-    for protocol in registry.PROTOCOLS
+    for protocol in SOCKET_PROTOCOLS
     for execution in MODELS
     if registry.unsupported(protocol, execution) is None
 ]
@@ -71,7 +73,7 @@ class Talker:
     """A connection to a server, through the client of its protocol, which checks every answer."""
 
     def __init__(self, server: ServerProcess, exchange: Exchange) -> None:
-        self._client: Client = registry.load(registry.CLIENTS[server.protocol])(exchange, server.address, True)
+        self._client: Client = registry.load(registry.client(server.protocol))(exchange, server.address, True)
         stream = self._client.transport_kind == "stream"
         family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)

@@ -25,6 +25,8 @@ class FaultyConnection(asyncio.Protocol):
     """Answers "alive" to any line but two: "die" kills who runs the request, "die later" the loop that reads it."""
 
     transport_kind: ClassVar = "stream"
+    lives: ClassVar = "thread"
+    alpn: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

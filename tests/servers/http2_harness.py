@@ -14,8 +14,8 @@ from hpack import Encoder
 from bench.wire.http2_frames import PREFACE, encode_frame, encode_settings
 from servers.counters import Counters
 from servers.http2 import Http2Connection
-from servers.service import Route, Service
-from servers.worker import Worker
+from servers.service import Route
+from tests.servers.make_worker import make_worker
 
 HELLO = PREFACE + encode_settings({})
 
@@ -70,7 +70,7 @@ class Server:
         self._hold = hold
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.slot = Counters(1)[0]
-        self.worker = Worker(Service(), self._run, lambda s, callback: self.later.append((s, callback)), self.slot)
+        self.worker = make_worker(self._run, lambda s, callback: self.later.append((s, callback)), self.slot)
         self.pipe = Pipe(high_water)
         self.connection = self.pipe.connection = Http2Connection(self.worker)
         self.connection.connection_made(self.pipe)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
 from bench.contract import Opcode, exchange
 from bench.errors import UnsupportedError, UsageError
 from bench.serverprocess import ServerProcess
@@ -17,6 +16,7 @@ from tests.servers.execution_helpers import (
     DEADLINE_S,
     FORKING,
     MODELS,
+    SOCKET_PROTOCOLS,
     Http,
     Serve,
     Talker,
@@ -29,7 +29,7 @@ UNSUPPORTED = {("udp", "threads"), ("udp", "thread-per-connection"), ("udp", "pr
 
 
 def test_only_what_makes_no_sense_is_unsupported() -> None:
-    every = {(protocol, execution) for protocol in registry.PROTOCOLS for execution in MODELS}
+    every = {(protocol, execution) for protocol in SOCKET_PROTOCOLS for execution in MODELS}
     assert every - set(COMBINATIONS) == UNSUPPORTED
 
 

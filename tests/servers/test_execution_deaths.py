@@ -8,13 +8,15 @@ import pytest
 
 from bench import registry
 from bench.errors import ServerFailedError
+from bench.protocols import PROTOCOLS
 from bench.serverprocess import Death, ServerProcess
 from tests.servers.execution_helpers import DEADLINE_S, FORKING, Http, Serve, alive, doomed, fails, until
 
 
 @pytest.fixture
 def _faulty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.SERVERS, "faulty", "tests.servers.faulty:FaultyConnection")
+    monkeypatch.setitem(PROTOCOLS, "faulty", PROTOCOLS["tcp"])
+    monkeypatch.setitem(registry.STACKS["lean"].servers, "faulty", "tests.servers.faulty:FaultyConnection")
 
 
 def say(server: ServerProcess, word: str) -> bytes:

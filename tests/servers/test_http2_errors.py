@@ -11,7 +11,8 @@ from http2_harness import GET, HELLO, PUT, Client, Server, data, goaways, greete
 from bench.contract import pattern
 from bench.wire.http2 import MAX_CONTINUATIONS
 from bench.wire.http2_frames import PREFACE, ErrorCode, encode_settings
-from servers.http2 import MAX_STREAMS, STRAIN_BURST, Http2Connection
+from servers.http2 import Http2Connection
+from servers.http2_serving import MAX_STREAMS, STRAIN_BURST
 
 
 def in_vain(spoil: Callable[[int], hf.Frame]) -> Iterator[hf.Frame]:
@@ -197,7 +198,7 @@ def test_too_many_streams_are_refused_and_orphans_count() -> None:
 
 def test_a_client_may_reset_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("servers.http2.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("servers.http2_serving.time.monotonic", lambda: now[0])
     server = greeted()
     for stream_id in range(1, 6 * STRAIN_BURST, 2):
         assert goaways(server.feed(headers(stream_id, PUT, False), hf.RstStreamFrame(stream_id, 8))) == []

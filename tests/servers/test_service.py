@@ -15,7 +15,8 @@ from bench.contract import (
     pattern,
     upload_receipt,
 )
-from servers.service import Collect, Route, Service, ServiceError, Upload
+from servers.service import Collect, Route, Service, Upload
+from servers.service_error import ServiceError
 
 EXCHANGES = [
     exchange(Opcode.HEALTH),

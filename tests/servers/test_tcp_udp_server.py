@@ -17,10 +17,11 @@ import servers.udp
 from bench.contract import MAX_BODY_BYTES, Opcode, exchange, pattern
 from bench.serverprocess import ServerProcess
 from bench.wire.frames import FATAL, MAX_DATAGRAM_PAYLOAD_BYTES, MORE, encode_frame
-from servers.service import Route, Service
+from servers.service import Route
 from servers.tcp import MAX_IN_FLIGHT, TcpConnection
 from servers.udp import UdpEndpoint
 from servers.worker import Connection, Worker, run_blocking
+from tests.servers.make_worker import make_worker
 
 Serve = Callable[..., ServerProcess]
 Answer = tuple[int, int, bytes, bytes]
@@ -129,8 +130,10 @@ def test_tcp_sends_an_answer_in_pieces(serve: Serve, size: int, pieces: int) -> 
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (encode_frame(5, b"abcd", b"ignored"), 404),
+        (encode_frame(98, b"abcd", b"ignored"), 404),
         (encode_frame(99, b"abcd", b""), 404),
+        (encode_frame(5, b"abcd", b"{}"), 501),
+        (encode_frame(7, b"abcd", b"{}"), 400),
         (encode_frame(Opcode.BYTES, b"abcd", b"", MAX_BODY_BYTES + 1), 400),
         (encode_frame(Opcode.WORK, b"abcd", b"", 2**32 - 1), 400),
     ],
@@ -263,7 +266,7 @@ def blocking_connection() -> tuple[TcpConnection, Worker, BlockingTransport]:
         raise AssertionError("nothing to wait for")
 
     slot: Any = SimpleNamespace(values=[0] * 8)
-    worker = Worker(Service(), run_blocking, later, slot)
+    worker = make_worker(run_blocking, later, slot)
     transport = BlockingTransport()
     made: Any = transport
     connection = TcpConnection(worker)
@@ -339,7 +342,7 @@ def test_udp_carries_the_largest_datagram_and_refuses_a_larger_answer(udp: Udp) 
 
 def test_udp_refuses_a_bad_request(udp: Udp) -> None:
     _, sock = udp
-    assert ask(sock, encode_frame(7, b"abcd", b""))[1:3] == (404, b"abcd")
+    assert ask(sock, encode_frame(97, b"abcd", b""))[1:3] == (404, b"abcd")
     assert ask(sock, encode_frame(Opcode.WORK, b"abcd", b"", 2**32 - 1))[1:3] == (400, b"abcd")
 
 
@@ -356,7 +359,7 @@ def test_udp_bounds_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
         held.append(lambda: connection.answer(token, route, body))
 
     slot: Any = SimpleNamespace(values=[0] * 8)
-    endpoint = UdpEndpoint(Worker(Service(), hold, lambda _seconds, _callback: None, slot))
+    endpoint = UdpEndpoint(make_worker(hold, lambda _seconds, _callback: None, slot))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         endpoint.connection_made(Transport({"socket": sock}))
     for number in range(3):

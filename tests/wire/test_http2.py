@@ -29,7 +29,7 @@ from bench.wire.http2_frames import (
     SETTINGS_ACK,
     ErrorCode,
     FrameShape,
-    PairShape,
+    GroupShape,
     Setting,
     encode_frame,
     encode_goaway,
@@ -121,9 +121,9 @@ class TestFrameShape:
         assert self.BODIES.match(heads + bodies, end, self.HEADS.head) == ([b"\0\0\0\x01"], len(heads + bodies))
 
 
-class TestPairShape:
+class TestGroupShape:
     HEADS, BODIES = TestFrameShape.HEADS, TestFrameShape.BODIES
-    PAIRS = PairShape(HEADS, BODIES)
+    PAIRS = GroupShape(HEADS, BODIES)
 
     def encode(self, ids: list[bytes]) -> bytes:
         return b"".join(self.HEADS.encode([i]) + self.BODIES.encode([i]) for i in ids)

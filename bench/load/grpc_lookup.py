@@ -1,0 +1,231 @@
+"""Methods of gRPC servers of somebody else's: what a name and JSON mean as path and message.
+
+The server tells it itself (server reflection), or a .proto file does. grpcio and protobuf do the work, and are imported
+with the first call: they are no part of any load.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.contract import Security
+from bench.errors import TargetError, UsageError
+
+TIMEOUT_S = 5.0
+
+_REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
+
+
+@dataclass(frozen=True)
+class GrpcCall:
+    """A call, ready to be sent."""
+
+    path: str
+    request: bytes
+    """The message, serialized and without its length."""
+    client_streaming: bool
+    server_streaming: bool
+
+
+def look_up_by_reflection(
+    host: str, port: int, method: str, json_text: str, security: Security | None = None
+) -> GrpcCall:
+    """What `method`, like "package.Service/Method", and a request in JSON mean to the server at that address.
+
+    Raises TargetError for a server that cannot be reached or does not tell, UsageError for what it does not have.
+    """
+    import grpc
+
+    service, name = _split(method)
+    with _channel(host, port, security) as channel:
+        try:
+            reflection = _Reflection(channel)
+            files = reflection.files_with(service)
+        except grpc.RpcError as error:
+            raise _no_answer(error, host, port) from None
+        if files is None:
+            raise UsageError(f"the server has no service {service}; it has {_names(reflection.services())}")
+    return _resolve(files, service, name, json_text)
+
+
+def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
+    """The same, by a .proto file. Files that it imports are looked for beside it.
+
+    Raises UsageError.
+    """
+    service, name = _split(method)
+    files = _compile(path)
+    services = [f"{file.package}.{one.name}".lstrip(".") for file in files for one in file.service]
+    if service not in services:
+        raise UsageError(f"{path} has no service {service}; it has {_names(services)}")
+    return _resolve(files, service, name, json_text)
+
+
+def _split(method: str) -> tuple[str, str]:
+    service, slash, name = method.strip("/").rpartition("/")
+    if not (service and slash and name) or "/" in service:
+        raise UsageError(f"--method: {method!r} is no method; write it like package.Service/Method")
+    return service, name
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _resolve(files: Sequence[Any], service_name: str, name: str, json_text: str) -> GrpcCall:
+    from google.protobuf import json_format, message_factory
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+    pool = DescriptorPool()
+    try:
+        for file in files:
+            pool.Add(file)
+        service = pool.FindServiceByName(service_name)
+    except (KeyError, TypeError) as error:
+        raise TargetError(f"the description of {service_name} cannot be used: {error}") from None
+    if name not in service.methods_by_name:
+        raise UsageError(f"{service_name} has no method {name}; it has {_names(service.methods_by_name.keys())}")
+    method = service.methods_by_name[name]
+    message = message_factory.GetMessageClass(method.input_type)()
+    try:
+        json_format.Parse(json_text, message, descriptor_pool=pool)
+    except json_format.ParseError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--json: no {method.input_type.full_name}: {reason}") from None
+    return GrpcCall(
+        f"/{service_name}/{name}", message.SerializeToString(), method.client_streaming, method.server_streaming
+    )
+
+
+# Reflection
+
+
+def _channel(host: str, port: int, security: Security | None) -> Any:
+    import grpc
+
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if security is None:
+        return grpc.insecure_channel(target)
+    if security.insecure:
+        raise UsageError(
+            "grpcio takes no certificate unseen, so --insecure and reflection do not go together; name the service's "
+            ".proto file instead"
+        )
+    roots = Path(security.authorities).read_bytes() if security.authorities else None
+    options = [("grpc.ssl_target_name_override", security.server_name)] if security.server_name else []
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options)
+
+
+def _no_answer(error: Any, host: str, port: int) -> TargetError:
+    import grpc
+
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return TargetError(
+            f"{host} port {port} does not tell what services it has (no server reflection); name their .proto file"
+        )
+    reason = " ".join(str(error.details()).split())
+    return TargetError(f"{host} port {port} did not tell what services it has: {error.code().name}: {reason}")
+
+
+class _Reflection:
+    """What a server tells of itself. Calls raise grpc.RpcError."""
+
+    def __init__(self, channel: Any) -> None:
+        from grpc_reflection.v1alpha import reflection_pb2
+
+        self._pb = reflection_pb2  # the messages of both versions have the same form
+        self._channel = channel
+        self._ask: Callable[..., Any] = self._find_version()
+
+    def services(self) -> list[str]:
+        """The full names of all services."""
+        return [service.name for service in self._ask(list_services="").list_services_response.service]
+
+    def files_with(self, service: str) -> list[Any] | None:
+        """The files that describe a service, each behind those that it imports; None if there is no such service."""
+        answer = self._ask(file_containing_symbol=service)
+        if answer.HasField("error_response"):
+            return None
+        found: dict[str, Any] = {}
+        self._add(found, answer)
+        ordered: dict[str, Any] = {}
+        for name in list(found):
+            self._order(name, found, ordered)
+        return list(ordered.values())
+
+    def _find_version(self) -> Callable[..., Any]:
+        import grpc
+
+        for package in _REFLECTIONS:
+            call = self._channel.stream_stream(
+                f"/{package}.ServerReflection/ServerReflectionInfo",
+                request_serializer=self._pb.ServerReflectionRequest.SerializeToString,
+                response_deserializer=self._pb.ServerReflectionResponse.FromString,
+            )
+
+            def ask(_call: Any = call, **wanted: str) -> Any:
+                return next(_call(iter([self._pb.ServerReflectionRequest(**wanted)]), timeout=TIMEOUT_S))
+
+            try:
+                ask(list_services="")
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED or package == _REFLECTIONS[-1]:
+                    raise
+            else:
+                return ask
+        raise AssertionError
+
+    def _add(self, found: dict[str, Any], answer: Any) -> None:
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+        for serialized in answer.file_descriptor_response.file_descriptor_proto:
+            file = FileDescriptorProto.FromString(serialized)
+            found[file.name] = file
+
+    def _order(self, name: str, found: dict[str, Any], ordered: dict[str, Any]) -> None:
+        """Put a file behind what it imports; a server may send these with it, or wait to be asked."""
+        if name in ordered:
+            return
+        if name not in found:
+            self._add(found, self._ask(file_by_filename=name))
+        if name not in found:
+            raise TargetError(f"the server does not tell what is in {name}, which its services need")
+        for imported in found[name].dependency:
+            self._order(imported, found, ordered)
+        ordered[name] = found[name]
+
+
+# Files
+
+
+def _compile(path: Path) -> list[Any]:
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+    if not path.is_file():
+        raise UsageError(f"--proto: there is no file {path}")
+    try:
+        import grpc_tools
+        from grpc_tools import _protoc_compiler  # noqa: F401  what the command below needs
+    except ImportError:
+        raise UsageError("--proto: reading .proto files needs grpcio-tools (pip install grpcio-tools)") from None
+    with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "described"
+        result = _run_protoc(path, described, Path(grpc_tools.__file__).parent / "_proto")
+        if result:
+            raise UsageError(f"--proto: {path} cannot be read: {result}")
+        return list(FileDescriptorSet.FromString(described.read_bytes()).file)
+
+
+def _run_protoc(path: Path, described: Path, well_known: Path) -> str:
+    """Have protoc describe a file and all that it imports. Gives what it says against it."""
+    import subprocess
+    import sys
+
+    command = [
+        *(sys.executable, "-m", "grpc_tools.protoc", f"-I{path.parent}", f"-I{well_known}", "--include_imports"),
+        *(f"--descriptor_set_out={described}", path.name),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if result.returncode == 0 else " ".join(result.stderr.split()) or f"protoc: status {result.returncode}"

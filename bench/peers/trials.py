@@ -1,0 +1,70 @@
+"""Sides of a question that are whole trials: scenarios, run as `wirebench run` runs them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from bench.peers.comparison import Measure, Question, Sample, Setting
+from bench.peers.process import VoidError
+from bench.peers.programs import Program
+from bench.scenario import parse_scenario
+from bench.trial import run_trial
+
+Words = dict[str, str | int]
+"""A scenario as suites spell it."""
+
+
+def run_words(words: Words, setting: Setting) -> dict[str, Any]:
+    """One trial. Raises VoidError if it gave no figures or has wrong answers."""
+    scenario = parse_scenario({"warmup": "500ms", "duration": f"{setting.duration_s}s", **words}, "peers", "peers")
+    trial = run_trial(scenario, 0, 0, 1, setting.placement, lambda _progress: None)
+    if trial["error"]:
+        raise VoidError(trial["error"])
+    counts = trial["counts"]
+    if counts["errors"] or counts["dropped"] or not counts["completed"]:
+        raise VoidError(f"{scenario.name}: errors {counts['errors']}, {counts['dropped']} dropped")
+    return trial
+
+
+def compare_rates(
+    name: str, title: str, sides: tuple[str, str], words: tuple[Words, Words], target: float, needs: tuple[Program, ...]
+) -> Question:
+    """Requests a second of one scenario against those of another, both closed."""
+    return Question(name, title, sides, "requests/s", "higher", target, needs, partial(_open_rates, words))
+
+
+def _rate(words: Words, setting: Setting) -> Sample:
+    trial = run_words(words, setting)
+    return Sample(trial["throughput_per_s"], trial["client"]["cpu_share_max"])
+
+
+@contextmanager
+def _open_rates(words: tuple[Words, Words], setting: Setting) -> Iterator[Sequence[Measure]]:
+    yield [partial(_rate, side, setting) for side in words]
+
+
+def deliveries(name: str, title: str, words: Words, target: float) -> Question:
+    """Deliveries that the server makes in a second of its CPU time, under a push scenario."""
+    return Question(name, title, ("wirebench",), "requests/s", "higher", target, (), partial(_open_deliveries, words))
+
+
+@contextmanager
+def _open_deliveries(words: Words, setting: Setting) -> Iterator[Sequence[Measure]]:
+    def measure() -> Sample:
+        trial = run_words(words, setting)
+        server = trial["server"]
+        cpu_s = server["cpu_user_s"] + server["cpu_system_s"]
+        return Sample(trial["throughput_per_s"] * setting.duration_s / cpu_s)
+
+    yield (measure,)
+
+
+def delivery_delay(name: str, title: str, words: Words, target_ns: float) -> Question:
+    """The p99 of the time from when an event was due to its delivery."""
+    return Question(name, title, ("wirebench",), "ns", "lower", target_ns, (), partial(_open_delay, words))
+
+
+@contextmanager
+def _open_delay(words: Words, setting: Setting) -> Iterator[Sequence[Measure]]:
+    yield (lambda: Sample(run_words(words, setting)["latency_ns"]["p99"]),)

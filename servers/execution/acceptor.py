@@ -1,0 +1,57 @@
+"""What takes the connections of a protocol whose server does not do so itself: from a socket, or by hand."""
+
+import asyncio
+import contextlib
+import socket
+from typing import Any
+
+from servers.tls import SecuredConnection, server_context
+from servers.worker import Worker
+
+
+class Acceptor:
+    """Makes a connection for each client that comes to a socket, or an endpoint of the socket itself; and for each
+    socket that another thread has accepted. It lives on the running event loop (see `servers.worker.Listener`)."""
+
+    def __init__(self, worker: Worker, connection: type[Any]) -> None:
+        self._worker = worker
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._context = server_context(worker.spec, connection.alpn) if connection.transport_kind == "stream" else None
+
+    async def start(self, sock: socket.socket, backlog: int) -> None:
+        if self._connection.transport_kind == "stream":
+            self._server = await self._loop.create_server(self._make, sock=sock, backlog=backlog)
+        else:
+            await self._loop.create_datagram_endpoint(self._make, sock=sock)
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Take over a connection that another thread has accepted."""
+
+        async def adopt() -> None:
+            with contextlib.suppress(OSError):  # the client has gone already
+                await self._loop.connect_accepted_socket(self._make, sock)
+
+        task = self._loop.create_task(adopt())
+        self._adopting.add(task)  # the loop itself holds only a weak reference
+        task.add_done_callback(self._adopting.discard)
+
+    async def stop(self, grace_s: float) -> None:
+        worker = self._worker
+        if self._server is not None:
+            self._server.close()
+        worker.drain()
+        until = self._loop.time() + grace_s
+        while (worker.connections or self._adopting) and self._loop.time() < until:
+            await asyncio.sleep(0.005)
+            worker.drain()  # those too that were accepted, but not yet here
+        for connection in list(worker.connections):
+            connection.abort()
+        await asyncio.sleep(0)
+
+    def _make(self) -> Any:
+        if self._context is None:
+            return self._connection(self._worker)
+        return SecuredConnection(self._worker, self._connection, self._context, self._loop.call_later)

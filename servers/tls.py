@@ -1,0 +1,113 @@
+"""TLS of the servers: the context, and a connection's handshake, which says what the connection speaks.
+
+Where a server speaks several protocols, ALPN (RFC 7301) selects: http1 and http2 share a port. A client that offers
+none speaks HTTP/1.1, if that is spoken at all; one that offers none of ours is refused with the alert
+no_application_protocol. A name (SNI) that the certificate is not for is no reason to refuse: whether the certificate is
+good enough is the client's to say, and RFC 6066, section 3, leaves the choice.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+from bench.errors import ProtocolError
+from bench.wire.tls import TlsTransport
+from bench.wire.tls_hello import NO_APPLICATION_PROTOCOL, offered_protocols
+from servers.control import ServerSpec
+from servers.http1 import Http1Connection
+from servers.worker import Worker
+
+HANDSHAKE_TIMEOUT_S = 10.0
+"""How long a client may take for its TLS handshake."""
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+_HTTP1 = Http1Connection.alpn[0]
+
+
+@lru_cache(maxsize=8)
+def server_context(spec: ServerSpec, alpn: tuple[str, ...]) -> ssl.SSLContext | None:
+    """The context of a server that offers these protocols; None without TLS. Clients may resume sessions by ticket."""
+    if spec.tls == "off":
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = _VERSIONS[spec.tls]
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; HTTP/2 forbids nearly all others (RFC 9113, 9.2.2)
+    context.load_cert_chain(spec.certificate, spec.private_key)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+class Timer(Protocol):
+    """Something that will happen, unless it is cancelled."""
+
+    def cancel(self) -> None: ...
+
+
+class SecuredConnection(TlsTransport):
+    """A client that has its TLS handshake to do, and then a connection above. Among the worker's connections until it
+    has made way for that."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        connection: type[Any],
+        context: ssl.SSLContext,
+        later: Callable[[float, Callable[[], None]], Timer],
+    ) -> None:
+        """`later` calls back on the thread that the connection lives on."""
+        super().__init__(context)
+        self._worker = worker
+        self._class = connection
+        self._connection: Any = None
+        self._hello = b""
+        self._hello_is_read = not connection.alpn
+        self._later = later
+        self._timer: Timer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._timer = self._later(HANDSHAKE_TIMEOUT_S, self.abort)
+        self._worker.connections.add(self)
+        super().connection_made(transport)
+
+    def established(self, selected: str | None) -> asyncio.Protocol:
+        self._settled()
+        known = selected or _HTTP1
+        is_other = known == _HTTP1 and self._class.alpn and self._class.alpn[0] != _HTTP1
+        self._connection = (Http1Connection if is_other else self._class)(self._worker)
+        protocol: asyncio.Protocol = self._connection
+        return protocol
+
+    def failed(self, error: Exception) -> None:
+        self._settled()
+
+    def shake_hands(self, data: bytes) -> None:
+        if not self._hello_is_read:
+            self._hello += data
+            offered = offered_protocols(self._hello)
+            if offered is None:
+                return
+            self._hello_is_read = True
+            data, self._hello = self._hello, b""
+            alpn = self._class.alpn
+            if not set(alpn).intersection(offered or (_HTTP1,)):
+                self.send(NO_APPLICATION_PROTOCOL)
+                self.fail(ProtocolError(f"the client does not offer {' or '.join(alpn)} (ALPN)"))
+                return
+        super().shake_hands(data)
+
+    # servers.worker.Connection
+
+    def drain(self) -> None:
+        if self._connection is not None:
+            self._connection.drain()
+        else:
+            self.abort()  # it has not asked for anything
+
+    def _settled(self) -> None:
+        self._timer.cancel()
+        self._worker.connections.discard(self)

@@ -1,0 +1,158 @@
+"""The pattern push: every event is accounted for, and its delay counts from when it was due."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as websockets_serve
+
+from bench import registry
+from bench.contract import MIN_EVENT_BYTES
+from bench.errors import TargetError
+from bench.load.histogram import summarise
+from bench.load.spec import LoadSpec, Request
+from bench.loadprocess import LoadProcesses, merge
+from bench.plan import single_suite
+from bench.protocols import PROTOCOLS
+from bench.serverprocess import ServerProcess
+
+S, MS = 1_000_000_000, 1_000_000
+CARRIERS = [name for name, protocol in PROTOCOLS.items() if "push" in protocol.patterns]
+
+
+def spec(
+    port: int, protocol: str = "websocket", subscribers: int = 10, process: int = 0, processes: int = 1, **changes: Any
+) -> LoadSpec:
+    values: dict[str, Any] = {
+        "protocol": protocol,
+        "client": registry.client(protocol, pattern="push"),
+        "publisher": PROTOCOLS[protocol].publisher,
+        "topic": "prices",
+        "host": "127.0.0.1",
+        "port": port,
+        "request": Request(opcode=1, payload_bytes=100),
+        "load": "open:100/s",
+        "connections": str(subscribers),
+        "warmup_ns": S // 5,
+        "duration_ns": S,
+        "timeout_ns": 5 * S,
+        "queue_limit": 100,
+        "intervals": 10,
+        "seed": 1,
+        "process": process,
+        "processes": processes,
+        **changes,
+    }
+    return LoadSpec(**values)
+
+
+def run(specs: list[LoadSpec], meanwhile: Callable[[int], None] = lambda measure_ns: None) -> dict[str, Any]:
+    with LoadProcesses(len(specs), lambda progress: None) as load:
+        load.connect(specs)
+        window = load.release()
+        meanwhile(window.measure_ns)
+        return merge(load.results())
+
+
+@pytest.mark.parametrize("protocol", CARRIERS)
+def test_every_event_reaches_every_subscriber(serve: Callable[..., ServerProcess], protocol: str) -> None:
+    server = serve(protocol)
+    result = run([spec(server.port, protocol)])
+    assert result["delivery"] == {"subscribers": 10, "published": 100, "duplicates": 0}
+    assert result["completed"] == 1000
+    assert result["errors"] == {}
+    assert result["latency"].get_total_count() == 1000
+
+
+def test_processes_share_the_subscribers_and_one_publishes(serve: Callable[..., ServerProcess]) -> None:
+    server = serve("websocket")
+    result = run([spec(server.port, subscribers=9, process=number, processes=2) for number in range(2)])
+    assert result["delivery"] == {"subscribers": 9, "published": 100, "duplicates": 0}
+    assert result["completed"] == 900
+
+
+def test_the_delay_counts_from_when_an_event_was_due(serve: Callable[..., ServerProcess]) -> None:
+    server = serve("websocket")
+
+    def freeze(measure_ns: int) -> None:
+        time.sleep(max(0.0, (measure_ns + 200 * MS - time.monotonic_ns()) / 1e9))
+        os.kill(server.pid, signal.SIGSTOP)
+        time.sleep(0.4)
+        os.kill(server.pid, signal.SIGCONT)
+
+    result = run([spec(server.port, subscribers=3)], freeze)
+    latency = summarise(result["latency"])
+    assert latency is not None
+    assert result["completed"] == 300
+    # Of a second's events those of 0.4 s wait for the end of it, the first for all of it.
+    assert latency["max"] > 350 * MS
+    slow = sum(s.count_added_in_this_iter_step for s in result["latency"].get_recorded_iterator()
+               if s.value_iterated_to > 50 * MS)  # fmt: skip
+    assert 60 <= slow <= 160
+
+
+@contextlib.contextmanager
+def relay(copies: int) -> Iterator[int]:
+    """A WebSocket server that sends each message to everybody, so many times; gives its port."""
+    ready = threading.Event()
+    found: dict[str, Any] = {}
+
+    async def main() -> None:
+        members: set[ServerConnection] = set()
+
+        async def handle(connection: ServerConnection) -> None:
+            members.add(connection)
+            async for message in connection:
+                for member in members:
+                    for _ in range(copies):
+                        await member.send(message)
+
+        async with websockets_serve(handle, "127.0.0.1", 0, compression=None) as server:
+            found["port"] = server.sockets[0].getsockname()[1]
+            found["stop"] = asyncio.Event()
+            found["loop"] = asyncio.get_running_loop()
+            ready.set()
+            await found["stop"].wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield found["port"]
+    finally:
+        found["loop"].call_soon_threadsafe(found["stop"].set)
+        thread.join(10)
+
+
+def test_what_is_delivered_twice_is_counted_and_not_taken_for_more() -> None:
+    with relay(copies=2) as port:
+        result = run([spec(port, subscribers=2)])
+    assert result["completed"] == 200
+    assert result["delivery"]["duplicates"] >= 200  # those of the warm-up are there too
+
+
+def test_events_that_nobody_acknowledges_are_found_before_the_load() -> None:
+    with relay(copies=0) as port, pytest.raises(TargetError, match="did not acknowledge"):
+        run([spec(port, subscribers=2, timeout_ns=S // 2)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"load": ["closed:8"]}, "a publisher needs a rate"),
+        ({"payload": [f"{MIN_EVENT_BYTES - 1}B"]}, "at least 51 bytes"),
+        ({"protocol": ["udp"]}, "does not carry the pattern push"),
+        ({"client": ["httpx"]}, "has no pattern push"),
+    ],
+)
+def test_what_makes_no_sense_is_unsupported(changes: dict[str, list[str]], reason: str) -> None:
+    values = {"protocol": ["websocket"], "pattern": ["push"], "load": ["open:10/s"], **changes}
+    ((_, why),) = single_suite(values, "test").unsupported
+    assert reason in why
