@@ -347,11 +347,13 @@ def _run(path: Path, data: Mapping[str, Any]) -> Run:
             _trial(record, scenario(record["scenario"]), f"{path}: $.trials[{index}]")
             for index, record in enumerate(data["trials"])
         ),
-        protocols={name: _facts(facts) for name, facts in data.get("protocols", {}).items()},
+        protocols={name: facts_of(facts) for name, facts in data.get("protocols", {}).items()},
     )
 
 
-def _facts(data: Mapping[str, Any]) -> ProtocolFacts:
+def facts_of(data: Mapping[str, Any]) -> ProtocolFacts:
+    """A protocol's entry under "protocols", as an object."""
+
     def wire_bytes(record: Mapping[str, Any] | None) -> WireBytes | None:
         return None if record is None else _take(WireBytes, record)
 

@@ -27,7 +27,9 @@ def are_matched(scenarios: Iterable[Scenario]) -> bool:
 
 
 def show_tls(tls: str) -> str:
-    """ "TLS 1.3", "no TLS"."""
+    """ "TLS 1.3", "DTLS 1.2", "no TLS"."""
+    if tls.startswith("dtls"):
+        return f"DTLS {tls.removeprefix('dtls')}"
     return "no TLS" if tls == "off" else f"TLS {tls}"
 
 

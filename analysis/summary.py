@@ -29,7 +29,7 @@ _KNOWN = {
     ),
     "tier": ("lean", "library"),
     "stack": ("lean",),
-    "tls": ("off", "1.2", "1.3"),
+    "tls": ("off", "1.2", "1.3", "dtls1.2"),
     "execution": (
         "single",
         "threads",

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 from bench import registry
 from bench.contract import Security
 from bench.errors import UsageError
+from bench.protocols import CERTIFIED
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Scheme:
 
     protocol: str
     tls: bool = False
-    """Whether TLS is spoken whose certificate can be checked. (WebRTC's names its own in the signalling.)"""
+    """Whether TLS is spoken whose certificate can be checked."""
     default_port: int | None = None
     """None where the address must have a port."""
     has_path: bool = True
@@ -49,7 +50,6 @@ SCHEMES = {
 ANY_TLS = "1.2 or later"
 """What records say of TLS whose version was left to both ends."""
 
-_TLS_VERSIONS = ("1.2", "1.3")
 _ALLOWED = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 
 
@@ -71,9 +71,9 @@ class Address:
 
 
 def scheme_of(protocol: str, tls: str) -> str:
-    """The scheme of a protocol's addresses, with or without TLS ("off")."""
+    """The scheme of a protocol's addresses with that version of TLS."""
     known = [name for name, scheme in SCHEMES.items() if scheme.protocol == protocol]
-    return next((name for name in known if SCHEMES[name].tls == (tls != "off")), known[0])
+    return next((name for name in known if SCHEMES[name].tls == (tls in CERTIFIED)), known[0])
 
 
 def parse_address(url: str) -> Address:
@@ -125,7 +125,7 @@ def parse_security(address: Address, insecure: bool, cacert: str | None, tls: st
     if cacert is not None:
         _check_authorities(cacert)
     if tls is not None:
-        registry.choose(tls, _TLS_VERSIONS, "--tls")
+        registry.choose(tls, CERTIFIED, "--tls")
     if address.protocol == "http3":
         if tls == "1.2":
             raise UsageError("--tls: HTTP/3 speaks TLS 1.3 only (RFC 9001, section 4.2)")

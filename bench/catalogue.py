@@ -1,5 +1,8 @@
-"""What there is to choose from, with a line about each: what `wirebench list` shows. The line about a thing is the
-first sentence of the module that makes it, so that there is no second place to keep."""
+"""What there is to choose from, with a line about each: what `wirebench list` shows.
+
+Protocols, stacks and patterns bring their line themselves, so that nothing heavy is imported; that of an execution
+model is the first sentence of the module that makes it.
+"""
 
 import sys
 import tomllib
@@ -35,7 +38,7 @@ KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations"
 def catalogue() -> dict[str, Any]:
     """Names and lines of every kind, and under "unsupported" which protocols do not go with which execution models."""
     return {
-        "protocols": {name: _first_sentence(protocol.server) for name, protocol in PROTOCOLS.items()},
+        "protocols": {name: protocol.line for name, protocol in PROTOCOLS.items()},
         "patterns": dict(registry.PATTERNS),
         "executions": {name: _first_sentence(reference) for name, reference in registry.EXECUTIONS.items()},
         "stacks": {name: stack.line for name, stack in registry.STACKS.items()},
@@ -44,9 +47,9 @@ def catalogue() -> dict[str, Any]:
         "loads": dict(LOADS),
         "unsupported": [
             {"protocol": protocol, "execution": execution, "why": why}
-            for protocol in PROTOCOLS
-            for execution in registry.EXECUTIONS
-            if (why := registry.unsupported(protocol, execution)) is not None
+            for protocol, facts in PROTOCOLS.items()
+            for execution, reference in registry.EXECUTIONS.items()
+            if (why := registry.load(reference)().unsupported(facts.transport_kind, facts.lives)) is not None
         ],
     }
 
@@ -57,6 +60,41 @@ def show(found: dict[str, Any], kinds: tuple[str, ...]) -> str:
     if "protocols" in kinds or "executions" in kinds:
         parts.append(_combinations(found["unsupported"]))
     return "\n\n".join(parts)
+
+
+def properties() -> dict[str, Any]:
+    """What each protocol declares of itself, and the bytes that its lean ends were counted to exchange, without TLS and
+    with its newest version."""
+    from bench import wirecount
+
+    return wirecount.describe(
+        (name, tls)
+        for name, protocol in PROTOCOLS.items()
+        for tls in protocol.tls
+        if tls != "1.2" or tls == protocol.tls[-1]
+    )
+
+
+def show_properties(properties: dict[str, Any]) -> str:
+    """The property table for people: a block for each protocol."""
+    from analysis.load_results import facts_of
+    from analysis.properties import property_table
+
+    facts = {name: facts_of(record) for name, record in properties.items()}
+    made = property_table(facts)
+    blocks = []
+    for column, name in enumerate(made.names):
+        rows = []
+        for question, answers in made.rows:
+            for number, line in enumerate(answers[column]):
+                rows.append([question if number == 0 else "", line])
+        blocks.append(f"{name}: {PROTOCOLS[name].line}\n{columns(rows, indent=2)}")
+    note = (
+        "↑ bytes that the client sends, ↓ that it receives, counted above TCP or UDP: the first exchange on a new\n"
+        "connection, with every handshake above TCP, and the mean of later ones. An exchange is an echo of 64\n"
+        "bytes; of sse, an event of 64 bytes that is published on one connection and delivered on another."
+    )
+    return "\n\n".join([*blocks, note])
 
 
 def _combinations(unsupported: list[dict[str, str]]) -> str:

@@ -46,9 +46,12 @@ def _parts(trial: dict[str, Any]) -> Iterator[str]:
 def _latencies(trial: dict[str, Any]) -> str:
     latency, service = trial["latency_ns"], trial["service_ns"]
     if latency is None:
-        return "no request was answered, so there is no latency"
+        return (
+            "no event was delivered" if trial["delivery"] else "no request was answered"
+        ) + ", so there is no latency"
     open_load = trial["lateness_ns"] is not None
-    kinds = [("from intended", latency), ("from sent", service)] if open_load else [("from sent", latency)]
+    sent = "from published" if trial["delivery"] else "from sent"
+    kinds = [("from intended", latency), (sent, service)] if open_load else [(sent, latency)]
     rows = [["latency", *(name for name, _ in kinds)], ["count", *(f"{of['count']:,}" for _, of in kinds)]]
     rows += [[name, *(_duration(of[key]) for _, of in kinds)] for name, key in _ROWS.items()]
     note = "" if open_load else "\n(a closed load sends when there is room: what it intends is what it sends)"
@@ -63,7 +66,13 @@ def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:
     counts, lateness, client = trial["counts"], trial["lateness_ns"], trial["client"]
     offered = trial["offered_per_s"]
     of_offered = f" of {format_rate(offered)} offered" if offered else ""
-    yield ["answered", format_rate(trial["throughput_per_s"]) + of_offered]
+    delivery = trial["delivery"]
+    yield ["delivered" if delivery else "answered", format_rate(trial["throughput_per_s"]) + of_offered]
+    if delivery:
+        yield ["events", f"{delivery['published']:,} to {delivery['subscribers']:,} subscribers"]
+        reach = "not measured" if delivery["reach"] is None else show_share(delivery["reach"])
+        again = f", {delivery['duplicates']:,} delivered again" if delivery["duplicates"] else ""
+        yield ["reach", f"{reach} of the deliveries due{again}"]
     failed = ", ".join(f"{number:,} {kind}" for kind, number in sorted(counts["errors"].items()))
     yield ["errors", failed or "none"]
     if offered is not None:

@@ -9,8 +9,11 @@ from typing import Literal
 TransportKind = Literal["stream", "datagram", "quic"]
 Lives = Literal["thread", "loop", "listener", "process"]
 
-TLS_VERSIONS = ("off", "1.2", "1.3")
-"""What the scenario key `tls` may be."""
+CERTIFIED = ("1.2", "1.3")
+"""The versions of TLS that the servers here speak, with certificates."""
+
+TLS_VERSIONS = ("off", *CERTIFIED, "dtls1.2")
+"""What the scenario key `tls` may be. WebRTC's DTLS goes by fingerprints, which signalling brings."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ PROTOCOLS = {
         client="clients.webrtc:WebrtcClient",
         lives="loop",
         library="aiortc",
-        tls=("1.2",),
+        tls=("dtls1.2",),
         properties=Properties(
             data_format="text or binary messages in SCTP chunks",
             transfer_mode="messages on a data channel, ordered and complete",
@@ -270,7 +273,7 @@ PROTOCOLS = {
         client="clients.webrtc:UnreliableWebrtcClient",
         lives="loop",
         library="aiortc",
-        tls=("1.2",),
+        tls=("dtls1.2",),
         properties=Properties(
             data_format="text or binary messages in SCTP chunks",
             transfer_mode="messages on a data channel, unordered and never sent again",

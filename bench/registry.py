@@ -50,6 +50,8 @@ STACKS = {
             "http2": "servers.stacks.hypercorn_server:HypercornHttp2Server",
             "http3": "servers.stacks.hypercorn_server:HypercornHttp3Server",
             "websocket": "servers.stacks.hypercorn_server:HypercornServer",
+            "sse": "servers.stacks.hypercorn_server:HypercornServer",
+            "sse-http2": "servers.stacks.hypercorn_server:HypercornHttp2Server",
         },
     ),
     "uvicorn": Stack(
@@ -57,6 +59,7 @@ STACKS = {
         servers={
             "http1": "servers.stacks.uvicorn_server:UvicornConnection",
             "websocket": "servers.stacks.uvicorn_server:UvicornConnection",
+            "sse": "servers.stacks.uvicorn_server:UvicornConnection",
         },
     ),
     "granian": Stack(
@@ -65,6 +68,8 @@ STACKS = {
             "http1": "servers.stacks.granian_server:GranianServer",
             "http2": "servers.stacks.granian_server:GranianHttp2Server",
             "websocket": "servers.stacks.granian_server:GranianServer",
+            "sse": "servers.stacks.granian_server:GranianServer",
+            "sse-http2": "servers.stacks.granian_server:GranianHttp2Server",
         },
     ),
     "grpcio": Stack(

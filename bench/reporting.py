@@ -9,9 +9,10 @@ from analysis import doubts
 from analysis.headlines import headlines
 from analysis.labels import shared
 from analysis.load_results import Run, load_run
-from analysis.metrics import CLIENT_CPU, P50, P99, SERVER_CPU, THROUGHPUT
+from analysis.matching import UNMATCHED
+from analysis.metrics import CLIENT_CPU, P50, P99, REACH, SERVER_CPU, THROUGHPUT
 from analysis.summary import Group, Summary, groups, summaries
-from analysis.tables import DAGGER, Column, Row, table
+from analysis.tables import DAGGER, Column, Row, Table, table
 from bench.output import columns
 from bench.run import RUNS
 
@@ -23,6 +24,7 @@ _COLUMNS = (
     Column(P99, "p99"),
     Column(SERVER_CPU, "server CPU"),
     Column(CLIENT_CPU, "load CPU"),
+    Column(REACH, "reach"),
 )
 _PIPE_COLUMNS = 1000
 """The width of what is no terminal: nothing is broken into lines there."""
@@ -81,9 +83,24 @@ def _group(group: Group, kinds: list[str], width: int) -> str:
     text = columns(wide, right, indent=2)
     if max(map(len, text.splitlines())) > width:
         text = columns([heads, *(line for row, marks in marked for line in _two_lines(row, marks))], right, indent=2)
+    text = _with_parts(text, made, width)
     title = f"{group.name}: {shared([summary.scenario for summary in group.summaries])}"
     said = [_wrapped(headline.text, width) for headline in headlines(group)]
     return "\n".join([_wrapped(title, width, indent=""), text, *said])
+
+
+def _with_parts(text: str, made: Table, width: int) -> str:
+    """The lines of a table with the words of each part above its rows, and what it means that there are several."""
+    parts = made.parts
+    if len(parts) < 2:
+        return text
+    head, *lines = text.splitlines()
+    each = len(lines) // len(made.rows)
+    found = [head]
+    for words, rows in parts:
+        found += [f"  [{words}]", *lines[: each * len(rows)]]
+        del lines[: each * len(rows)]
+    return "\n".join([*found, _wrapped(f"{UNMATCHED}: {doubts.MEANINGS[UNMATCHED].words}", width)])
 
 
 def _marks(summary: Summary, kinds: list[str]) -> str:

@@ -48,6 +48,11 @@ class ResultFile:
         self._encoded.append(json.dumps(trial, separators=(",", ":")))
         self._write()
 
+    def describe_protocols(self, protocols: dict[str, Any]) -> None:
+        """What the protocols of the run are (see `bench.wirecount`)."""
+        self._head["protocols"] = protocols
+        self._write()
+
     def finish(self, status: Status) -> None:
         """The run has ended."""
         self._status = status

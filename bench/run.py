@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import environment
+from bench import environment, wirecount
 from bench.errors import OutputError, UsageError
 from bench.loadprocess import Progress
 from bench.placement import Placement
@@ -38,11 +38,12 @@ def run_suite(
     results: ResultFile,
     watcher: Watcher,
 ) -> None:
-    """Run every scenario in every round, and save after every trial.
+    """Count what the protocols put on the wire, then run every scenario in every round, and save after every trial.
 
     However it ends, the file says so; one that was interrupted before its first trial ended is not kept.
     """
     try:
+        results.describe_protocols(wirecount.describe((s.protocol, s.tls) for s in suite.scenarios))
         for planned in plan_trials(suite.scenarios, rounds, seed):
             watcher.trial_begins(planned)
             trial = run_trial(

@@ -16,7 +16,7 @@ from bench import registry
 from bench.certificates import certificates
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import ServerFailedError, UnsupportedError, UsageError
-from bench.protocols import PROTOCOLS
+from bench.protocols import CERTIFIED, PROTOCOLS
 
 _ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 15.0
@@ -86,9 +86,9 @@ class ServerProcess:
             "backlog": backlog,
             "cpus": list(cpus),
             "grace_s": grace_s,
-            "tls": self.tls,
+            "tls": self.tls if self.tls in CERTIFIED else "off",
         }
-        if self.tls != "off":
+        if self.tls in CERTIFIED:
             made = certificates()
             self._spec |= {"certificate": str(made.certificate), "private_key": str(made.private_key)}
         self._deaths: list[Death] = []

@@ -10,7 +10,7 @@ from bench.address import SCHEMES, scheme_of
 from bench.certificates import certificates
 from bench.errors import UnsupportedError, UsageError
 from bench.output import columns
-from bench.protocols import PROTOCOLS, TLS_VERSIONS
+from bench.protocols import CERTIFIED, PROTOCOLS, TLS_VERSIONS
 from bench.scenario import parse_whole
 from bench.serverprocess import ServerProcess
 
@@ -76,7 +76,7 @@ def greeting(server: ServerProcess) -> str:
     how = ", ".join(
         [server.execution]
         + ([server.stack] if server.stack != "lean" else [])
-        + ([f"TLS {server.tls}"] if server.tls != "off" else [])
+        + ([f"TLS {server.tls}"] if server.tls in CERTIFIED else [])
     )
     trust = ""
     if checks_certificate(server):

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bench import resultfile
@@ -18,6 +19,7 @@ from bench.address import ANY_TLS, Address, parse_address, parse_security
 from bench.contract import Security
 from bench.errors import LoadFailedError, TargetError, UsageError
 from bench.lab import probes
+from bench.load import grpc_lookup
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress
 from bench.placement import Placement
@@ -70,9 +72,9 @@ class Target:
     @property
     def tls(self) -> str:
         """The version of TLS as records spell it."""
-        if self.security is not None:
-            return self.security.tls or ANY_TLS
-        return "off" if "off" in (known := PROTOCOLS[self.protocol].tls) else known[0]
+        if "off" not in (known := PROTOCOLS[self.protocol].tls):
+            return known[0]
+        return "off" if self.security is None else self.security.tls or ANY_TLS
 
 
 def parse_target(url: str, wanted: Wanted, insecure: bool, cacert: str | None, tls: str | None) -> Target:
@@ -158,7 +160,13 @@ def _call(address: Address, security: Security | None, wanted: Wanted) -> tuple[
     """A call of a gRPC server: an operation of our service, if no method is named."""
     if wanted.method is None:
         return _own_request(address, wanted)
-    raise UsageError("--method: not built")
+    asked = "{}" if wanted.message is None else wanted.message
+    if wanted.proto is not None:
+        call = grpc_lookup.look_up_in_file(Path(wanted.proto), wanted.method, asked)
+    else:
+        call = grpc_lookup.look_up_by_reflection(address.host, address.port, wanted.method, asked, security)
+    body = call.request.decode("latin-1")
+    return Request(payload_bytes=len(body), foreign=("POST", call.path), body=body), f"call {call.path}"
 
 
 def target_scenario(target: Target, values: dict[str, str]) -> Scenario:

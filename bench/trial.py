@@ -15,7 +15,7 @@ from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
 from bench.placement import Placement
-from bench.protocols import PROTOCOLS
+from bench.protocols import CERTIFIED, PROTOCOLS
 from bench.scenario import Scenario
 from bench.schedule import Closed
 from bench.serverprocess import ServerProcess, WorkerCounts
@@ -84,7 +84,7 @@ def load_specs(
     """What each load process of a trial is asked to do."""
     operation = scenario.operation
     security = None
-    if scenario.tls != "off":
+    if scenario.tls in CERTIFIED:
         security = Security(scenario.tls, str(certificates().authority), server_name=host, insecure=False)
     return [
         LoadSpec(

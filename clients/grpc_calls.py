@@ -239,7 +239,7 @@ class GrpcStreamClient(_CallPeer):
             messages = reader.feed(data)
         except StatusError as error:
             raise ProtocolError(error.message, ErrorCode.PROTOCOL_ERROR) from None
-        if self._done + len(messages) > self._sent:
+        if self._done + len(messages) + reader.mid_message > self._sent:
             raise ProtocolError("an answer to nothing that was asked", ErrorCode.PROTOCOL_ERROR)
         for message in messages:
             if self._check_content and frame_message(message) != self._answer:

@@ -88,7 +88,7 @@ class _Connection(Http3Session[_Head]):
         self._sock.connect(address)
         self._address = address
         self._datagram_socket = DatagramSocket(
-            self._sock, self._datagram_received, self._read_to_end, self._error_received
+            self._sock, self._datagram_received, self._read_to_end, self._error_received, is_connected=True
         )
         now = time.monotonic()
         self.quic.connect(address, now)
@@ -139,7 +139,8 @@ class _Connection(Http3Session[_Head]):
         self.quic.receive(data, self._address, now)
 
     def _read_to_end(self, now: float) -> None:
-        self._client.tell()
+        if not self.ended:
+            self._client.tell()
         self._reading = False
         self.flush(now)
         if self.quic.is_closing and not self.ended:
@@ -277,8 +278,9 @@ class Http3Client:
             self._link.answered(done)
 
     def lost(self, error: Exception) -> None:
-        """The connection has ended."""
+        """The connection has ended; what it brought before counts."""
         self.closing = True
+        self.tell()
         self._link.lost(error)
 
     # Answers

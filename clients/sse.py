@@ -67,18 +67,20 @@ class SseSubscriber(ResponseReader):
         last = b"last-event-id: %b\r\n" % after_id.encode("ascii") if after_id else b""
         fields = b"accept: text/event-stream\r\ncache-control: no-cache\r\n" + last
         self._request = encode_request("GET", _target(topic), authority, b"", fields)
-        self._reader = EventReader()
+        self._reader = EventReader(after_id)
         self._content_type = ""
         self._refusal = b""
         self._events: list[bytes] = []
-        # Whether the next byte begins a chunk; and what the reader does not know yet of events that it did not read.
+        # Whether the next byte begins a chunk.
         self._between_chunks = False
+        # The last event that `feed` has given: the reader's, or a later one that it knows nothing of.
+        self._last_event_id = after_id
         self._passed: bytes | None = None
 
     @property
     def last_event_id(self) -> str:
-        """The id of the last event."""
-        return self._reader.last_event_id if self._passed is None else self._passed.decode("ascii")
+        """The id of the last event that `feed` has given."""
+        return self._last_event_id if self._passed is None else self._passed.decode("ascii")
 
     @property
     def retry_ms(self) -> int | None:
@@ -106,23 +108,30 @@ class SseSubscriber(ResponseReader):
         return ()
 
     def _feed_several(self, data: bytes) -> list[bytes]:
-        events, at = [], 0
+        events, at, passed = [], 0, None
         while match := _PLAIN_CHUNK.match(data, at):
             if int(match[1], 16) != len(match[2]):
                 break
-            self._passed = match[3]
+            passed = match[3]
             events.append(match[4])
             at = match.end()
         if at < len(data):
-            events += self._parse(data[at:] if at else data)
+            events += self._parse(data[at:] if at else data, passed)
+        elif passed is not None:
+            self._passed = passed
         return events
 
-    def _parse(self, data: bytes) -> list[bytes]:
+    def _parse(self, data: bytes, passed: bytes | None = None) -> list[bytes]:
+        """`passed` is the event before these bytes, if the reader knows nothing of it and nobody has been given it."""
         if self._passed is not None:
+            self._last_event_id = self.last_event_id
             self._reader.passed(self._passed)
             self._passed = None
+        if passed is not None:
+            self._reader.passed(passed)
         self._events = []
         self.parse(data)
+        self._last_event_id = self._reader.last_event_id
         # The line that a chunk begins with has not begun, for part of it would not end like this.
         self._between_chunks = self._between_chunks and data.endswith(b"\r\n") and self._reader.at_rest
         return self._events
@@ -333,13 +342,10 @@ class SseHttp2Subscriber(_TopicPeer):
         """`after_id` is the `last_event_id` of a subscription that has ended, to go on after that event."""
         super().__init__(topic, authority, scheme)
         self._after_id = after_id
-        self._reader = EventReader()
+        self._reader = EventReader(after_id)
         self._events: list[bytes] = []
-
-    @property
-    def last_event_id(self) -> str:
-        """The id of the last event."""
-        return self._reader.last_event_id
+        self.last_event_id = after_id
+        """The id of the last event that `feed` has given."""
 
     @property
     def retry_ms(self) -> int | None:
@@ -357,6 +363,7 @@ class SseHttp2Subscriber(_TopicPeer):
         answer that is no event stream too."""
         self._events = []
         self._take(data)
+        self.last_event_id = self._reader.last_event_id
         return self._events
 
     def feed_eof(self) -> Sequence[bytes]:

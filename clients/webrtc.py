@@ -235,7 +235,8 @@ class _Signalling(ResponseReader):
 @lru_cache(maxsize=4)
 def _context(security: Security) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=security.authorities or None)
-    context.minimum_version = context.maximum_version = _VERSIONS[security.tls]
+    if security.tls:
+        context.minimum_version = context.maximum_version = _VERSIONS[security.tls]
     if security.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -3,9 +3,10 @@
 An answer that was parsed, checked in full and came while nothing else was due becomes the template: bytes that are the
 same need no second parse, for a reader at rest would find the same in them. Whatever differs is parsed and checked.
 
-The masking key of the requests is drawn once for a connection, from the system's randomness, and not for each frame as
-RFC 6455, section 5.3, asks for: what a key must hide from (a script that chooses payloads to mislead a proxy) is
-not there, and a generator that masks anew would measure itself. A server has the same work with any key.
+The masking key of the requests is drawn once for a connection (large ones share one), from the system's randomness, and
+not for each frame as RFC 6455, section 5.3, asks for. What a key must defeat, a script that chooses payloads to mislead
+a proxy, is not there; and masking anew takes most of the generator's time, while a server has the same work with any
+key.
 """
 
 import secrets

@@ -1,7 +1,6 @@
 """The lean gRPC server: calls as streams of HTTP/2, messages with their length, the outcome in trailers
 (PROTOCOL-HTTP2.md in grpc/grpc)."""
 
-import heapq
 import time
 from collections import deque
 
@@ -18,9 +17,10 @@ from bench.wire.http2_frames import (
     pack_id,
 )
 from servers.counters import REQUESTS
+from servers.deadlines import Deadlines
 from servers.grpc_heads import AnswerHeads, CallHead
 from servers.grpc_methods import Subscription
-from servers.http2_serving import BURST_BYTES, MAX_STREAMS, Http2Server, ServedStream
+from servers.http2_serving import BURST_BYTES, Http2Server, ServedStream
 from servers.service import Route, Upload
 from servers.service_error import ServiceError
 from servers.worker import Worker
@@ -36,8 +36,6 @@ _AROUND_BYTES = 16
 """More than what stands before a payload in its DATA frame."""
 
 _MAX_PLAIN_BYTES = MAX_FRAME_BYTES - _AROUND_BYTES
-
-_NEVER_NS = 1 << 63
 
 _TOO_LATE = StatusError(Status.DEADLINE_EXCEEDED, "the call took longer than its grpc-timeout")
 _STOPPING = StatusError(Status.UNAVAILABLE, "the server is stopping")
@@ -89,9 +87,7 @@ class GrpcConnection(Http2Server[Call, CallHead]):
         # Calls with something in their queue because the socket takes no more.
         self._waiting: dict[Call, None] = {}
         self._advancing: Call | None = None
-        # When calls are to end at the latest, and their ids: a heap. Calls that ended in time are still in it.
-        self._deadlines: list[tuple[int, int]] = []
-        self._alarm_ns = _NEVER_NS
+        self._deadlines = Deadlines(worker.later, self._is_waiting, self._late)
         self._unsent_bytes = 0
 
     # Connection
@@ -148,7 +144,8 @@ class GrpcConnection(Http2Server[Call, CallHead]):
             self.finish(call, request.error)
             return
         if request.timeout_ns is not None:
-            self._set_deadline(call, request.timeout_ns)
+            call.deadline_ns = time.monotonic_ns() + request.timeout_ns
+            self._deadlines.add(stream_id, call.deadline_ns)
         if end_stream:
             self._complete(call)
 
@@ -356,31 +353,10 @@ class GrpcConnection(Http2Server[Call, CallHead]):
 
     # Deadlines
 
-    def _set_deadline(self, call: Call, timeout_ns: int) -> None:
-        due_ns = call.deadline_ns = time.monotonic_ns() + timeout_ns
-        deadlines = self._deadlines
-        if len(deadlines) > 2 * MAX_STREAMS:
-            deadlines[:] = [deadline for deadline in deadlines if deadline[1] in self.streams]
-            heapq.heapify(deadlines)
-        heapq.heappush(deadlines, (due_ns, call.id))
-        self._set_alarm(due_ns)
+    def _is_waiting(self, stream_id: int) -> bool:
+        call = self.streams.get(stream_id)
+        return call is not None and not call.answered
 
-    def _set_alarm(self, due_ns: int) -> None:
-        if due_ns < self._alarm_ns:
-            self._alarm_ns = due_ns
-            self.worker.later(max(0, due_ns - time.monotonic_ns()) / 1e9, self._on_alarm)
-
-    def _on_alarm(self) -> None:
-        """End the calls that are late, and see to the next."""
-        now_ns, deadlines = time.monotonic_ns(), self._deadlines
-        self._alarm_ns = _NEVER_NS
-        while deadlines and not self.closed:
-            due_ns, stream_id = deadlines[0]
-            call = self.streams.get(stream_id)
-            if call is not None and not call.answered:
-                if due_ns > now_ns:
-                    self._set_alarm(due_ns)
-                    break
-                self.finish(call, _TOO_LATE)
-            heapq.heappop(deadlines)
+    def _late(self, stream_id: int) -> None:
+        self.finish(self.streams[stream_id], _TOO_LATE)
         self.flush()

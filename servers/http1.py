@@ -345,12 +345,14 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             fields.append(b"connection: close\r\n")
         elif flags & _HTTP_1_0:
             fields.append(b"connection: keep-alive\r\n")
-        self._send(b"".join([*fields, b"\r\n"]))
+        head = b"".join([*fields, b"\r\n"])
+        if route.topic is not None and not flags & _HEAD_ONLY:
+            self._send_events(head, chunked, route.topic, route.after_id)
+            return
+        self._send(head)
         if flags & _HEAD_ONLY:
             return
-        if route.topic is not None:
-            self._send_events(chunked, route.topic, route.after_id)
-        elif not chunked:
+        if not chunked:
             self._send(answer)
         else:
             for piece in route.pieces(answer):
@@ -370,15 +372,17 @@ class Http1Connection(RequestReader, asyncio.Protocol):
 
     # Events
 
-    def _send_events(self, chunked: bool, topic: Topic, after_id: int | None) -> None:
-        """Begin the body that is a topic's events. Until it ends, the request is still being answered."""
+    def _send_events(self, head: bytes, chunked: bool, topic: Topic, after_id: int | None) -> None:
+        """Begin an answer that is a topic's events. Until it ends, the request is still being answered."""
         self._running = True
         self._topic = topic
         self._event_id = 0
         self._chunked_events = chunked
-        self._send(encode_chunk(OPENING) if chunked else OPENING)
+        missed = topic.join(self, self._worker.inbox(), after_id)
+        self._send(head + (encode_chunk(OPENING) if chunked else OPENING))
         self._write()  # events do not wait for other answers, so nothing may wait before them
-        topic.subscribe(self, self._worker.inbox(), after_id)
+        for event in missed:
+            self.deliver(event)
         if self._draining:
             self._end_events()
         else:

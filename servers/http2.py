@@ -225,7 +225,6 @@ class Http2Connection(Http2Server[_Stream, Request]):
 
     def _send_events(self, stream: _Stream, route: Route, topic: Topic) -> None:
         if self._send_head(stream, self._heads.events(route.content_type), True):
-            self.write()  # events do not wait for other frames, so nothing may wait before them
             stream.end_flags = 0
             stream.events = _Events(self, stream, topic)
             stream.events.begin(route.after_id)
@@ -278,8 +277,11 @@ class _Events:
         """Want the topic's events from now on, or from the one after `after_id`."""
         connection, topic = self._connection, self._topic
         assert topic is not None
+        missed = topic.join(self, connection.worker.inbox(), after_id)
+        connection.write()  # events do not wait for other frames, so nothing may wait before them
         self._push(OPENING)
-        topic.subscribe(self, connection.worker.inbox(), after_id)
+        for event in missed:
+            self.deliver(event)
         if connection.draining:
             self.end()
         else:

@@ -115,7 +115,11 @@ class Http3Endpoint:
             connection = self._by_cid.get(data[1 : 1 + _CID_BYTES])
         if connection is not None:
             connection.quic.receive(data, address, now)
-            self._touched[connection] = None
+            if connection.quic.has_begun:
+                self._touched[connection] = None
+            else:  # nothing in its first datagram was what it said
+                connection.end()
+                self.forget(connection)
 
     def _flush(self, now: float) -> None:
         touched, self._touched = self._touched, {}

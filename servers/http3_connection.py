@@ -121,6 +121,8 @@ class Http3Connection(Http3Session[Request]):
         self._bodies: dict[int, _Body] = {}
         self._events = EventStreams(self.quic, endpoint.worker, partial(endpoint.touch, self))
         self._running = 0
+        self._is_open = False
+        """The handshake is over."""
         self._goaway_id: int | None = None
 
     # servers.worker.Connection
@@ -149,7 +151,9 @@ class Http3Connection(Http3Session[Request]):
         self._endpoint.touch(self)
 
     def drain(self) -> None:
-        if self._goaway_id is None and not self.ended:
+        if not self._is_open:
+            self.abort()
+        elif self._goaway_id is None and not self.quic.is_closing:
             self._goaway_id = self.quic.next_peer_stream_id
             self.control.send_goaway(self._goaway_id)
             self._events.end_all()
@@ -194,6 +198,7 @@ class Http3Connection(Http3Session[Request]):
         if isinstance(event, HandshakeCompleted):
             self._worker.counts[ACCEPTS] += 1
             self._worker.connections.add(self)
+            self._is_open = True
             self.control.open()
             if self._worker.draining:
                 self.drain()

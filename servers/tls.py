@@ -63,7 +63,6 @@ class SecuredConnection(TlsTransport):
         super().__init__(context)
         self._worker = worker
         self._class = connection
-        self._connection: Any = None
         self._hello = b""
         self._hello_is_read = not connection.alpn
         self._later = later
@@ -78,8 +77,7 @@ class SecuredConnection(TlsTransport):
         self._settled()
         known = selected or _HTTP1
         is_other = known == _HTTP1 and self._class.alpn and self._class.alpn[0] != _HTTP1
-        self._connection = (Http1Connection if is_other else self._class)(self._worker)
-        protocol: asyncio.Protocol = self._connection
+        protocol: asyncio.Protocol = (Http1Connection if is_other else self._class)(self._worker)
         return protocol
 
     def failed(self, error: Exception) -> None:
@@ -103,8 +101,9 @@ class SecuredConnection(TlsTransport):
     # servers.worker.Connection
 
     def drain(self) -> None:
-        if self._connection is not None:
-            self._connection.drain()
+        connection: Any = self._protocol
+        if connection is not None:
+            connection.drain()
         else:
             self.abort()  # it has not asked for anything
 

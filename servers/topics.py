@@ -121,6 +121,12 @@ class Topic:
     def subscribe(self, subscription: Subscription, post: Post, after_id: int | None = None) -> None:
         """Deliver events to a subscription from now on, or from the one after `after_id` as far as it is still there.
         `post` is how other threads reach the subscription's worker; it is called on that worker's thread."""
+        for event in self.join(subscription, post, after_id):
+            subscription.deliver(event)
+
+    def join(self, subscription: Subscription, post: Post, after_id: int | None = None) -> list[Event]:
+        """As `subscribe`, but what was there before is given, to be sent before this thread does anything else. So a
+        client can be told that it is subscribed when it is, and before it gets its first event."""
         with self._lock:
             group = self._groups.get(post)
             if group is None:
@@ -132,8 +138,7 @@ class Topic:
         for event in due:
             for other in others:
                 other.deliver(event)
-        for event in missed:
-            subscription.deliver(event)
+        return missed
 
     def unsubscribe(self, subscription: Subscription, post: Post) -> None:
         """Deliver nothing more to a subscription. Does nothing if it has none here."""

@@ -19,12 +19,22 @@ def list_command(
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Show what there is to choose from."""
+    """Show what there is to choose from.
+
+    `wirebench list protocols` shows what each protocol is too, and counts its bytes, for which servers run for some
+    seconds.
+    """
     from bench import catalogue
-    from bench.output import answer
+    from bench.output import answer, check_json, say
     from bench.registry import choose
 
     kinds = catalogue.KINDS if kind is None else (choose(kind, catalogue.KINDS, "KIND"),)
     found = catalogue.catalogue()
     wanted = found if kind is None else {kind: found[kind]}
-    answer(json_file, lambda: json.dumps(wanted, indent=1), lambda: catalogue.show(found, kinds))
+    shown = catalogue.show(found, kinds)
+    if kind == "protocols":
+        check_json(json_file)
+        say("counting the bytes of an exchange over each protocol")
+        wanted["properties"] = counted = catalogue.properties()
+        shown += f"\n\n{catalogue.show_properties(counted)}"
+    answer(json_file, lambda: json.dumps(wanted, indent=1), lambda: shown)

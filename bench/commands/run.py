@@ -108,6 +108,7 @@ def run(
     placement = choose_placement(load_processes)
     path = reserve_path(out, chosen.name)
     results = open_results(path, chosen, rounds, seed, placement, ["wirebench", *sys.argv[1:]])
+    say("counting the bytes of an exchange over each protocol")
     try:
         with display.watch(chosen.name, chosen.scenarios, rounds) as watcher:
             run_suite(chosen, rounds, seed, load_processes, placement, results, watcher)

@@ -5,8 +5,9 @@ with the first call: they are no part of any load.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def look_up_by_reflection(
             files = reflection.files_with(service)
         except grpc.RpcError as error:
             raise _no_answer(error, host, port) from None
-        if files is None:
+        if service not in _services(files):
             raise UsageError(f"the server has no service {service}; it has {_names(reflection.services())}")
     return _resolve(files, service, name, json_text)
 
@@ -57,9 +58,8 @@ def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
     """
     service, name = _split(method)
     files = _compile(path)
-    services = [f"{file.package}.{one.name}".lstrip(".") for file in files for one in file.service]
-    if service not in services:
-        raise UsageError(f"{path} has no service {service}; it has {_names(services)}")
+    if service not in _services(files):
+        raise UsageError(f"{path} has no service {service}; it has {_names(_services(files))}")
     return _resolve(files, service, name, json_text)
 
 
@@ -70,7 +70,11 @@ def _split(method: str) -> tuple[str, str]:
     return service, name
 
 
-def _names(names: Sequence[str]) -> str:
+def _services(files: Iterable[Any]) -> list[str]:
+    return [f"{file.package}.{service.name}".lstrip(".") for file in files for service in file.service]
+
+
+def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
@@ -93,7 +97,7 @@ def _resolve(files: Sequence[Any], service_name: str, name: str, json_text: str)
         json_format.Parse(json_text, message, descriptor_pool=pool)
     except json_format.ParseError as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"--json: no {method.input_type.full_name}: {reason}") from None
+        raise UsageError(f"--message: no {method.input_type.full_name}: {reason}") from None
     return GrpcCall(
         f"/{service_name}/{name}", message.SerializeToString(), method.client_streaming, method.server_streaming
     )
@@ -143,11 +147,9 @@ class _Reflection:
         """The full names of all services."""
         return [service.name for service in self._ask(list_services="").list_services_response.service]
 
-    def files_with(self, service: str) -> list[Any] | None:
-        """The files that describe a service, each behind those that it imports; None if there is no such service."""
-        answer = self._ask(file_containing_symbol=service)
-        if answer.HasField("error_response"):
-            return None
+    def files_with(self, symbol: str) -> list[Any]:
+        """The file that has a symbol and what it imports, each behind what it needs; none if there is no such file."""
+        answer = self._ask(file_containing_symbol=symbol)
         found: dict[str, Any] = {}
         self._add(found, answer)
         ordered: dict[str, Any] = {}
@@ -166,7 +168,11 @@ class _Reflection:
             )
 
             def ask(_call: Any = call, **wanted: str) -> Any:
-                return next(_call(iter([self._pb.ServerReflectionRequest(**wanted)]), timeout=TIMEOUT_S))
+                request = self._pb.ServerReflectionRequest(**wanted)
+                answer = next(_call(iter([request]), timeout=TIMEOUT_S), None)
+                if answer is None:
+                    raise TargetError("the server ends its reflection without an answer")
+                return answer
 
             try:
                 ask(list_services="")
@@ -205,14 +211,12 @@ def _compile(path: Path) -> list[Any]:
 
     if not path.is_file():
         raise UsageError(f"--proto: there is no file {path}")
-    try:
-        import grpc_tools
-        from grpc_tools import _protoc_compiler  # noqa: F401  what the command below needs
-    except ImportError:
-        raise UsageError("--proto: reading .proto files needs grpcio-tools (pip install grpcio-tools)") from None
+    compiler = find_spec("grpc_tools")
+    if compiler is None or compiler.origin is None:
+        raise UsageError("--proto: reading .proto files needs grpcio-tools (pip install grpcio-tools)")
     with tempfile.TemporaryDirectory() as folder:
         described = Path(folder) / "described"
-        result = _run_protoc(path, described, Path(grpc_tools.__file__).parent / "_proto")
+        result = _run_protoc(path, described, Path(compiler.origin).parent / "_proto")
         if result:
             raise UsageError(f"--proto: {path} cannot be read: {result}")
         return list(FileDescriptorSet.FromString(described.read_bytes()).file)
@@ -228,4 +232,8 @@ def _run_protoc(path: Path, described: Path, well_known: Path) -> str:
         *(f"--descriptor_set_out={described}", path.name),
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "" if result.returncode == 0 else " ".join(result.stderr.split()) or f"protoc: status {result.returncode}"
+    if result.returncode == 0:
+        return ""
+    # A line for each thing that is wrong, the first of which has led to the others, and warnings about the log.
+    wrong = (line for line in result.stderr.splitlines() if f"{path.name}:" in line)
+    return next(wrong, f"protoc ended with status {result.returncode}")

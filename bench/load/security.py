@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from bench.contract import Security
-from bench.errors import ProtocolError
+from bench.errors import ProtocolError, TargetError
 from bench.wire.tls import TlsTransport
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -15,20 +15,23 @@ _OPTIONAL = "http/1.1"
 """What a server speaks that knows nothing of ALPN."""
 
 _MEANING = {
-    "WRONG_VERSION_NUMBER": "it answers with something that is not TLS",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "it does not speak this version of TLS",
-    "UNSUPPORTED_PROTOCOL": "it does not speak this version of TLS",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it shares no cipher with us, or wants a certificate of ours",
-    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "it does not speak this protocol (ALPN)",
-    "TLSV1_UNRECOGNIZED_NAME": "it does not know the name that it was called by (SNI)",
+    "wrong version number": "it answers with something that is not TLS",
+    "alert protocol version": "it does not speak this version of TLS",
+    "alert handshake failure": "it shares no cipher with us, or wants a certificate of ours",
+    "alert no application protocol": "it does not speak this protocol (ALPN)",
+    "unrecognized name": "it does not know the name that it was called by (SNI)",
 }
+"""By what OpenSSL says; Python's ssl does not know the names of all its reasons."""
 
 
 @lru_cache(maxsize=4)
 def client_context(security: Security, alpn: tuple[str, ...]) -> ssl.SSLContext:
     """The context of all connections of a load: certificates are checked, unless asked not to. Each connection does its
-    whole handshake: no session is resumed."""
-    context = ssl.create_default_context(cafile=security.authorities or None)
+    whole handshake: no session is resumed. Raises TargetError for authorities that cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=security.authorities or None)
+    except OSError as error:
+        raise TargetError(f"no certificates of authorities in {security.authorities}: {error.strerror}") from None
     if security.tls:
         context.minimum_version = context.maximum_version = _VERSIONS[security.tls]
     else:
@@ -53,11 +56,11 @@ class SecuredLine(TlsTransport):
         on_failure: Callable[[Exception], None],
     ) -> None:
         """`line` gets the connection once its handshake is over; if that fails, `on_failure` gets the reason. Raises
-        ssl.SSLError for a server name that cannot be one, and OSError for authorities that cannot be read."""
+        TargetError for a server name that cannot be one, and for authorities that cannot be read."""
         try:
             super().__init__(client_context(security, alpn), security.server_name)
         except ValueError as error:
-            raise ssl.SSLError(f"{security.server_name!r} cannot be the name in a certificate: {error}") from None
+            raise TargetError(f"{security.server_name!r} cannot be the name in a certificate: {error}") from None
         self._line = line
         self._alpn = alpn
         self._on_failure = on_failure
@@ -77,4 +80,5 @@ def describe(error: ssl.SSLError) -> str:
         return f"its certificate is not good: {error.verify_message}; --insecure takes any certificate"
     if isinstance(error, ssl.SSLEOFError):
         return "it closed the connection during the handshake"
-    return _MEANING.get(error.reason or "") or error.reason or str(error)
+    reason = str(error)
+    return next((meaning for words, meaning in _MEANING.items() if words in reason), reason)

@@ -30,7 +30,9 @@ class Request:
     @property
     def check_content(self) -> bool:
         """Whether it is known what the answer must be."""
-        return self.foreign is None or self.answer is not None
+        if self.foreign is not None:
+            return self.answer is not None
+        return Opcode(self.opcode) not in contract.UNKNOWN_ANSWERS
 
     def exchange(self) -> Exchange:
         """The request and its expected answer."""

@@ -1,4 +1,4 @@
-"""h2load: HTTP/2 with prior knowledge, closed, one thread."""
+"""h2load: HTTP/2, closed, one thread."""
 
 import re
 from pathlib import Path
@@ -28,6 +28,6 @@ class H2load:
         succeeded, failed, errored, timeout = map(int, counts.groups())
         if failed or errored or timeout:
             raise VoidError(f"h2load reports {failed} failed, {errored} errored, {timeout} timeout")
-        if "Application protocol: h2c" not in output or not succeeded:
+        if not succeeded or re.search(r"^Application protocol: h2c?$", output, re.MULTILINE) is None:
             raise VoidError("h2load did not speak HTTP/2, or made no request")
         return float(rate[1])

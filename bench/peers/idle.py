@@ -23,13 +23,14 @@ def connections_allowed() -> int:
     return min(CONNECTIONS, raise_open_files() - SPARE_FILES)
 
 
-def bytes_per_idle_connection(count: int, cpus: Sequence[int]) -> float:
-    """By how much the lean http1 server's resident memory (RSS) grows for each connection. Raises VoidError.
+def bytes_per_idle_connection(count: int, cpus: Sequence[int], protocol: str) -> float:
+    """By how much the resident memory (RSS) of the lean http1 or websocket server grows for each connection. Raises
+    VoidError.
 
     Not PSS: that of a server shrinks when other processes begin to share its libraries, and the clients do.
     """
     try:
-        with ServerProcess("http1", cpus=cpus) as server:
+        with ServerProcess(protocol, cpus=cpus) as server:
             # What the first request brings into memory is not a connection's.
             verify(Target("http1", server.host, server.port, Request(Opcode.HEALTH), HEALTH_BODY))
             before = probes.memory(server.pids())
@@ -48,7 +49,7 @@ def _clients(server: ServerProcess, count: int) -> Iterator[None]:
     """So many clients that have made their request and stay while the context lasts. Raises VoidError."""
     process = ChildProcess("bench.peers.idle_clients")
     try:
-        process.send({"host": server.host, "port": server.port, "count": count})
+        process.send({"host": server.host, "port": server.port, "count": count, "protocol": server.protocol})
         event = process.next_event(_TIMEOUT_S)
         if event is None:
             raise VoidError(f"{count} connections could not be made within {_TIMEOUT_S:.0f} s")

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench import registry
-from bench.contract import Opcode, pattern
+from bench.certificates import certificates
+from bench.contract import Opcode, Security, pattern
 from bench.errors import LoadFailedError, ServerFailedError, TargetError, UnsupportedError
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, merge
@@ -45,6 +46,7 @@ def run_engine(target: Target, load: str, duration_s: int, cpus: Sequence[int]) 
         intervals=1,
         seed=0,
         cpus=tuple(cpus),
+        security=target.security,
     )
     try:
         with LoadProcesses(1, lambda _progress: None) as processes:
@@ -63,12 +65,21 @@ def run_engine(target: Target, load: str, duration_s: int, cpus: Sequence[int]) 
     )
 
 
+def security(tls: str) -> Security | None:
+    """How to speak TLS of that version, or "off", with a server that has this process's certificate."""
+    if tls == "off":
+        return None
+    return Security(tls, str(certificates().authority), server_name="127.0.0.1", insecure=False)
+
+
 @contextmanager
-def lean_server(protocol: str, opcode: Opcode, size_bytes: int, cpus: Sequence[int]) -> Iterator[Target]:
+def lean_server(
+    protocol: str, opcode: Opcode, size_bytes: int, cpus: Sequence[int], tls: str = "off"
+) -> Iterator[Target]:
     """A lean server with one worker, and an operation whose answer has that size. Raises VoidError."""
     try:
-        with ServerProcess(protocol, cpus=cpus) as server:
+        with ServerProcess(protocol, cpus=cpus, tls=tls) as server:
             request = Request(opcode, size_bytes)
-            yield Target(protocol, server.host, server.port, request, pattern(size_bytes))
+            yield Target(protocol, server.host, server.port, request, pattern(size_bytes), security(tls))
     except (ServerFailedError, UnsupportedError) as error:
         raise VoidError(str(error)) from None

@@ -17,12 +17,14 @@ from bench.peers.nghttpd import nghttpd
 from bench.peers.nginx import nginx
 from bench.peers.own import EngineFigures, lean_server, run_engine
 from bench.peers.programs import GRANIAN, NGHTTPD, NGINX, UVICORN, WRK, Program
+from bench.peers.protocol_questions import protocol_questions
 from bench.peers.target import Target, verify
 from bench.peers.wrk import Wrk
 
 _CONNECTIONS = 64
 _STREAMS = (8, 16)
 _PAYLOAD_BYTES = 64
+_TLS = "1.3"
 _CLOSED = f"closed:{_CONNECTIONS}"
 _CLOSED_STREAMS = f"closed:{_STREAMS[0]}x{_STREAMS[1]}"
 
@@ -33,8 +35,10 @@ def questions() -> list[Question]:
     """All questions, in the order of the table. What stands in for a program that is not installed is chosen here."""
     if NGINX.find():
         http1_server, http1 = "nginx", partial(nginx, _PAYLOAD_BYTES)
+        https: OpenTarget = partial(nginx, _PAYLOAD_BYTES, tls=_TLS)
     else:
         http1_server, http1 = "lean http1", partial(lean_server, "http1", Opcode.BYTES, _PAYLOAD_BYTES)
+        https = partial(lean_server, "http1", Opcode.BYTES, _PAYLOAD_BYTES, tls=_TLS)
     generator = "wrk" if WRK.find() else "wirebench"
     idle = connections_allowed()
     fewer = "" if idle == CONNECTIONS else f" (of {CONNECTIONS:,}: the limit of open files allows no more)"
@@ -56,6 +60,26 @@ def questions() -> list[Question]:
             H2load(*_STREAMS),
             (NGHTTPD,),
             0.95,
+        ),
+        _engines(
+            "https-wrk",
+            f"HTTP/1.1 over TLS {_TLS}",
+            _CLOSED,
+            http1_server,
+            https,
+            Wrk(_CONNECTIONS),
+            (),
+            0.95,
+        ),
+        _engines(
+            "http2-tls-h2load",
+            f"HTTP/2 over TLS {_TLS}",
+            _CLOSED_STREAMS,
+            "nghttpd",
+            partial(nghttpd, _PAYLOAD_BYTES, tls=_TLS),
+            H2load(*_STREAMS),
+            (NGHTTPD,),
+            0.9,
         ),
         Question(
             "tcp-http1",
@@ -113,6 +137,7 @@ def questions() -> list[Question]:
             (),
             partial(_open_idle, idle),
         ),
+        *protocol_questions(),
     ]
 
 
@@ -208,4 +233,4 @@ def _open_servers(program: Program, setting: Setting) -> Iterator[Sequence[Measu
 
 @contextmanager
 def _open_idle(count: int, setting: Setting) -> Iterator[Sequence[Measure]]:
-    yield (lambda: Sample(bytes_per_idle_connection(count, setting.placement.server)),)
+    yield (lambda: Sample(bytes_per_idle_connection(count, setting.placement.server, "http1")),)

@@ -7,7 +7,6 @@ from typing import Any
 
 from bench.peers.comparison import Measure, Question, Sample, Setting
 from bench.peers.process import VoidError
-from bench.peers.programs import Program
 from bench.scenario import parse_scenario
 from bench.trial import run_trial
 
@@ -27,11 +26,9 @@ def run_words(words: Words, setting: Setting) -> dict[str, Any]:
     return trial
 
 
-def compare_rates(
-    name: str, title: str, sides: tuple[str, str], words: tuple[Words, Words], target: float, needs: tuple[Program, ...]
-) -> Question:
+def compare_rates(name: str, title: str, sides: tuple[str, str], words: tuple[Words, Words], target: float) -> Question:
     """Requests a second of one scenario against those of another, both closed."""
-    return Question(name, title, sides, "requests/s", "higher", target, needs, partial(_open_rates, words))
+    return Question(name, title, sides, "requests/s", "higher", target, (), partial(_open_rates, words))
 
 
 def _rate(words: Words, setting: Setting) -> Sample:

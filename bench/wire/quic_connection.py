@@ -55,6 +55,11 @@ class QuicPeer(QuicWriter):
         self._cid_bytes = configuration.connection_id_length
 
     @property
+    def has_begun(self) -> bool:
+        """Some packet of the peer could be decrypted. For servers."""
+        return self._state is not QuicConnectionState.FIRSTFLIGHT
+
+    @property
     def is_closing(self) -> bool:
         """The connection is closed, or is about to be."""
         return self._close_event is not None

@@ -26,6 +26,9 @@ ACK_DELAY_S = 0.008
 _HEAD_BYTES = 11
 """What stands before the data in the STREAM frame of a whole message, at most."""
 
+_WHOLE_BYTES = MAX_DATAGRAM_BYTES - 64
+"""The longest message that is sure to be whole in a packet that has nothing else."""
+
 _LEAST_BYTES = 32
 """With less room in a packet, it is full."""
 
@@ -273,7 +276,9 @@ class QuicWriter(QuicConnection):
                     packet.is_ack_eliciting = packet.in_flight = True
                     del to_send[stream]
                     continue
-                if allowed and size <= MAX_DATAGRAM_BYTES // 2:
+                if allowed and (
+                    size <= MAX_DATAGRAM_BYTES // 2 or (room < MAX_DATAGRAM_BYTES // 4 and size <= _WHOLE_BYTES)
+                ):
                     return  # it is whole in the next packet
                 stream.sender.write(data, True)
                 to_send[stream] = None

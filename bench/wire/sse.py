@@ -51,8 +51,9 @@ class EventReader:
 
     __slots__ = ("_begun", "_data", "_data_bytes", "_id", "_line", "_skip_lf", "_type", "last_event_id", "retry_ms")
 
-    def __init__(self) -> None:
-        self.last_event_id = ""
+    def __init__(self, after_id: str = "") -> None:
+        """`after_id` is the `last_event_id` of the stream that this one goes on with."""
+        self.last_event_id = after_id
         """What a reader that comes back says, so that it gets the events after that one."""
         self.retry_ms: int | None = None
         """How long to wait before coming back, if the server said so."""
@@ -63,7 +64,7 @@ class EventReader:
         self._skip_lf = False
         """The last byte was a CR that ended a line; an LF that follows belongs to it."""
         # The event that is arriving (section 9.2.6).
-        self._id = ""
+        self._id = after_id
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._type = b""

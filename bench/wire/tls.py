@@ -67,9 +67,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._protocol is None:
             self.shake_hands(data)
-            return
-        self._receive(data)
-        self._read()
+        elif not self._peer_ended:
+            self._receive(data)
+            self._read()
 
     def eof_received(self) -> bool:
         if self._peer_ended:
@@ -80,8 +80,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         error = self._error or exc
-        if self._protocol is not None:
-            self._protocol.connection_lost(error)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            del self._deliver  # the last reference in a circle: what OpenSSL holds is freed without the collector
+            protocol.connection_lost(error)
         else:
             self.failed(error or ConnectionResetError("the connection was closed during the TLS handshake"))
 

@@ -19,10 +19,6 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 
 _ROOM_BYTES = SCTP_MAX_PACKET_LENGTH - SCTP_COMMON_HEADER_LENGTH
 
-_MANY_BYTES = SCTP_MAX_PACKET_LENGTH // 2
-"""What is to be said to a packet longer than this leaves before the next is looked at: it is enough for a packet, and
-meanwhile the other end has something to do."""
-
 
 class _Bundle(Chunk):
     """Several chunks, which aiortc sends as if they were one."""
@@ -55,8 +51,6 @@ class Association(RTCSctpTransport):
         except Exception as error:
             await self._abort()
             raise ConnectionError("the peer broke SCTP") from error  # which ends the connection
-        if self._data_channel_queue and len(data) > _MANY_BYTES:
-            await self._send_all()
 
     async def _send_sack(self) -> None:
         self._end_turn_soon()  # `_sack_needed` stays set until then
@@ -83,17 +77,15 @@ class Association(RTCSctpTransport):
 
     async def _end_turn(self) -> None:
         try:
-            if self.state != "closed":
-                await self._send_all()
+            if self.state == "closed":
+                return
+            if self._sack_needed:
+                await super()._send_sack()
+            await super()._data_channel_flush()
+            with contextlib.suppress(ConnectionError):
+                await self._send_chunks()
         finally:
             self._ending = None
-
-    async def _send_all(self) -> None:
-        if self._sack_needed:
-            await super()._send_sack()
-        await super()._data_channel_flush()
-        with contextlib.suppress(ConnectionError):
-            await self._send_chunks()
 
     async def _send_chunks(self) -> None:
         chunks, self._chunks = self._chunks, []

@@ -106,16 +106,16 @@ class Application:
         answer = route.execute(body)
         if route.wait_s:
             await asyncio.sleep(route.wait_s)
-        if route.is_plain:
-            fields = [(b"content-type", route.content_type), (b"content-length", b"%d" % len(answer))]
-            await send({"type": "http.response.start", "status": 200, "headers": fields})
-            await send({"type": "http.response.body", "body": b"" if head_only else answer})
-        elif route.topic is not None:
+        if route.topic is not None:
             await self._send_events(route, receive, send, head_only)
+        elif route.in_pieces:
+            await _send_pieces(send, route, answer, head_only)
         elif isinstance(answer, Refused):
             await _send_refusal(send, answer.status, answer, head_only)
         else:
-            await _send_pieces(send, route, answer, head_only)
+            fields = [(b"content-type", route.content_type), (b"content-length", b"%d" % len(answer))]
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            await send({"type": "http.response.body", "body": b"" if head_only else answer})
 
     async def _send_events(self, route: Route, receive: Receive, send: Send, head_only: bool) -> None:
         """Send a topic's events for as long as both ends want."""

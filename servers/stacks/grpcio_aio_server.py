@@ -113,6 +113,7 @@ class _Calls:
         self._subscriptions.add(subscription)
         topic.subscribe(subscription, self._post, request.after if request.HasField("after") else None)
         try:
+            await context.send_initial_metadata(())  # tells the client that it is subscribed
             while (event := await subscription.events.get()) is not None:
                 yield pb.Event(id=event.id, data=event.data)
         finally:

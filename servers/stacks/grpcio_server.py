@@ -129,8 +129,14 @@ class _Calls:
         with self._lock:
             self._subscriptions.add(subscription)
         after_id = request.after if request.HasField("after") else None
-        # All of them are subscribed, and delivered to, on the worker's thread: that is the one that `post` reaches.
-        self._post(partial(topic.subscribe, subscription, self._post, after_id))
+
+        def subscribe() -> None:
+            topic.subscribe(subscription, self._post, after_id)
+            subscription.stands.set()
+
+        self._post(subscribe)  # on the worker's thread, so that events are delivered there
+        subscription.stands.wait()
+        context.send_initial_metadata(())  # tells the client that it is subscribed
         try:
             while (event := subscription.events.get()) is not None:
                 yield pb.Event(id=event.id, data=event.data)
@@ -148,6 +154,7 @@ class _Subscription:
     def __init__(self) -> None:
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         """None: no more are to be sent."""
+        self.stands = threading.Event()
         self.behind = False
 
     def deliver(self, event: Event) -> None:

@@ -5,6 +5,7 @@ proxy's fields, compression of messages, pings, and ending connections that are 
 """
 
 import asyncio
+import logging
 from email.utils import formatdate
 from functools import cache
 from typing import ClassVar
@@ -41,6 +42,7 @@ class _Shared:
             timeout_keep_alive=_NEVER_S,
         )
         self.config.load()
+        logging.getLogger("uvicorn.error").addFilter(_is_no_false_alarm)
         self.state = ServerState()
         self.state.connections = worker.connections  # type: ignore[assignment]  # they are ours, which are theirs too
         self._later = worker.later
@@ -51,6 +53,11 @@ class _Shared:
         date = (b"date", formatdate(usegmt=True).encode("ascii"))
         self.state.default_headers = [date, *self.config.encoded_headers]
         self._later(1.0, self._tick)
+
+
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """uvicorn complains of an application that has refused a WebSocket with a status, though it lets it do so."""
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 @cache

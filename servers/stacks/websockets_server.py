@@ -45,6 +45,8 @@ class _Connection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._owner.accepted(self)
+        if self._owner.draining:
+            self.retire()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -67,6 +69,7 @@ class WebsocketsServer:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self.draining = False
         self._server: Server
         self._connections: set[_Connection] = set()
         self._handlers: set[asyncio.Task[Any]] = set()
@@ -85,6 +88,7 @@ class WebsocketsServer:
         )
 
     async def stop(self, grace_s: float) -> None:
+        self.draining = True
         self._server.close(close_connections=False)
         for connection in self._connections:
             connection.retire()
@@ -138,7 +142,7 @@ class WebsocketsServer:
 
     async def _receive(self, connection: _Connection) -> str | bytes | None:
         """The next message; None if the server stops."""
-        if self._worker.draining:
+        if self.draining:
             await connection.close(CloseCode.GOING_AWAY)
             return None
         connection.listening = True

@@ -17,9 +17,11 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived
 from bench.certificates import certificates, make_certificates
 from bench.contract import Exchange, Opcode, Security, exchange, foreign_exchange
 from bench.errors import ProtocolError
+from bench.serverprocess import ServerProcess
 from bench.wire.http3 import OPENING, ErrorCode, Frame, encode_block, encode_frame
 from clients.http3 import Http3Client
 from clients.stacks.aioquic_client import AioquicClient
+from servers.counters import REQUESTS
 from servers.http3 import Http3Endpoint
 from servers.stacks.aioquic_server import AioquicServer
 from tests.servers.http3_harness import DEADLINE_S, between, serving, trusting
@@ -181,7 +183,7 @@ def test_goaway() -> None:
             await client.connect("127.0.0.1", port, trusting(), driver)
             driver.start()
             async with asyncio.timeout(DEADLINE_S):
-                while worker.counts[1] < 5:  # all are under way
+                while worker.counts[REQUESTS] < 5:  # all are under way
                     await asyncio.sleep(0.001)
                 worker.draining = True
                 await server.stop(5.0)
@@ -197,7 +199,7 @@ def test_abandon() -> None:
     """What is given up is told to the server, its late answer is ignored, and its place is free again."""
 
     async def run() -> None:
-        async with serving() as (port, server, worker):
+        async with serving() as (port, server, _):
             client = Http3Client(exchange(Opcode.WORK, b=10_000), f"localhost:{port}", True)
             driver = Driver(client, 1000, 300)
             await client.connect("127.0.0.1", port, trusting(), driver)
@@ -263,7 +265,7 @@ def test_an_authority_that_is_not_trusted(client_type: Any, tmp_path: Path) -> N
 @BOTH
 def test_nobody_listens(client_type: Any) -> None:
     async def run() -> None:
-        async with serving() as (port, server, _):
+        async with serving() as (port, _, _):
             pass
         if client_type is Http3Client:
             with pytest.raises(ConnectionRefusedError):
@@ -450,54 +452,9 @@ def test_answers_that_change_while_one_arrives() -> None:
     assert (driver.done, driver.failed, driver.error) == ([0, 8, 4], [], None)
 
 
-async def _app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    if scope["type"] != "http":
-        return
-    body = b""
-    more = True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": body or b"ok"})
-
-
 @BOTH
-def test_hypercorn(client_type: Any, unused_udp_port: int) -> None:
-    hypercorn = pytest.importorskip("hypercorn.asyncio")
-    from hypercorn.config import Config
-
-    async def run() -> None:
-        certs = certificates()
-        config = Config()
-        config.bind = []
-        config.quic_bind = [f"127.0.0.1:{unused_udp_port}"]
-        config.certfile, config.keyfile = str(certs.certificate), str(certs.private_key)
-        config.errorlog = None
-        stop = asyncio.Event()
-        server = asyncio.create_task(hypercorn.serve(_app, config, shutdown_trigger=stop.wait))
-        try:
-            while True:
-                try:
-                    driver = await load(unused_udp_port, exchange(Opcode.ECHO, 100), 50, 5, client_type)
-                    break
-                except (ConnectionRefusedError, TimeoutError):
-                    assert not server.done()
-            assert (len(driver.done), driver.failed, driver.error) == (50, [], None)
-            driver = await load(unused_udp_port, exchange(Opcode.ECHO, 30_000), 10, 5, client_type)
-            assert (len(driver.done), driver.failed, driver.error) == (10, [], None)
-        finally:
-            stop.set()
-            await asyncio.wait_for(server, DEADLINE_S)
-
-    asyncio.run(run())
-
-
-@pytest.fixture
-def unused_udp_port() -> int:
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def test_hypercorn(client_type: Any, serve: Callable[..., ServerProcess]) -> None:
+    server = serve("http3", stack="hypercorn")
+    for asked in (exchange(Opcode.ECHO, 100), exchange(Opcode.ECHO, 30_000), exchange(Opcode.BYTES, 50_000, b=3000)):
+        driver = asyncio.run(load(server.port, asked, 30, 5, client_type))
+        assert (len(driver.done), driver.failed, driver.error) == (30, [], None)

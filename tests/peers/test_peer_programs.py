@@ -94,7 +94,7 @@ def test_an_answer_that_differs_is_void() -> None:
 
 
 def test_idle_connections_are_counted_and_weigh_something() -> None:
-    assert 1_000 < bytes_per_idle_connection(1_000, ()) < 50_000
+    assert 1_000 < bytes_per_idle_connection(1_000, (), "http1") < 50_000
 
 
 def test_recording_costs_something_and_little() -> None:

@@ -62,9 +62,11 @@ async def serving(
         yield sock.getsockname()[1], server, worker
     finally:
         worker.draining = True
-        await server.stop(0.05)
-        sock.close()
-    assert raised == []
+        try:
+            await server.stop(0.05)
+        finally:
+            sock.close()
+    assert [(str(context), repr(context.get("exception"))) for context in raised] == []
 
 
 class Answer:
@@ -197,14 +199,14 @@ class Network(asyncio.DatagramProtocol):
             waiting = self._out[addr] = asyncio.get_running_loop().create_future()
             waiting.set_result(await self._connect(addr))
         out = self._out[addr]
-        self._carry(partial_send(await out), data)
+        self._carry(sending(await out), data)
 
     async def _connect(self, addr: Any) -> Any:
         network = self
 
         class Back(asyncio.DatagramProtocol):
             def datagram_received(self, data: bytes, _: Any) -> None:
-                network._carry(lambda data: network._transport.sendto(data, addr), data)
+                network._carry(sending(network._transport, addr), data)
 
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Back, remote_addr=self._server)
         return transport
@@ -234,10 +236,12 @@ class Network(asyncio.DatagramProtocol):
         self._transport.close()
 
 
-def partial_send(transport: Any) -> Callable[[bytes], None]:
+def sending(transport: Any, addr: Any = None) -> Callable[[bytes], None]:
+    """Sends a datagram, unless the way is closed by then."""
+
     def send(data: bytes) -> None:
         if not transport.is_closing():
-            transport.sendto(data)
+            transport.sendto(data, addr)
 
     return send
 

@@ -122,7 +122,7 @@ def test_wrong_control_streams(streams: list[tuple[int, bytes, bool]], error: Er
 
 def test_a_critical_stream_that_is_reset() -> None:
     async def main() -> None:
-        async with serving() as (port, server, _), asking(port, RawOracle) as client:
+        async with serving() as (port, _, _), asking(port, RawOracle) as client:
             client.quic.send_stream_data(2, SETTINGS)
             client.transmit()
             await client.ping()
@@ -208,7 +208,7 @@ async def exchange_datagrams(port: int, datagrams: list[bytes]) -> list[bytes]:
 
 def test_version_negotiation() -> None:
     async def main() -> None:
-        async with serving() as (port, server, _):
+        async with serving() as (port, _, _):
             cid, other = b"12345678", b"abcdefgh"
             head = b"\xc0" + (0x0A1A2A3A).to_bytes(4, "big") + b"\x08" + cid + b"\x08" + other
             answers = await exchange_datagrams(port, [head + bytes(1200), head + bytes(100)])
@@ -218,6 +218,18 @@ def test_version_negotiation() -> None:
             assert 1 in header.supported_versions
             # Version negotiation is not answered with version negotiation.
             assert await exchange_datagrams(port, [answer + bytes(1200)]) == []
+
+    asyncio.run(main())
+
+
+def test_a_first_packet_that_cannot_be_decrypted_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        async with serving() as (port, server, _):
+            before = len(server._connections)
+            initial = b"\xc3\x00\x00\x00\x01\x0812345678\x08abcdefgh\x00" + (1150 | 0x4000).to_bytes(2, "big")
+            assert await exchange_datagrams(port, [initial + bytes(1200)] * 3) == []
+            assert sum(not connection.quic.is_closing for connection in server._connections) == before == 0
+            assert all(b"12345678" not in connection.cids for connection in server._connections)
 
     asyncio.run(main())
 
@@ -279,8 +291,8 @@ def test_mutated_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mutated_packets_under_the_right_keys() -> None:
-    """Frames of QUIC with bytes changed before they are encrypted: the server parses them, and may close the connection,
-    but nothing else happens."""
+    """Frames of QUIC with bytes changed before they are encrypted: the server may close the connection,
+    and nothing else happens."""
     source = random.Random(5)
 
     async def main() -> None:

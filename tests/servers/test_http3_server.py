@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from aioquic.quic.connection import QuicConnection
 
 from bench import contract
+from bench.serverprocess import ServerProcess
 from servers.counters import ACCEPTS, REQUESTS
 from servers.http3 import Http3Endpoint
 from servers.stacks.aioquic_server import AioquicServer
@@ -192,7 +194,7 @@ def test_stop_does_not_wait_longer_than_the_grace() -> None:
 
 def test_a_reset_request_is_forgotten_and_its_stream_free_again() -> None:
     async def run() -> None:
-        async with serving() as (port, server, _), asking(port) as client:
+        async with serving() as (port, _, _), asking(port) as client:
             for _ in range(600):  # more than streams are allowed at once
                 stream_id = client.begin(client.head("GET", "/work?wait_ms=1"))
                 client.quic.reset_stream(stream_id, 0x10C)
@@ -258,7 +260,29 @@ def test_events() -> None:
             await client.until(lambda: answer.body.endswith(b"id: 1\ndata: early\n\nid: 2\ndata: late\n\n"))
             client.quic.stop_stream(stream_id, 0x10C)
             client.transmit()
-            await client.until(lambda: answer.done.is_set())
+            await client.until(answer.done.is_set)
             assert worker.service.topics.topic("news").subscribers == 0
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("execution", ["single", "reuseport", "reuseport-threads"])
+@pytest.mark.parametrize("stack", ["lean", "aioquic"])
+def test_execution_models(serve: Callable[..., ServerProcess], execution: str, stack: str) -> None:
+    """Each connection's datagrams reach the worker that has it."""
+    server = serve("http3", execution, workers=1 if execution == "single" else 3, stack=stack)
+
+    async def one() -> None:
+        async with asking(server.port) as client:
+            for _ in range(3):
+                assert (await client.ask("POST", "/echo", b"x" * 3000)).body == b"x" * 3000
+
+    async def run() -> None:
+        await asyncio.gather(*(one() for _ in range(12)))
+
+    asyncio.run(run())
+    counts, _ = server.stats()
+    assert sum(count.accepts for count in counts) == 12
+    assert sum(count.requests for count in counts) == 36
+    server.stop()
+    assert server.stderr == ""

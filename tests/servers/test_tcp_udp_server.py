@@ -36,6 +36,8 @@ OPERATIONS = [
     exchange(Opcode.BYTES, 1000),
     exchange(Opcode.UPLOAD, 5000),
     exchange(Opcode.WORK, a=50, b=1),
+    exchange(Opcode.READ_TODOS, a=10),
+    exchange(Opcode.READ_TODOS_STREAM, a=1),
 ]
 
 

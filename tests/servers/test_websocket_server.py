@@ -5,6 +5,7 @@ import http.client
 import json
 import random
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from make_worker import make_worker
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from bench.certificates import certificates
 from bench.contract import MAX_BODY_BYTES, Opcode, encode_todo, exchange, pattern
 from bench.errors import ProtocolError
 from bench.serverprocess import ServerProcess
@@ -586,6 +588,25 @@ def test_a_server_that_stops_says_that_it_goes_away(execution: str) -> None:
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
         assert server.stderr == ""
+
+
+@pytest.mark.parametrize("execution", ["single", "thread-per-connection"])
+def test_over_tls(serve: Serve, execution: str) -> None:
+    server = serve("websocket", execution, tls="1.3")
+    context = ssl.create_default_context(cafile=str(certificates().authorities))
+    context.set_alpn_protocols(["http/1.1"])
+    url = f"wss://{server.address}/echo"
+    with connect(url, ssl=context, server_hostname="localhost", proxy=None) as client:
+        client.send(pattern(300_000))
+        assert client.recv(DEADLINE_S) == pattern(300_000)
+    assert client.close_code == 1000
+    with connect(url, ssl=context, server_hostname="localhost", proxy=None) as client:
+        client.socket.sendall(encode_frame(FIN | TEXT, b"not masked"))
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(DEADLINE_S)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1002
+    assert server.stderr == ""
 
 
 @pytest.mark.parametrize("execution", ["single", "thread-per-connection"])

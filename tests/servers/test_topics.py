@@ -1,0 +1,225 @@
+"""Topics: who gets which events, in which order, on which thread, and what is kept."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from servers import topics
+from servers.service_error import ServiceError
+from servers.topics import HISTORY, HISTORY_BYTES, MAX_EVENT_BYTES, MAX_TOPICS, Event, Topic, Topics
+
+
+class Listener:
+    """A subscription that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.threads: set[int] = set()
+
+    def deliver(self, event: Event) -> None:
+        self.events.append(event)
+        self.threads.add(threading.get_ident())
+
+    @property
+    def ids(self) -> list[int]:
+        return [event.id for event in self.events]
+
+
+class Inbox:
+    """A worker's inbox, which is emptied by hand."""
+
+    def __init__(self) -> None:
+        self.posted: deque[Callable[[], None]] = deque()
+
+    def post(self, callback: Callable[[], None]) -> None:
+        self.posted.append(callback)
+
+    def empty(self) -> None:
+        while self.posted:
+            self.posted.popleft()()
+
+
+def elsewhere(call: Callable[[], object]) -> None:
+    """Call on another thread."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+def test_events_reach_the_subscribers_of_the_publishers_thread_at_once() -> None:
+    topic, inbox = Topic(), Inbox().post
+    one, two = Listener(), Listener()
+    topic.subscribe(one, inbox)
+    assert topic.publish(b"first") == 1
+    topic.subscribe(two, inbox)
+    assert topic.publish(b"second") == 2
+    assert [(event.id, event.data) for event in one.events] == [(1, b"first"), (2, b"second")]
+    assert two.events == one.events[1:]
+    assert topic.subscribers == 2
+
+
+def test_events_reach_other_threads_through_their_inbox() -> None:
+    topic, inbox, listener = Topic(), Inbox(), Listener()
+    topic.subscribe(listener, inbox.post)
+    elsewhere(lambda: [topic.publish(b"x") for _ in range(3)])
+    assert listener.ids == []
+    inbox.empty()
+    assert listener.ids == [1, 2, 3]
+    assert listener.threads == {threading.get_ident()}
+
+
+def test_one_of_this_thread_overtakes_none_of_another() -> None:
+    topic, inbox, listener = Topic(), Inbox(), Listener()
+    topic.subscribe(listener, inbox.post)
+    elsewhere(lambda: topic.publish(b"x"))
+    topic.publish(b"y")
+    inbox.empty()
+    assert listener.ids == [1, 2]
+
+
+def test_who_subscribes_while_events_are_under_way_gets_none_twice() -> None:
+    topic, inbox = Topic(), Inbox()
+    early, late, new = Listener(), Listener(), Listener()
+    topic.subscribe(early, inbox.post)
+    elsewhere(lambda: [topic.publish(b"x") for _ in range(2)])
+    topic.subscribe(late, inbox.post, after_id=1)
+    topic.subscribe(new, inbox.post)
+    topic.publish(b"y")
+    inbox.empty()
+    assert (early.ids, late.ids, new.ids) == ([1, 2, 3], [2, 3], [3])
+
+
+@pytest.mark.parametrize(
+    ("after_id", "ids"), [(None, [6]), (0, [1, 2, 3, 4, 5, 6]), (4, [5, 6]), (5, [6]), (10**9, [6])]
+)
+def test_what_was_missed_comes_first(after_id: int | None, ids: list[int]) -> None:
+    topic, listener = Topic(), Listener()
+    for _ in range(5):
+        topic.publish(b"x")
+    topic.subscribe(listener, Inbox().post, after_id)
+    topic.publish(b"x")
+    assert listener.ids == ids
+
+
+def test_the_history_is_bounded_by_number_and_by_size() -> None:
+    topic, listener = Topic(), Listener()
+    for _ in range(HISTORY + 10):
+        topic.publish(b"x")
+    topic.subscribe(listener, Inbox().post, 0)
+    assert listener.ids == list(range(11, HISTORY + 11))
+    topic, listener = Topic(), Listener()
+    for _ in range(20):
+        topic.publish(b"x" * MAX_EVENT_BYTES)
+    topic.subscribe(listener, Inbox().post, 0)
+    kept = HISTORY_BYTES // MAX_EVENT_BYTES
+    assert listener.ids == list(range(21 - kept, 21))
+
+
+def test_a_worker_that_does_not_look_into_its_inbox_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "MAX_PENDING_BYTES", 100)
+    topic, inbox, listener = Topic(), Inbox(), Listener()
+    topic.subscribe(listener, inbox.post)
+    elsewhere(lambda: [topic.publish(b"x" * 30) for _ in range(10)])
+    inbox.empty()
+    assert listener.ids == [8, 9, 10]
+    topic.publish(b"x" * 30)
+    assert listener.ids == [8, 9, 10, 11]
+
+
+def test_who_has_left_gets_nothing_more() -> None:
+    topic, inbox = Topic(), Inbox().post
+    stays, leaves = Listener(), Listener()
+    topic.subscribe(stays, inbox)
+    topic.subscribe(leaves, inbox)
+    topic.unsubscribe(leaves, inbox)
+    topic.unsubscribe(leaves, inbox)
+    topic.unsubscribe(Listener(), Inbox().post)
+    topic.publish(b"x")
+    assert (stays.ids, leaves.ids) == ([1], [])
+    topic.unsubscribe(stays, inbox)
+    assert topic.subscribers == 0
+    assert topic.publish(b"x") == 2
+
+
+def test_who_leaves_while_an_event_is_delivered_disturbs_nobody() -> None:
+    topic, inbox, others = Topic(), Inbox().post, [Listener() for _ in range(3)]
+
+    class Leaves(Listener):
+        def deliver(self, event: Event) -> None:
+            super().deliver(event)
+            topic.unsubscribe(self, inbox)
+
+    leaves = Leaves()
+    for listener in (others[0], leaves, *others[1:]):
+        topic.subscribe(listener, inbox)
+    topic.publish(b"x")
+    topic.publish(b"x")
+    assert [listener.ids for listener in others] == [[1, 2]] * 3
+    assert leaves.ids == [1]
+
+
+def test_many_publishers_and_workers_agree_on_the_order() -> None:
+    topic = Topic()
+    subscribed = threading.Barrier(9)
+    ends: list[list[int]] = []
+
+    def subscribe() -> None:
+        listener, arrived = Listener(), threading.Semaphore(0)
+        posted: deque[Callable[[], None]] = deque()
+
+        def post(callback: Callable[[], None]) -> None:
+            posted.append(callback)
+            arrived.release()
+
+        topic.subscribe(listener, post)
+        subscribed.wait()
+        while len(listener.events) < 2000:
+            assert arrived.acquire(timeout=20)
+            posted.popleft()()
+        ends.append(listener.ids)
+
+    def publish() -> None:
+        subscribed.wait()
+        for _ in range(500):
+            topic.publish(b"x")
+
+    threads = [threading.Thread(target=target) for target in [subscribe] * 4 + [publish] * 4]
+    for thread in threads:
+        thread.start()
+    subscribed.wait()
+    for thread in threads:
+        thread.join(30)
+    assert ends == [list(range(1, 2001))] * 4
+
+
+def test_an_event_is_encoded_once() -> None:
+    event, made = Event(1, b"x"), []
+
+    def encode(event: Event) -> bytes:
+        made.append(event)
+        return b"<%b>" % event.data
+
+    assert [event.encoded("a", encode) for _ in range(3)] == [b"<x>"] * 3
+    assert event.encoded("b", encode) == b"<x>"
+    assert made == [event, event]
+
+
+def test_what_is_refused() -> None:
+    found = Topics()
+    with pytest.raises(ServiceError) as raised:
+        found.topic("news").publish(b"x" * (MAX_EVENT_BYTES + 1))
+    assert raised.value.status == 413
+    assert found.topic("news").publish(b"x" * MAX_EVENT_BYTES) == 1
+    for name in ("", "a b", "a/b", "ä", "x" * 65, "a\n"):
+        with pytest.raises(ServiceError) as raised:
+            found.topic(name)
+        assert raised.value.status == 400
+    assert found.topic("news") is found.topic("news")
+    for number in range(MAX_TOPICS - 1):
+        found.topic(str(number))
+    with pytest.raises(ServiceError) as raised:
+        found.topic("one-too-many")
+    assert raised.value.status == 503
+    assert found.topic("news").publish(b"x") == 2
