@@ -593,7 +593,7 @@ def test_a_server_that_stops_says_that_it_goes_away(execution: str) -> None:
 @pytest.mark.parametrize("execution", ["single", "thread-per-connection"])
 def test_over_tls(serve: Serve, execution: str) -> None:
     server = serve("websocket", execution, tls="1.3")
-    context = ssl.create_default_context(cafile=str(certificates().authorities))
+    context = ssl.create_default_context(cafile=str(certificates().authority))
     context.set_alpn_protocols(["http/1.1"])
     url = f"wss://{server.address}/echo"
     with connect(url, ssl=context, server_hostname="localhost", proxy=None) as client:
