@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: bench test lint types clean
+.PHONY: bench test lint types proto clean
 
 bench: $(READY)
 	$(BIN)/wirebench run quick --report
@@ -25,6 +25,10 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
+
+# After a change of the interface; what it makes is checked in.
+proto: $(READY)
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. bench/wire/wirebench.proto
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

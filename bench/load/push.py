@@ -190,6 +190,7 @@ class SubscriberLine(Line):
         """No exchange is ever in flight."""
         self._engine = engine
         self._last_number = 0
+        self._missing: set[int] = set()
         self._filling = engine.filling
         self._feed = subscriber.feed
         recorder = engine.recorder
@@ -237,10 +238,15 @@ class SubscriberLine(Line):
                 self._failed("content", now)
                 continue
             number = int(event[_NUMBER])
-            if number <= self._last_number:
+            if number > self._last_number:
+                if number > self._last_number + 1:
+                    self._missing.update(range(self._last_number + 1, number))
+                self._last_number = number
+            elif number in self._missing:
+                self._missing.remove(number)  # it was overtaken
+            else:
                 engine.duplicates += number != 0  # 0 is the check before the load
                 continue
-            self._last_number = number
             self._record_intended(int(event[_DUE]))
             self._record_sent(int(event[_SENT]))
             self._record_done(now)

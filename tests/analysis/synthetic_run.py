@@ -25,6 +25,8 @@ EXECUTIONS = {  # the share of a core's throughput that a model reaches here, an
     "reuseport-threads": (0.83, "even"),
 }
 CAPACITY = {"http1": 42_000.0, "http2": 61_000.0, "tcp": 118_000.0, "udp": 69_000.0}
+OTHERS = {"http3": 9_000.0, "websocket": 90_000.0, "sse": 20_000.0, "grpc": 15_000.0}
+SUBSCRIBERS = 100
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,24 @@ class Plan:
     payload_bytes: int = 64
     operation: str = "echo"
     troubles: frozenset[str] = field(default_factory=frozenset)
+    stack: str = "lean"
+    client: str = "lean"
+    tls: str = "off"
+    pattern: str = "request-response"
 
     def record(self) -> dict[str, Any]:
         workers = 1 if self.execution == "single" else 2
         spelled = f"×{workers}" if workers > 1 else ""
         return {
-            "name": f"{self.protocol} {self.execution}{spelled} {self.load} {self.operation} {self.payload_bytes}B",
+            "name": f"{self.protocol} {self.execution}{spelled} {self.load} {self.operation} {self.payload_bytes}B"
+            f"{self.stack.replace('lean', '')}{self.tls.replace('off', '')}",
             "group": self.group,
             "protocol": self.protocol,
-            "stack": "lean",
-            "tier": "lean",
-            "pattern": "request-response",
+            "stack": self.stack,
+            "client": self.client,
+            "tls": self.tls,
+            "tier": "lean" if self.stack == self.client == "lean" and self.protocol != "http3" else "library",
+            "pattern": self.pattern,
             "operation": self.operation,
             "payload_bytes": self.payload_bytes,
             "execution": self.execution,
@@ -168,7 +177,8 @@ def _trial(plan: Plan, number: int, rng: np.random.Generator, drift: float, nois
         }
     speed = EXECUTIONS[plan.execution][0]
     size_cost = 1 + plan.payload_bytes / (9000 if plan.protocol in ("http1", "tcp") else 5000)
-    capacity = CAPACITY[plan.protocol] * speed / size_cost * math.exp(drift + rng.normal(0, noise))
+    speed *= 0.3 if plan.stack != "lean" else 1.0
+    capacity = {**CAPACITY, **OTHERS}[plan.protocol] * speed / size_cost * math.exp(drift + rng.normal(0, noise))
     offered = float(plan.load.removeprefix("open:").removesuffix("/s")) if plan.load.startswith("open") else None
     throughput = capacity if offered is None else min(offered * rng.uniform(0.999, 1.0), capacity)
     base_ns = 64 / capacity * 1e9 if offered is None else 1e9 / capacity * (4 + 2 / max(0.02, 1 - offered / capacity))
@@ -256,7 +266,33 @@ def _figures(
             "deaths": deaths,
         },
         "doubts": doubts,
+        "delivery": _delivery(completed) if plan.pattern == "push" else None,
     }
+
+
+def _delivery(completed: int) -> dict[str, Any]:
+    return {
+        "subscribers": SUBSCRIBERS,
+        "published": completed // SUBSCRIBERS + 1,
+        "expected": completed + SUBSCRIBERS,
+        "delivered": completed,
+        "duplicates": 3,
+        "reach": completed / (completed + SUBSCRIBERS),
+    }
+
+
+def protocol_facts(*protocols: str) -> dict[str, Any]:
+    """What a run says of its protocols."""
+    properties = {"data_format": "binary frames", "flow_control": "none", "default_port": "80, with TLS 443"}
+    counted = [
+        _counted("off", {"sent_bytes": 130, "received_bytes": 180}, {"sent_bytes": 130.0, "received_bytes": 180.5}, 99),
+        _counted("1.3", None, None, 0) | {"why_not": "its server did not start"},
+    ]
+    return {protocol: {"properties": properties, "counted": counted} for protocol in protocols}
+
+
+def _counted(tls: str, first: Any, later: Any, exchanges: int) -> dict[str, Any]:
+    return {"tls": tls, "first": first, "later": later, "exchanges": exchanges, "why_not": None}
 
 
 def _workers(execution: str, completed: int, rng: np.random.Generator, nulls: bool) -> list[dict[str, Any]]:
