@@ -54,9 +54,9 @@ MEANINGS = {
         "A worker ended by itself during the trial; the figures hold the time without it and its return.",
     ),
     "unmatched-stacks": Meaning(
-        "they differ in stack, tier or TLS as well as in protocol",
-        "The scenarios compared here differ in more than the protocol: in whose code speaks it, or in TLS. The "
-        "difference is not that of the protocols alone.",
+        "they differ in more than one of protocol, stack and TLS",
+        "Scenarios side by side here differ in more than one of protocol, stack (whose code speaks it) and TLS. Nobody "
+        "can tell which of these makes the difference between them.",
     ),
 }
 """By kind, in the words of result files."""

@@ -41,7 +41,7 @@ _CPU = _Question(
 _P99 = _Question(
     P99, "had the lowest p99 latency", "{}", "that of {label} was {ratio} as high", "that of {label}, the last, {ratio}"
 )
-_DELIVERY_CPU = replace(_CPU, value="{} for a delivery")
+_DELIVERY_CPU = replace(_CPU, best="used the least server CPU for a delivery", value="{}")
 _DELIVERY_P99 = replace(_P99, best="had the lowest p99 from publishing to delivery")
 
 

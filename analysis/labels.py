@@ -61,7 +61,9 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     if first.is_push:
         unsaid -= {"pattern", "connections"} - set(apart)
         unsaid.add("operation")
-    words = [_word(first, field, False) for field in FIELDS if field not in unsaid]
+    words = [
+        _word(first, field, False) + (" stack" if field == "stack" else "") for field in FIELDS if field not in unsaid
+    ]
     if "warmup_ns" not in apart and first.warmup_ns:
         words.append(f"after {spell_duration(first.warmup_ns)} of warm-up")
     return ", ".join(words)
@@ -78,8 +80,6 @@ def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
             return f"{value} worker{'s' if value != 1 else ''}"
         case "connections":
             return f"{value} {'subscribers' if scenario.is_push else 'connections'}"
-        case "stack" if value != "not known":
-            return f"{value} stack"
         case "client":
             return f"from {value}"
         case "tls":

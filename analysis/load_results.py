@@ -229,7 +229,7 @@ class Counted:
 class ProtocolFacts:
     """What a protocol declares of itself, question and answer, and the bytes that were counted."""
 
-    properties: Mapping[str, str]
+    declared: Mapping[str, str]
     counted: tuple[Counted, ...]
 
 
@@ -361,7 +361,7 @@ def facts_of(data: Mapping[str, Any]) -> ProtocolFacts:
         _take(Counted, each, first=wire_bytes(each["first"]), later=wire_bytes(each["later"]))
         for each in data["counted"]
     )
-    return ProtocolFacts(data["properties"], counted)
+    return ProtocolFacts(data["declared"], counted)
 
 
 def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:

@@ -1,8 +1,9 @@
-"""Which scenarios may be compared with one another.
+"""Which scenarios may be compared with one another: those that differ in one thing.
 
-A comparison of protocols is only as fair as the code that speaks them: two protocols are compared only where the same
-stacks speak both, in one tier and with the same TLS. One protocol may be compared across stacks and across versions of
-TLS: that is a question about those. Whatever differs in both is not matched, and gets no verdict (`unmatched-stacks`).
+A comparison of protocols is only as fair as the code that speaks them, so two protocols are compared only where the
+same stacks speak both, in one tier and with the same TLS; two stacks only on one protocol and with the same TLS; two
+versions of TLS only where all else is the same. What differs in more than one of these is not matched, and gets no
+verdict (`unmatched-stacks`).
 """
 
 from collections.abc import Iterable
@@ -12,18 +13,27 @@ from analysis.load_results import Scenario
 UNMATCHED = "unmatched-stacks"
 """The doubt about a comparison of what is not matched."""
 
-Conditions = tuple[str, str, str, str]
+MATTERS = ("protocol", "stack", "client", "tls")
+"""What compared scenarios may differ in, but in one only. The tier follows from these."""
 
 
-def conditions(scenario: Scenario) -> Conditions:
-    """What two protocols must share to be compared: tier, stack of the server, stack of the client, TLS."""
-    return scenario.tier, scenario.stack, scenario.client, scenario.tls
+def varying_matters(scenarios: Iterable[Scenario]) -> tuple[str, ...]:
+    """Which of them differ between these."""
+    every = list(scenarios)
+    return tuple(matter for matter in MATTERS if len({getattr(scenario, matter) for scenario in every}) > 1)
 
 
 def are_matched(scenarios: Iterable[Scenario]) -> bool:
     """Whether all of these may be compared with each other."""
     every = list(scenarios)
-    return len({scenario.protocol for scenario in every}) < 2 or len(set(map(conditions, every))) < 2
+    differs = varying_matters(every)
+    return len(differs) < 2 and (differs != ("protocol",) or len({scenario.tier for scenario in every}) == 1)
+
+
+def all_but(matter: str, scenario: Scenario) -> tuple[str, ...]:
+    """What scenarios must share to be compared by `matter`."""
+    tier = (scenario.tier,) if matter == "protocol" else ()
+    return (*(getattr(scenario, other) for other in MATTERS if other != matter), *tier)
 
 
 def show_tls(tls: str) -> str:
@@ -34,7 +44,7 @@ def show_tls(tls: str) -> str:
 
 
 def show_conditions(scenario: Scenario) -> str:
-    """ "lean tier, TLS 1.3" or "library tier: hypercorn, no TLS"."""
+    """What protocols must share: "lean tier, TLS 1.3" or "library tier: hypercorn, no TLS"."""
     spoken_by = [scenario.stack] if scenario.stack != "lean" else []
     if scenario.client != "lean":
         spoken_by += ["lean"] * (not spoken_by) + [f"from {scenario.client}"]

@@ -23,9 +23,9 @@ class PropertyTable:
 def property_table(protocols: Mapping[str, ProtocolFacts]) -> PropertyTable:
     """The table of these protocols, in their order."""
     every = list(protocols.values())
-    questions = dict.fromkeys(question for facts in every for question in facts.properties)
+    questions = dict.fromkeys(question for facts in every for question in facts.declared)
     rows: list[tuple[str, tuple[tuple[str, ...], ...]]] = [
-        (_words(question), tuple((facts.properties.get(question, ""),) for facts in every)) for question in questions
+        (_words(question), tuple((facts.declared.get(question, ""),) for facts in every)) for question in questions
     ]
     if any(facts.counted for facts in every):
         rows.append((FIRST, tuple(tuple(_line(each, each.first) for each in facts.counted) for facts in every)))

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from analysis import doubts, stats
 from analysis.labels import CONTESTANT_FIELDS, FIELDS, label, varying
 from analysis.load_results import Run, Scenario, Trial, Unsupported
-from analysis.matching import are_matched, conditions, show_conditions
+from analysis.matching import all_but, are_matched, show_conditions, show_tls, varying_matters
 from analysis.metrics import OFFERED, Metric
 from analysis.stats import Estimate
 
@@ -107,12 +107,15 @@ class Group:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """Its scenarios by what makes their protocols comparable: one part, if all of them may be compared."""
-        if are_matched(summary.scenario for summary in self.summaries):
+        """Its scenarios by what has to be the same to compare them: one part, if all of them may be compared. Each
+        holds different protocols if there are any, else different stacks."""
+        scenarios = [summary.scenario for summary in self.summaries]
+        if are_matched(scenarios):
             return (Part("", self.summaries),)
+        matter, *_ = varying_matters(scenarios)
         return tuple(
-            Part(show_conditions(members[0].scenario), members)
-            for members in _by(self.summaries, lambda summary: conditions(summary.scenario))
+            Part(_shared_words(matter, [member.scenario for member in members], scenarios), members)
+            for members in _by(self.summaries, partial(_all_but, matter))
         )
 
     def part(self, summary: Summary) -> str:
@@ -163,15 +166,28 @@ class Group:
 
 
 def _comparable(members: Sequence[Summary]) -> Iterator[tuple[str, tuple[Summary, ...]]]:
-    """The sets of these that may be compared, each with what it is called: all of them if they are matched; else the
-    protocols under the same conditions, and each protocol under different ones."""
-    if are_matched(member.scenario for member in members):
+    """The sets of these that may be compared, each with what it is called: all of them if they are matched, else those
+    that differ in one matter alone."""
+    scenarios = [member.scenario for member in members]
+    if are_matched(scenarios):
         yield "", tuple(members)
         return
-    for alike in _by(members, lambda member: conditions(member.scenario)):
-        yield show_conditions(alike[0].scenario), alike
-    for alike in _by(members, lambda member: member.scenario.protocol):
-        yield alike[0].scenario.protocol, alike
+    for matter in varying_matters(scenarios):
+        for alike in _by(members, partial(_all_but, matter)):
+            if matter in varying_matters(member.scenario for member in alike):
+                yield _shared_words(matter, [member.scenario for member in alike], scenarios), alike
+
+
+def _all_but(matter: str, summary: Summary) -> object:
+    return all_but(matter, summary.scenario)
+
+
+def _shared_words(matter: str, alike: Sequence[Scenario], among: Sequence[Scenario]) -> str:
+    """What scenarios share that differ in one matter, as far as others differ in it too."""
+    if matter == "protocol":
+        return show_conditions(alike[0])
+    fields = [other for other in varying_matters(among) if other != matter]
+    return show_tls(alike[0].tls) if fields == ["tls"] else label(alike[0], fields)
 
 
 def _by(members: Iterable[Summary], key: Callable[[Summary], object]) -> Iterable[tuple[Summary, ...]]:
@@ -224,19 +240,20 @@ def summaries(run: Run) -> tuple[Summary, ...]:
 
 
 def groups(run: Run) -> tuple[Group, ...]:
-    """The groups of a run: closed loads before open ones, one execution model before several, echo before the other
-    operations, the few-sided before the many-sided."""
+    """The groups of a run: pushed events last, closed loads before open ones, one execution model before several, echo
+    before the other operations, the few-sided before the many-sided."""
     made = [
-        Group(members[0].scenario.group, _parts_together(members))
+        _parts_together(Group(members[0].scenario.group, members))
         for members in _by(summaries(run), lambda summary: summary.scenario.group)
     ]
     return tuple(sorted(made, key=_group_order))
 
 
-def _parts_together(members: tuple[Summary, ...]) -> tuple[Summary, ...]:
-    if are_matched(member.scenario for member in members):
-        return members
-    return tuple(sorted(members, key=lambda member: _conditions_order(member.scenario)))
+def _parts_together(group: Group) -> Group:
+    if len(group.parts) == 1:
+        return group
+    ordered = Group(group.name, tuple(sorted(group.summaries, key=lambda s: _conditions_order(s.scenario))))
+    return Group(group.name, tuple(summary for part in ordered.parts for summary in part.summaries))
 
 
 def _conditions_order(scenario: Scenario) -> tuple[object, ...]:
@@ -279,6 +296,7 @@ def _rank(field: str, name: str) -> tuple[int, str]:
 def _group_order(group: Group) -> tuple[object, ...]:
     scenarios: Sequence[Scenario] = [summary.scenario for summary in group.summaries]
     return (
+        group.is_push,
         not all(scenario.is_closed for scenario in scenarios),
         len({scenario.execution for scenario in scenarios}) > 1,
         {scenario.operation for scenario in scenarios} != {"echo"},

@@ -210,7 +210,7 @@ def describe(wanted: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
         counted = list(pool.map(count, *zip(*pairs, strict=True)))
     return {
         protocol: {
-            "properties": asdict(PROTOCOLS[protocol].properties),
+            "declared": asdict(PROTOCOLS[protocol].properties),
             "counted": [asdict(each) for (name, _), each in zip(pairs, counted, strict=True) if name == protocol],
         }
         for protocol in dict.fromkeys(name for name, _ in pairs)

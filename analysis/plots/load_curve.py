@@ -27,7 +27,7 @@ def plots(group: Group) -> Iterator[Plot]:
         if not ladders:
             continue
         yield Plot(
-            f"load-curve-{number}",
+            f"load-curve-{number}" if number else "load-curve",
             "Latency against offered rate" + (f", {part.words}" if part.words else ""),
             "Latency counts from when a request was due, so waiting for a free connection is part of it. Bars are 95 % "
             "intervals, marks the rounds, hollow where in serious doubt; latencies are set apart sideways to be seen. "

@@ -104,9 +104,10 @@ async def _run(spec: LoadSpec) -> None:
     progress = loop.create_task(_report_progress(engine, measure_ns))
     before = loop.create_task(_usage_at(measure_ns))
     after = loop.create_task(_usage_at(end_ns))
-    # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause.
-    gc.freeze()
-    gc.disable()
+    if registry.load(spec.client).transport_kind != "session":
+        # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause. Libraries may need it.
+        gc.freeze()
+        gc.disable()
     await engine.run(start_ns, measure_ns, end_ns, spec.intervals)
     progress.cancel()
     starter_gone.remove_done_callback(_end)

@@ -95,4 +95,4 @@ class Session(Protocol):
         """As `Client.abandon`."""
 
     def close(self) -> None:
-        """End the connection. Nothing of it runs on afterwards."""
+        """End the connection; telling the link is not needed. Nothing of it runs on afterwards."""

@@ -48,7 +48,7 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
         loop = asyncio.get_running_loop()
         client = self.client
         if client.transport_kind == "session":
-            self._abort = client.close
+            self._abort = self._close_session
             await client.connect(host, port, security, self)
             self.opened = True
             self.limit = min(self._in_flight, client.max_in_flight)
@@ -96,10 +96,19 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
         self.lost(exc)
 
     def lost(self, error: Exception | None) -> None:
-        """The connection has ended."""
-        self.opened = False
+        """The connection has ended. May be told more than once."""
+        was_open, self.opened = self.opened, False
         if self._transport is not None:
             self._refuse(error or ConnectionResetError("the server closed the connection"))
+        if was_open:
+            self.ended()
+
+    def ended(self) -> None:
+        """A connection that stood has ended."""
+
+    def _close_session(self) -> None:
+        self.client.close()
+        asyncio.get_running_loop().call_soon(self.lost, None)
 
     def _refuse(self, error: Exception) -> None:
         """The connection cannot be used, if nobody has used it yet."""
@@ -219,10 +228,9 @@ class Link(Line):
         if client.failures:
             self._fail(now)
         if client.closing and not self.sent:
-            client.close()
+            self._abort()
 
-    def lost(self, error: Exception | None) -> None:
-        super().lost(error)
+    def ended(self) -> None:
         self.fail_all("closed")
         self._engine.lost(self)
 

@@ -223,8 +223,7 @@ class SubscriberLine(Line):
         """What a session calls with the data of the events that have arrived."""
         self._deliver(events, _clock())
 
-    def lost(self, error: Exception | None) -> None:
-        super().lost(error)
+    def ended(self) -> None:
         self._failed("closed", _clock())
         self._engine.lost(self)
 
@@ -295,6 +294,5 @@ class PublisherLine(Line):
         """What a session calls when events are acknowledged."""
         self.unacknowledged -= len(acknowledged)
 
-    def lost(self, error: Exception | None) -> None:
-        super().lost(error)
+    def ended(self) -> None:
         self._engine.lost_publisher()

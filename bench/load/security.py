@@ -77,7 +77,8 @@ class SecuredLine(TlsTransport):
 def describe(error: ssl.SSLError) -> str:
     """Why a connection could not be protected, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not good: {error.verify_message}; --insecure takes any certificate"
+        reason = getattr(error, "verify_message", str(error))  # only OpenSSL's errors have one; QUIC's do not
+        return f"its certificate is not good: {reason}; --insecure takes any certificate"
     if isinstance(error, ssl.SSLEOFError):
         return "it closed the connection during the handshake"
     reason = str(error)

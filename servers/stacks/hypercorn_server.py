@@ -94,7 +94,8 @@ class HypercornHttp2Server(HypercornServer):
 
 
 class HypercornHttp3Server:
-    """One UDP socket, and so all clients of a worker. Clients are not told when it stops: Hypercorn does not."""
+    """One UDP socket, and so all clients of a worker. Hypercorn keeps ten datagrams at most and drops the others, so
+    that long uploads live on retransmission; and it does not tell clients when it stops."""
 
     transport_kind: ClassVar[TransportKind] = "quic"
     lives: ClassVar[Lives] = "listener"

@@ -283,12 +283,12 @@ def _delivery(completed: int) -> dict[str, Any]:
 
 def protocol_facts(*protocols: str) -> dict[str, Any]:
     """What a run says of its protocols."""
-    properties = {"data_format": "binary frames", "flow_control": "none", "default_port": "80, with TLS 443"}
+    declared = {"data_format": "binary frames", "flow_control": "none", "default_port": "80, with TLS 443"}
     counted = [
         _counted("off", {"sent_bytes": 130, "received_bytes": 180}, {"sent_bytes": 130.0, "received_bytes": 180.5}, 99),
         _counted("1.3", None, None, 0) | {"why_not": "its server did not start"},
     ]
-    return {protocol: {"properties": properties, "counted": counted} for protocol in protocols}
+    return {protocol: {"declared": declared, "counted": counted} for protocol in protocols}
 
 
 def _counted(tls: str, first: Any, later: Any, exchanges: int) -> dict[str, Any]:

@@ -126,3 +126,22 @@ def test_a_browser_shows_it_without_complaint(page: Path, profile: Path, tmp_pat
     assert seen["before"] == ["http1", "http2", "tcp", "udp †"]
     assert seen["ascending"] == ["http1", "http2", "udp †", "tcp"]
     assert seen["descending"] == seen["ascending"][::-1]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_parts_and_properties_fit_and_sort_by_themselves(
+    mixed_page: Path, profile: Path, tmp_path: Path, width: int
+) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("chromium is not installed (Debian package: chromium)")
+    watched = mixed_page.read_text(encoding="utf-8").replace("<head>", "<head>" + WATCH, 1)
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width, page=html.escape(watched)), encoding="utf-8")
+    seen = look(browser, frame, profile)
+    assert (seen["problems"], seen["outside"], seen["stray"]) == ([], [], 0)
+    assert seen["scroll_width"] <= seen["width"] == width
+    part = "lean tier, no TLS"
+    assert seen["before"] == [part, "http1", "http2"]
+    assert seen["ascending"] == [part, "http1", "http2"]
+    assert seen["descending"] == [part, "http2", "http1"]

@@ -26,6 +26,8 @@ SERVERS = [(stack, protocol) for stack, declared in STACKS.items() if stack != "
 ASKED = [pair for pair in SERVERS if PROTOCOLS[pair[1]].client]
 PUSHING = [pair for pair in SERVERS if "push" in PROTOCOLS[pair[1]].patterns]
 
+ONE_OF_EACH_CLASS = list({STACKS[stack].servers[protocol]: (stack, protocol) for stack, protocol in ASKED}.values())
+
 
 def of(*protocols: str) -> list[tuple[str, str]]:
     return [pair for pair in SERVERS if pair[1] in protocols]
@@ -352,7 +354,7 @@ def test_what_takes_longer_than_the_grace_is_cut_off(
 # Execution models
 
 
-@pytest.mark.parametrize(("stack", "protocol"), of("http1", "websocket", "grpc", "http3"))
+@pytest.mark.parametrize(("stack", "protocol"), ONE_OF_EACH_CLASS)
 def test_it_composes_with_an_execution_model_of_many_workers_or_says_why_not(
     serve: Callable[..., ServerProcess], stack: str, protocol: str
 ) -> None:

@@ -57,7 +57,6 @@ class Reader(MessageReader):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[int | str, bytes | int]] = []
-        self.frames = 0
         self._kind = 0
         self._pieces: list[bytes] = []
 
