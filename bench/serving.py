@@ -37,7 +37,7 @@ def make_server(
     if execution == "single" and workers != 1:
         raise UsageError(f"--workers: the execution model single has one worker, not {workers}; add --execution")
     pinned = [parse_whole(number.strip(), 0, 4095, "--cpus") for number in cpus.split(",")] if cpus is not None else []
-    registry.choose(protocol, PROTOCOLS, "PROTOCOL")
+    registry.choose(protocol, PROTOCOLS, "protocol")
     registry.choose(stack, (name for name, known in registry.STACKS.items() if known.servers), "--stack")
     if tls is not None and registry.choose(tls, TLS_VERSIONS, "--tls") not in (known := PROTOCOLS[protocol].tls):
         raise UnsupportedError(f"--tls: {protocol} runs with {' or '.join(known)} only, not {tls}")

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import resultfile
 from bench.address import ANY_TLS, Address, parse_address, parse_security
-from bench.contract import Security
+from bench.contract import MIN_EVENT_BYTES, Security
 from bench.errors import LoadFailedError, TargetError, UsageError
 from bench.lab import probes
 from bench.load import grpc_lookup
@@ -123,7 +123,10 @@ def _push_request(address: Address, wanted: Wanted) -> Request:
     if not _TOPIC.fullmatch(wanted.topic):
         raise UsageError(f"--topic: {wanted.topic!r:.60} is not a name of letters, digits and . _ ~ -")
     _check_no_path(address, "a topic")
-    return Request(payload_bytes=_size(wanted, _DEFAULT_BYTES))
+    size = _size(wanted, _DEFAULT_BYTES)
+    if size < MIN_EVENT_BYTES:
+        raise UsageError(f"--payload: a pushed event has at least {MIN_EVENT_BYTES} bytes, not {size}")
+    return Request(payload_bytes=size)
 
 
 def _own_request(address: Address, wanted: Wanted) -> tuple[Request, str]:

@@ -67,9 +67,26 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._protocol is None:
             self.shake_hands(data)
-        elif not self._peer_ended:
-            self._receive(data)
-            self._read()
+            return
+        if self._peer_ended:
+            return
+        self._receive(data)
+        try:
+            data = self._decrypt(_RECORD_BYTES)
+            if data and self._incoming.pending:
+                data = self._read_on(data)
+        except ssl.SSLWantReadError:
+            self._flush()  # it may have been a message of TLS itself, and have an answer
+            return
+        except ssl.SSLZeroReturnError:  # once our own end is announced, this is how the other's is told
+            data = b""
+        except ssl.SSLError as error:
+            self.fail(error)
+            return
+        if data:
+            self._deliver(data)
+        if self._peer_ended or not data:
+            self._end_received()
 
     def eof_received(self) -> bool:
         if self._peer_ended:
@@ -179,7 +196,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self.set_protocol(protocol)
             protocol.connection_made(self)
             if self._incoming.pending:
-                self._read()
+                self.data_received(b"")
 
     def fail(self, error: Exception) -> None:
         """Close the connection, with the alert that TLS may have for the error."""
@@ -191,26 +208,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._flush()
             self.lower.close()
 
-    def _read(self) -> None:
-        """Hand on all that can be decrypted, in one piece."""
-        try:
-            data = self._decrypt(_RECORD_BYTES)
-            if data and self._incoming.pending:
-                data = self._read_on(data)
-        except ssl.SSLWantReadError:
-            self._flush()  # it may have been a message of TLS itself, and have an answer
-            return
-        except ssl.SSLZeroReturnError:  # once our own end is announced, this is how the other's is told
-            data = b""
-        except ssl.SSLError as error:
-            self.fail(error)
-            return
-        if data:
-            self._deliver(data)
-        if self._peer_ended or not data:
-            self._end_received()
-
     def _read_on(self, data: bytes) -> bytes:
+        """All that can be decrypted, behind what has been, in one piece."""
         pieces = [data]
         try:
             while self._incoming.pending and (data := self._decrypt(_RECORD_BYTES)):

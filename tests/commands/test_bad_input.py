@@ -30,7 +30,7 @@ def holds(message: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--protocol", "http9"], ["--protocol: 'http9' is unknown", "http1, http2, tcp, udp"]),
+        (["--protocol", "http9"], ["--protocol: 'http9' is unknown", "http1, http2, http3, grpc, "]),
         (["--execution", "preforc"], ["--execution: 'preforc' is unknown", "did you mean prefork?"]),
         (["--stack", "fat"], ["--stack: 'fat'", "lean"]),
         (["--pattern", "gossip"], ["--pattern: 'gossip'", "request-response"]),
@@ -117,6 +117,11 @@ def test_serve_options(refused: Refused) -> None:
     holds(refused("serve", "http9"), "protocol: 'http9' is unknown")
     holds(refused("serve", "tcp", "--execution", "x"), "execution: 'x' is unknown")
     holds(refused("serve", "tcp", "--workers", "2"), "single has one worker")
+    holds(refused("serve", "tcp", "--tls", "1.1"), "--tls: '1.1' is unknown; allowed are off, 1.2, 1.3")
+    holds(refused("serve", "udp", "--tls", "1.3"), "--tls: udp runs with off only, not 1.3")
+    holds(refused("serve", "http3", "--tls", "off"), "--tls: http3 runs with 1.3 only, not off")
+    holds(refused("serve", "tcp", "--stack", "fat"), "--stack: 'fat' is unknown", "lean, aioquic, hypercorn")
+    holds(refused("serve", "tcp", "--stack", "granian"), "the stack granian has no server for tcp", "http1")
     holds(refused("serve", "udp", "--execution", "threads"), "udp under threads is not supported")
     holds(refused("serve", "tcp", "--cpus", "a"), "--cpus: 'a' is not a whole number")
     holds(refused("serve", "tcp", "--port", "0", "--cpus", "4095"), "CPU 4095")
@@ -135,9 +140,9 @@ def test_a_port_in_use(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["127.0.0.1:8080"], ["there is no scheme", "http://, h2c://, tcp://, udp://"]),
+        (["127.0.0.1:8080"], ["there is no scheme", "http://, https://, h2c://, h2://, h3://, ws://, wss://, grpc://"]),
         (["localhost"], ["there is no scheme"]),
-        (["https://127.0.0.1/"], ["the scheme https:// is not one of those allowed"]),
+        (["wsss://127.0.0.1/"], ["the scheme wsss:// is not one of those allowed"]),
         (["ftp://127.0.0.1/"], ["the scheme ftp:// is not one of those allowed"]),
         (["http://"], ["there is no host"]),
         (["http:///path"], ["there is no host"]),
@@ -150,7 +155,37 @@ def test_a_port_in_use(refused: Refused) -> None:
         (["tcp://127.0.0.1:9/path"], ["tcp addresses have no path"]),
         (["http://127.0.0.1/x", "--operation", "echo"], ["leave out /x or --operation"]),
         (["http://127.0.0.1/", "--operation", "eco"], ["--operation: 'eco' is unknown", "did you mean echo?"]),
-        (["tcp://127.0.0.1:9", "--method", "GET"], ["--method"]),
+        (["tcp://127.0.0.1:9", "--method", "GET"], ["--method: requests over tcp:// have no method"]),
+        (["ws://127.0.0.1/", "--method", "GET"], ["--method: requests over ws:// have no method"]),
+        (["grpc://127.0.0.1"], ["there is no port"]),
+        (["grpc://127.0.0.1:9/a.B/C"], ["grpc addresses have no path"]),
+        (["grpc://127.0.0.1:9", "--method", "Echo"], ["--method: 'Echo' is no method", "package.Service/Method"]),
+        (["grpc://127.0.0.1:9", "--message", "{}"], ["--message: which method", "--method package.Service/Method"]),
+        (["grpc://127.0.0.1:9", "--proto", "a.proto"], ["--proto: which method", "--method package.Service/Method"]),
+        (["grpc://127.0.0.1:9", "--method", "a.B/C", "--proto", "no.proto"], ["no.proto"]),
+        (["grpc://127.0.0.1:9", "--method", "a.B/C", "--payload", "1B"], ["--payload", "--message '{…}'"]),
+        (["grpc://127.0.0.1:9", "--method", "a.B/C", "--operation", "echo"], ["leave out --method or --operation"]),
+        (["http://127.0.0.1/", "--message", "{}"], ["--message: only gRPC has such", "--payload SIZE"]),
+        (["http://127.0.0.1/", "--proto", "a.proto"], ["--proto: only gRPC has such"]),
+        (
+            ["http://127.0.0.1/", "--insecure"],
+            ["--insecure: there is no TLS to set up over http://", "https://, h2://"],
+        ),
+        (["udp://127.0.0.1:9", "--tls", "1.3"], ["--tls: there is no TLS to set up over udp://"]),
+        (["webrtc+http://127.0.0.1", "--cacert", "x"], ["--cacert: there is no TLS to set up over webrtc+http://"]),
+        (["https://127.0.0.1/", "--cacert", "no.pem"], ["--cacert: cannot read no.pem: No such file or directory"]),
+        (["https://127.0.0.1/", "--cacert", "."], ["--cacert: cannot read .: Is a directory"]),
+        (["https://127.0.0.1/", "--cacert", __file__], ["--cacert", "holds no certificate in PEM form"]),
+        (["https://127.0.0.1/", "--cacert", __file__, "--insecure"], ["--insecure takes any certificate", "--cacert"]),
+        (["https://127.0.0.1/", "--tls", "1.1"], ["--tls: '1.1' is unknown; allowed are 1.2, 1.3"]),
+        (["h3://127.0.0.1/", "--tls", "1.2"], ["--tls: HTTP/3 speaks TLS 1.3 only"]),
+        (["sse+http://127.0.0.1/"], ["--topic: which topic", "--topic NAME"]),
+        (["sse+http://127.0.0.1/", "--topic", "a/b"], ["--topic: 'a/b' is not a name of letters"]),
+        (["sse+http://127.0.0.1/x", "--topic", "a"], ["leave out /x or --topic"]),
+        (["sse+http://127.0.0.1/", "--topic", "a", "--load", "closed:4"], ["--load: a publisher needs a rate"]),
+        (["sse+http://127.0.0.1/", "--topic", "a", "--payload", "9B"], ["a pushed event has at least 51 bytes, not 9"]),
+        (["ws://127.0.0.1/", "--topic", "a", "--operation", "echo"], ["--operation", "leave out one of the two"]),
+        (["http://127.0.0.1/", "--topic", "a"], ["--topic: http1 carries no pushed events", "sse+http://"]),
         (["http://127.0.0.1/", "--method", "GE T"], ["--method: 'GE T'"]),
         (["http://127.0.0.1/", "--method", "CONNECT"], ["CONNECT"]),
         (["http://127.0.0.1/", "--load", "open:0/s"], ["load: the rate '0/s'"]),

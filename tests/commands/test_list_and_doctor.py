@@ -1,6 +1,11 @@
 """`wirebench list` and `wirebench doctor`."""
 
 import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -40,8 +45,47 @@ def test_what_does_not_go_together_is_shown_with_why(capsys: pytest.CaptureFixtu
     row = next(line for line in shown.splitlines() if line.startswith("  thread-per-connection") and "yes" in line)
     why = registry.unsupported("udp", "thread-per-connection")
     assert why is not None
-    mark = row.split("no ")[1]
+    cells = re.split(r"\s{2,}", row.strip())
+    mark = cells[1 + list(PROTOCOLS).index("udp")].removeprefix("no ")
     assert f"  {mark} {why}" in shown
+
+
+def test_what_is_declared_of_servers_is_what_they_say_themselves() -> None:
+    """`wirebench list` imports no server, so the table must not be wrong."""
+    for name, protocol in PROTOCOLS.items():
+        served_by = registry.load(protocol.server)
+        assert (name, protocol.transport_kind) == (name, served_by.transport_kind)
+        assert (name, protocol.lives) == (name, served_by.lives)
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = "import sys; from bench import catalogue; catalogue.catalogue(); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"'aioquic'", "'aiortc'", "'grpc'", "'hypercorn'", "'matplotlib'"} & set(
+        re.findall(r"'\w+'", done.stdout)
+    )
+
+
+def test_list_protocols_shows_their_properties_and_counted_bytes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    few = {name: PROTOCOLS[name] for name in ("http1", "tcp", "webrtc")}
+    monkeypatch.setattr(catalogue, "PROTOCOLS", few)
+    assert cli.main(["list", "protocols", "--json", str(tmp_path / "p.json")]) == 0
+    shown, said = capsys.readouterr()
+    assert "counting" in said
+    found = json.loads((tmp_path / "p.json").read_text())["properties"]
+    assert list(found) == list(few)
+    for name, protocol in few.items():
+        assert found[name]["declared"] == asdict(protocol.properties)
+        for answer in asdict(protocol.properties).values():
+            assert answer in shown
+    assert [counted["tls"] for counted in found["tcp"]["counted"]] == ["off", "1.3"]
+    assert found["tcp"]["counted"][0]["first"] == {"sent_bytes": 84, "received_bytes": 84}  # a header of 20 bytes
+    assert "↑ 84 ↓ 84, no TLS" in shown
+    (webrtc,) = found["webrtc"]["counted"]
+    assert (webrtc["first"], webrtc["later"]) == (None, None)
+    assert f"not counted, DTLS 1.2: {webrtc['why_not']}" in shown
 
 
 def test_what_is_listed_can_be_used() -> None:

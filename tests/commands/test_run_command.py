@@ -54,7 +54,9 @@ def test_scenarios_from_options(wirebench: Command, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"results/runs/{path.name}"
     for word in ("http1", "tcp", "closed:3", "answered", "p50", "p99", "server CPU", "load CPU"):
         assert word in done.stdout
-    progress = done.stderr.splitlines()
+    assert set(data["protocols"]) == {"http1", "tcp"}
+    counting, *progress = done.stderr.splitlines()
+    assert "counting" in counting
     assert [line.split("]")[0] for line in progress] == [f"[{number}/4" for number in range(1, 5)]
 
 
@@ -78,7 +80,7 @@ def test_a_suite_with_options(wirebench: Command, tmp_path: Path) -> None:
 
 def test_report_names_the_page(wirebench: Command, tmp_path: Path) -> None:
     done = wirebench("run", *SHORT, "--rounds", "1", "--report", "--out", "mine/first.json", "--json", "copy.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr  # 3: a machine too busy for so short a trial
     page = tmp_path / done.stdout.splitlines()[-1]
     assert page.parent == tmp_path / "mine" / "first-report"
     assert page.read_text().startswith("<!")
