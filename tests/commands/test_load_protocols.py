@@ -165,12 +165,17 @@ def test_methods_by_reflection(
     assert trial["scenario"]["operation"] == f"call /{method.lstrip('/')}"
 
 
-def test_a_method_by_its_file(serve: Callable[..., ServerProcess], load: Load, authority: str) -> None:
+def test_a_method_by_its_file(
+    serve: Callable[..., ServerProcess], load: Load, refusal: Refusal, authority: str
+) -> None:
     server = serve("grpc", tls="1.3")
     proto = Path(__file__).parents[2] / "bench/wire/wirebench.proto"
     options = ("--method", f"{SERVICE}/Work", "--message", '{"cpu_us": 10}', "--proto", str(proto))
     load(f"grpcs://{server.address}", *options, "--cacert", authority, *FEW)
-    load(f"grpcs://{server.address}", *options[:4], "--insecure", *FEW)
+    load(f"grpcs://{server.address}", *options, "--insecure", *FEW)
+    assert "--insecure and reflection do not go together" in refusal(
+        f"grpcs://{server.address}", *options[:4], "--insecure", *FEW
+    )
 
 
 @pytest.mark.parametrize(
