@@ -24,6 +24,8 @@ from servers.worker import Lives, TransportKind, Worker
 
 _NEVER_S = 10**6
 
+_CANCELLED_WITHIN_S = 0.1
+
 
 class _Shared:
     """What the connections of a worker share."""
@@ -120,6 +122,8 @@ class HypercornHttp3Server:
         until = loop.time() + grace_s
         while self._shared.application.in_flight and loop.time() < until:
             await asyncio.sleep(0.005)
-        self._serving.cancel()
-        await asyncio.gather(self._serving, return_exceptions=True)
+        while not self._serving.done():
+            # Hypercorn waits for the timers that it replaces, and takes a cancellation in that moment for theirs.
+            self._serving.cancel()
+            await asyncio.wait((self._serving,), timeout=_CANCELLED_WITHIN_S)
         self._transport.close()
