@@ -53,6 +53,11 @@ MEANINGS = {
         "a worker of the server died",
         "A worker ended by itself during the trial; the figures hold the time without it and its return.",
     ),
+    "link-late": Meaning(
+        "the link was late with its packets",
+        "What carries packets over the link had more to do than it could, so packets were later than the link's delay "
+        "or got lost where the link loses none. Use a lighter load, or a machine with more cores.",
+    ),
     "unmatched-stacks": Meaning(
         "they differ in more than one of protocol, stack and TLS",
         "Scenarios side by side here differ in more than one of protocol, stack (whose code speaks it) and TLS. Nobody "

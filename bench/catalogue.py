@@ -32,7 +32,20 @@ OPERATIONS = {
     "read-todos": "answers with the first todos; read-todos:limit=10 says how many",
     "read-todos-stream": "the same, each todo in a piece of its own",
 }
-KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads")
+LINKS = {
+    "rtt=40ms": "round-trip time, half of it each way; delay=20ms says one way",
+    "jitter=2ms": "spread of the delay: uniform within ± 2 ms, or with shape=normal its σ; order is kept",
+    "loss=1%": "share of packets lost; with burst=5 in runs of five on average",
+    "duplicate=1%": "share of packets that arrive twice",
+    "reorder=1%": "share of packets that skip the delay, and overtake",
+    "rate=20mbit": "bits a second; queue=100ms (or 64KiB) is what may wait for its turn, the rest is dropped",
+    "mtu=1280": "largest packet of the devices at both ends",
+    "pmtu=1300B": "larger packets vanish on the way, without a word",
+    "block=udp:443": "what never gets through: udp, tcp, icmp or a port of either; several with +",
+    "up.rate=1mbit": "any of these for one direction: up is from client to server, down from server to client",
+    "loopback": "no link: both ends on the machine's own loopback",
+}
+KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads", "links")
 
 
 def catalogue() -> dict[str, Any]:
@@ -45,6 +58,7 @@ def catalogue() -> dict[str, Any]:
         "suites": {name: _suite_line(name) for name in suite_names()},
         "operations": dict(OPERATIONS),
         "loads": dict(LOADS),
+        "links": dict(LINKS),
         "unsupported": [
             {"protocol": protocol, "execution": execution, "why": why}
             for protocol, facts in PROTOCOLS.items()

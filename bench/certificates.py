@@ -1,7 +1,7 @@
 """Certificates for the servers that are started here: made when the first is needed, gone when the process ends.
 
-An authority of this process's own signs a certificate for loopback. Clients are told to trust that authority, so that
-every handshake checks the certificate as it would elsewhere.
+An authority of this process's own signs a certificate for loopback and for the server of a lab. Clients are told to
+trust that authority, so that every handshake checks the certificate as it would elsewhere.
 """
 
 import atexit
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from bench.lab.topology import SERVER_ADDRESS
+
 NAMES = ("localhost", "wirebench.test")
-ADDRESSES = ("127.0.0.1", "::1")
+ADDRESSES = ("127.0.0.1", "::1", SERVER_ADDRESS)
 _VALID = datetime.timedelta(days=2)
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,15 @@ class ChildProcess:
     """`python -m MODULE` in a process group of its own, so that a terminal's Ctrl-C reaches the starter alone, which
     then ends its children in order. Not to be shared between threads."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, within: Sequence[str] = ()) -> None:
+        """`within` is a command that starts the command behind it somewhere else, and becomes it (see `bench.lab`)."""
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
         self._stderr = ""
         self.closed = False
         """Whether `kill` was called."""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module],
+            [*within, sys.executable, "-P", "-m", module],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -18,6 +18,7 @@ import typer
 
 from bench import __version__
 from bench.commands.doctor import doctor
+from bench.commands.lab import lab
 from bench.commands.list import list_command
 from bench.commands.load import load
 from bench.commands.peers import peers
@@ -39,6 +40,7 @@ app.command()(run)
 app.command("list")(list_command)
 app.command()(serve)
 app.command()(load)
+app.command(context_settings={"allow_interspersed_args": False})(lab)
 app.command()(report)
 app.command()(doctor)
 app.command()(peers)

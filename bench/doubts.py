@@ -17,6 +17,9 @@ MAX_LITTLE_ERROR = 0.10
 MAX_DRIFT = 0.10
 MAX_STEAL = 0.02
 MAX_ERRORS = 0.01
+MAX_LINK_LATENESS_NS = 1_000_000
+MAX_LINK_LATENESS = 0.05
+"""Of the delay of one way, where that is more."""
 
 
 class DoubtKind(StrEnum):
@@ -30,6 +33,7 @@ class DoubtKind(StrEnum):
     NOISY_HOST = "noisy-host"
     ERRORS = "errors"
     SERVER_RESTARTED = "server-restarted"
+    LINK_LATE = "link-late"
     UNMATCHED_STACKS = "unmatched-stacks"
 
 
@@ -66,6 +70,7 @@ def find_doubts(scenario: Scenario, trial: dict[str, Any], host: Host) -> list[D
         *_errors(trial),
         *_deliveries(trial),
         *_deaths(trial),
+        *_link(scenario, trial),
     ]
 
 
@@ -183,3 +188,25 @@ def _deaths(trial: dict[str, Any]) -> Iterator[Doubt]:
     if deaths:
         reasons = "; ".join(f"worker {death['worker']} {death['reason']}" for death in deaths)
         yield Doubt(DoubtKind.SERVER_RESTARTED, True, reasons)
+
+
+def _link(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
+    wire = trial["wire"]
+    if wire is None or scenario.link is None:
+        return
+    missed = wire["router_refused"] + sum(counted["link_packets_dropped"] for counted in wire["nodes"].values())
+    if missed:
+        yield Doubt(
+            DoubtKind.LINK_LATE,
+            True,
+            f"{missed:,} packets were lost that the link did not lose: its router was too slow; use a lighter load",
+        )
+    late, delay_ns = wire["router_late_ns"], max(scenario.link.up.delay_ns, scenario.link.down.delay_ns)
+    allowed = max(MAX_LINK_LATENESS_NS, delay_ns * MAX_LINK_LATENESS)
+    if late is not None and late["p99"] > allowed:
+        yield Doubt(
+            DoubtKind.LINK_LATE,
+            False,
+            f"1 % of the packets left the link {format_duration(late['p99'])} or more after they were due "
+            f"(allowed {format_duration(allowed)}); latency holds this too",
+        )

@@ -51,6 +51,16 @@ class LoadFailedError(WirebenchError):
     exit_code = 3
 
 
+class LabFailedError(WirebenchError):
+    """The lab's router ended by itself, or a node of it did."""
+
+    exit_code = 3
+
+
+class CaptureError(WirebenchError):
+    """A capture of packets cannot be read."""
+
+
 class ProtocolError(Exception):
     """The peer broke the protocol. Raised by codecs; never shown to a user as it is.
 

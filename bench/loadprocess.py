@@ -45,9 +45,11 @@ class LoadProcesses:
     """Load that runs while the context lasts. Entering starts the processes and waits for nothing, so they can come up
     beside the server that they will be pointed at."""
 
-    def __init__(self, count: int, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(self, count: int, on_progress: Callable[[Progress], None], within: Sequence[str] = ()) -> None:
+        """`within` as for `ChildProcess`."""
         self._count = count
         self._on_progress = on_progress
+        self._within = within
         self._specs: Sequence[LoadSpec] = ()
         self._children: list[ChildProcess] = []
         self._running: list[ChildProcess] = []
@@ -56,7 +58,7 @@ class LoadProcesses:
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                self._children.append(ChildProcess("bench.load"))
+                self._children.append(ChildProcess("bench.load", self._within))
         except BaseException:
             self.__exit__(None, None, None)
             raise

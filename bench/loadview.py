@@ -10,7 +10,7 @@ from analysis import doubts
 from analysis.histograms import Histogram, decode
 from analysis.metrics import show_duration, show_share
 from bench.output import columns
-from bench.quantities import format_rate
+from bench.quantities import format_rate, format_size
 
 _ROWS = {
     "mean": "mean",
@@ -80,7 +80,21 @@ def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:
     if lateness:
         yield ["sent late by", ", ".join(f"{key} {show_duration(lateness[key])}" for key in ("p50", "p99", "max"))]
     of_several = f", the busiest of {client['processes']}" if client["processes"] > 1 else ""
+    if trial["wire"]:
+        yield from _wire(trial["wire"], counts["completed"])
     yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core{of_several}"]
+
+
+def _wire(wire: dict[str, Any], answered: int) -> Iterator[list[str]]:
+    for way, name in (("up", "sent"), ("down", "received")):
+        counted = wire[way]
+        each = f", {counted['offered'] / answered:.3g} for each answer" if answered else ""
+        lost = sum(counted[fate] for fate in ("lost", "overflowed", "oversized", "blocked"))
+        gone = f", {lost:,} of them lost" if lost else ""
+        yield [f"packets {name}", f"{counted['offered']:,} ({format_size(counted['offered_bytes'])}){each}{gone}"]
+    again = sum(node["tcp_segments_retransmitted"] for node in wire["nodes"].values())
+    if again:
+        yield ["TCP segments", f"{again:,} sent again"]
 
 
 def histogram_lines(histogram: Histogram) -> str:

@@ -19,6 +19,8 @@ from bench.contract import (
     exchange,
 )
 from bench.errors import UsageError
+from bench.lab.kernel import parse_kernel
+from bench.lab.link import LOOPBACK, Link, parse_link
 from bench.protocols import PROTOCOLS, TLS_VERSIONS
 from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
 from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load
@@ -65,7 +67,10 @@ class Scenario:
     tls: str = ""
     """The version of TLS, or "off"; what the protocol runs with by itself, where nothing is said."""
     pattern: str = "request-response"
-    link: str = "loopback"
+    link: Link | None = None
+    """The network between both ends; None for loopback."""
+    kernel: tuple[tuple[str, str], ...] = ()
+    """Parameters of the kernel (sysctls) that both ends of a link have, beside what it has by itself."""
     warmup_ns: int = 500_000_000
     duration_ns: int = 2_000_000_000
     timeout_ns: int = 5_000_000_000
@@ -100,6 +105,9 @@ class Scenario:
         if self.pattern != "request-response":
             words.append(self.pattern)
         words += [f"{self.execution}{workers}", str(self.load), str(self.operation), spell_size(self.payload_bytes)]
+        if self.link is not None:
+            words.append(f"over {self.link}")
+        words += [f"{name.removeprefix('net.ipv4.')}={value}" for name, value in self.kernel]
         return " ".join(words)
 
     @property
@@ -115,6 +123,8 @@ class Scenario:
             name=self.name,
             tier=self.tier,
             operation=str(self.operation),
+            link=str(self.link or LOOPBACK),
+            kernel=dict(self.kernel),
             load=str(self.load),
             connections=str(self.concurrency),
         )
@@ -163,9 +173,9 @@ def parse_payload(text: str, where: str) -> int:
     return size
 
 
-def parse_link(text: str, where: str) -> str:
-    """The network between both ends."""
-    return registry.choose(text, ("loopback",), where)
+def parse_network(text: str, where: str) -> Link | None:
+    """The network between both ends: a link, or loopback (None)."""
+    return None if text.strip() == LOOPBACK else parse_link(text, where)
 
 
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
@@ -175,7 +185,8 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "client": lambda v, w: registry.choose(v, (k for k, stack in registry.STACKS.items() if stack.clients), w),
     "tls": lambda v, w: registry.choose(v, TLS_VERSIONS, w),
     "pattern": lambda v, w: registry.choose(v, registry.PATTERNS, w),
-    "link": parse_link,
+    "link": parse_network,
+    "kernel": parse_kernel,
     "workers": lambda v, w: parse_whole(v, 1, MAX_WORKERS, w),
     "operation": parse_operation,
     "payload": parse_payload,
@@ -216,6 +227,10 @@ def parse_scenario(values: dict[str, str | int], where: str, group: str) -> Scen
         raise UsageError(f"{where}: duration: must be longer than 0s")
     if scenario.timeout_ns == 0:
         raise UsageError(f"{where}: timeout: must be longer than 0s")
+    if scenario.kernel and scenario.link is None:
+        raise UsageError(
+            f"{where}: kernel: the machine's own kernel is left as it is; a link has ends of its own: add one"
+        )
     if scenario.execution == "single" and scenario.workers != 1:
         raise UsageError(
             f"{where}: workers: the execution model single has one worker; choose another model for {scenario.workers}"

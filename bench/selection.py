@@ -17,7 +17,13 @@ CONTESTANTS = ("protocol", "execution", "stack", "client", "tls", "pattern")
 """The keys whose values are names, and which a suite's scenarios are chosen by."""
 
 _DEFAULTS = {"protocol": ["http1"], "load": ["closed:64"]}
-_BEGINS = {"load": re.compile(r"\s*[a-z]+:"), "operation": re.compile(r"\s*[a-z]+(:|$)"), "link": re.compile(r"(?!)")}
+_NOTHING = re.compile(r"(?!)")
+_BEGINS = {
+    "load": re.compile(r"\s*[a-z]+:"),
+    "operation": re.compile(r"\s*[a-z]+(:|$)"),
+    "link": _NOTHING,
+    "kernel": _NOTHING,
+}
 """What a value begins with, where values hold commas themselves; a piece that does not belongs to the one before."""
 
 

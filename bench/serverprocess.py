@@ -66,7 +66,9 @@ class ServerProcess:
         grace_s: float = 5.0,
         stack: str = "lean",
         tls: str | None = None,
+        within: Sequence[str] = (),
     ) -> None:
+        """`within` as for `ChildProcess`."""
         self.protocol = registry.choose(protocol, PROTOCOLS, "protocol")
         self.execution = registry.choose(execution, registry.EXECUTIONS, "execution")
         self.stack = registry.choose(stack, registry.STACKS, "stack")
@@ -76,6 +78,7 @@ class ServerProcess:
         self.port = port
         self.pid = 0
         self._grace_s = grace_s
+        self._within = within
         self._spec = {
             "protocol": protocol,
             "connection": registry.server(protocol, stack),
@@ -97,7 +100,7 @@ class ServerProcess:
         why = registry.unsupported(self.protocol, self.execution, self.stack)
         if why is not None:
             raise UnsupportedError(f"{self.protocol} under {self.execution} is not supported: {why}")
-        self._child = ChildProcess("servers")
+        self._child = ChildProcess("servers", self._within)
         try:
             self._child.send(self._spec)
             event = self._await("ready", START_TIMEOUT_S)

@@ -19,6 +19,8 @@ from bench.address import ANY_TLS, Address, parse_address, parse_security
 from bench.contract import MIN_EVENT_BYTES, Security
 from bench.errors import LoadFailedError, TargetError, UsageError
 from bench.lab import probes
+from bench.lab.network import Network, network
+from bench.lab.relay import Reach
 from bench.load import grpc_lookup
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress
@@ -216,7 +218,8 @@ def run_load(
 ) -> dict[str, Any]:
     """One trial against a server that runs already, as result files hold it: nothing is known of that server's side.
 
-    Raises TargetError if it cannot be reached or does not give a right answer to a first request.
+    Raises TargetError if it cannot be reached or does not give a right answer to a first request, UnsupportedError
+    where the link cannot be had.
     """
     trial: dict[str, Any] = {
         **NO_FIGURES,
@@ -226,13 +229,16 @@ def run_load(
         "started": resultfile.now(),
     }
     address = target.address
+    is_stream = PROTOCOLS[address.protocol].transport_kind == "stream"
+    reach = Reach(resolve(target), address.port, "stream" if is_stream else "datagram")
+    link = network(scenario.link, seed, dict(scenario.kernel), reaches=(reach,))
     specs = [
         replace(spec, request=target.request, authority=address.authority, security=target.security, topic=target.topic)
-        for spec in load_specs(scenario, resolve(target), address.port, seed, load_processes, placement)
+        for spec in load_specs(scenario, link.server_host, address.port, seed, load_processes, placement)
     ]
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:
-        trial = _measured(trial, scenario, specs, watcher.progress)
+        trial = _measured(trial, scenario, specs, link, watcher.progress)
     except LoadFailedError as error:
         trial = {**trial, "error": str(error)}
     watcher.trial_ended(trial)
@@ -249,15 +255,20 @@ def target_results(trial: dict[str, Any], placement: Placement, command: Sequenc
 
 
 def _measured(
-    trial: dict[str, Any], scenario: Scenario, specs: list[LoadSpec], on_progress: Callable[[Progress], None]
+    trial: dict[str, Any],
+    scenario: Scenario,
+    specs: list[LoadSpec],
+    link: Network,
+    on_progress: Callable[[Progress], None],
 ) -> dict[str, Any]:
-    with LoadProcesses(len(specs), on_progress) as load:
+    with link, LoadProcesses(len(specs), on_progress, link.client) as load:
         load.connect(specs)
         window = load.release()
         load.watch(window.measure_ns)
-        before = probes.host_load()
+        before, sent_before = probes.host_load(), link.account()
         load.watch(window.end_ns)
-        after = probes.host_load()
+        after, sent_after = probes.host_load(), link.account()
+        trial["wire"] = link.carried(sent_before, sent_after)
         memory = probes.memory(load.pids())
         results = load.results()
     return conclude(trial, scenario, results, memory, before, after)

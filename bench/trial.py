@@ -9,8 +9,9 @@ from bench import registry, resultfile
 from bench.certificates import certificates
 from bench.contract import Security
 from bench.doubts import Host, find_doubts
-from bench.errors import LoadFailedError, ServerFailedError, TargetError
+from bench.errors import LabFailedError, LoadFailedError, ServerFailedError, TargetError
 from bench.lab import probes
+from bench.lab.network import network
 from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
@@ -37,26 +38,30 @@ def run_trial(
     processes = min(load_processes, scenario.concurrency.connections)
     try:
         with (
-            LoadProcesses(processes, on_progress) as load,
+            network(scenario.link, seed, dict(scenario.kernel)) as link,
+            LoadProcesses(processes, on_progress, link.client) as load,
             ServerProcess(
                 scenario.protocol,
                 scenario.execution,
                 scenario.workers,
+                host=link.server_host,
                 cpus=placement.server,
                 stack=scenario.stack,
                 tls=scenario.tls,
+                within=link.server,
             ) as server,
         ):
             load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement))
             window = load.release()
             load.watch(window.measure_ns)
-            before = _Observation.of(server)
+            before, sent_before = _Observation.of(server), link.account()
             load.watch(window.end_ns)
-            after = _Observation.of(server)
+            after, sent_after = _Observation.of(server), link.account()
             client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
             results = load.results()
             trial["server"] = _server_record(before, after, server_memory, server)
-    except (ServerFailedError, LoadFailedError, TargetError) as error:
+            trial["wire"] = link.carried(sent_before, sent_after)
+    except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
     return conclude(trial, scenario, results, client_memory, before.host, after.host)
 
@@ -233,6 +238,5 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
             "context_switches_voluntary": merged["context_switches_voluntary"],
             "context_switches_involuntary": merged["context_switches_involuntary"],
         },
-        "wire": None,
         "error": None,
     }

@@ -7,14 +7,16 @@ import typer
 
 from bench.commands.options import Json
 
+_KINDS = ["protocols", "patterns", "executions", "stacks", "suites", "operations", "loads", "links"]
+
 
 def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="protocols, patterns, executions, stacks, suites, operations or loads; all of them without it.",
-            autocompletion=lambda: ["protocols", "patterns", "executions", "stacks", "suites", "operations", "loads"],
+            help="protocols, patterns, executions, stacks, suites, operations, loads or links; all of them without it.",
+            autocompletion=lambda: _KINDS,
         ),
     ] = None,
     json_file: Json = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Json, LoadProcesses, Seed, complete_operation
+from bench.commands.options import Json, Kernel, Link, LoadProcesses, Seed, complete_operation
 
 
 def load(
@@ -57,6 +57,8 @@ def load(
     tls: Annotated[
         str | None, typer.Option(metavar="VERSION", help="TLS: 1.2 or 1.3. [default: the best that both ends speak]")
     ] = None,
+    link: Link = None,
+    kernel: Kernel = None,
     warmup: Annotated[str, typer.Option(metavar="TIME", help="How long to send before measuring; 0s for none.")] = "1s",
     duration: Annotated[str, typer.Option(metavar="TIME", help="How long to measure.")] = "10s",
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long an answer may take.")] = "5s",
@@ -89,8 +91,7 @@ def load(
         "duration": duration,
         "timeout": timeout,
     }
-    if load_model is not None:
-        options["load"] = load_model
+    options |= {key: value for key, value in (("load", load_model), ("link", link), ("kernel", kernel)) if value}
     scenario = target_scenario(target, options)
     preflight.check([scenario])
     check_json(json_file)

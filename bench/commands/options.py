@@ -42,3 +42,10 @@ Seed = Annotated[
 LoadProcesses = Annotated[
     int, typer.Option(metavar="N", min=1, max=64, help="Processes that generate the load together.")
 ]
+
+_LINK = "Network between both ends, like rtt=40ms,loss=1%,rate=20mbit, or loopback: see wirebench list links."
+_KERNEL = "Kernel parameters of both ends of a link, like tcp_congestion_control=reno,initcwnd=4."
+Link = Annotated[str | None, typer.Option(metavar="LINK", help=_LINK)]
+Links = Annotated[list[str] | None, typer.Option(metavar="LINK", help=f"{_LINK} May be repeated.")]
+Kernel = Annotated[str | None, typer.Option(metavar="NAME=VALUE,…", help=_KERNEL)]
+Kernels = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE,…", help=f"{_KERNEL} May be repeated.")]

@@ -7,6 +7,8 @@ import typer
 
 from bench.commands.options import (
     Json,
+    Kernels,
+    Links,
     LoadProcesses,
     Seed,
     complete_execution,
@@ -45,7 +47,8 @@ def run(
     client: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks of the clients.")] = None,
     tls: Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")] = None,
     pattern: Annotated[_Several, typer.Option(metavar="NAME,…", help="Patterns.")] = None,
-    link: Annotated[_Several, typer.Option(metavar="LINK", help="Networks between both ends.")] = None,
+    link: Links = None,
+    kernel: Kernels = None,
     warmup: Annotated[
         _Several, typer.Option(metavar="TIME,…", help="How long to send before measuring, like 500ms; 0s for none.")
     ] = None,
@@ -97,6 +100,7 @@ def run(
             "tls": tls,
             "pattern": pattern,
             "link": link,
+            "kernel": kernel,
             "warmup": warmup,
             "duration": duration,
             "timeout": timeout,

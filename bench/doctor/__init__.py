@@ -15,9 +15,10 @@ def examine() -> list[Check]:
 
     checks = [*software(), *machine(), *kernel()]
     if not any(check.state == "fail" for check in checks):
-        from bench.doctor.timing import timing  # needs the packages that were just checked
+        from bench.doctor.lab import lab  # these need the packages that were just checked
+        from bench.doctor.timing import timing
 
-        checks += timing()
+        checks += [*lab(), *timing()]
     return [*checks, *peers()]
 
 

@@ -1,10 +1,8 @@
-"""What the kernel lets a user do: timers, sockets, figures about processes, namespaces."""
+"""What the kernel lets a user do: timers, sockets, figures about processes."""
 
 import ctypes
 import os
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -18,8 +16,6 @@ def kernel() -> Iterator[Check]:
     yield _reuseport()
     yield _readable("schedstat", "/proc/self/schedstat", "time spent waiting for a CPU")
     yield _readable("smaps_rollup", "/proc/self/smaps_rollup", "memory with shared pages counted once (PSS)")
-    yield _namespaces()
-    yield _tun()
 
 
 def _timerfd() -> Check:
@@ -51,26 +47,3 @@ def _readable(name: str, path: str, what: str) -> Check:
             "kernel", name, "warn", f"{path} cannot be read: {what} will be missing", "use Linux 4.14 or newer"
         )
     return Check("kernel", name, "ok", what)
-
-
-def _namespaces() -> Check:
-    lacking = "the links of the lab (delay, loss, rate) need user and network namespaces"
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        return Check("kernel", "namespaces", "warn", f"unshare is missing: {lacking}", "apt-get install util-linux")
-    done = subprocess.run([unshare, "--user", "--map-root-user", "--net", "true"], capture_output=True, check=False)
-    if done.returncode:
-        fix = "sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
-        return Check("kernel", "namespaces", "warn", f"not allowed: {lacking}", fix)
-    return Check("kernel", "namespaces", "ok", "user and network namespaces without root")
-
-
-def _tun() -> Check:
-    path = "/dev/net/tun"
-    try:
-        os.close(os.open(path, os.O_RDWR))
-    except OSError as error:
-        found = f"{path} cannot be opened: {error.strerror}: no links with delay, loss or rate"
-        fix = f"modprobe tun; mkdir -p /dev/net; mknod {path} c 10 200; chmod 666 {path}"
-        return Check("kernel", "tun", "warn", found, fix)
-    return Check("kernel", "tun", "ok", path)

@@ -39,6 +39,7 @@ SOUND: dict[str, Any] = {
     "intervals": [{"completed": 6400} for _ in range(10)],
     "client": {"cpu_share_max": 0.6},
     "server": {"deaths": []},
+    "wire": None,
 }
 OPEN: dict[str, Any] = {**SOUND, "offered_per_s": 64_000.0, "lateness_ns": latency(p50=20_000)}
 
@@ -130,3 +131,29 @@ def test_a_load_that_changes_is_not_held_against_itself() -> None:
     trial = copy.deepcopy(OPEN)
     drift(trial)
     assert find_doubts(scenario("ramp:1000-64000/s@1s"), trial, QUIET) == []
+
+
+LINKED: dict[str, Any] = {
+    **OPEN,
+    "wire": {
+        "router_refused": 0,
+        "router_late_ns": {"p50": 20_000, "p99": 90_000, "max": 2_000_000},
+        "nodes": {"client": {"link_packets_dropped": 0}, "server": {"link_packets_dropped": 0}},
+    },
+}
+
+
+def test_a_link_that_is_late_or_loses_what_it_should_not() -> None:
+    asked = {"protocol": "http1", "load": "open:64000/s", "duration": "1s", "link": "rtt=40ms"}
+    linked = parse_scenario(asked, "test", "g")
+    assert find_doubts(linked, LINKED, QUIET) == []
+    late = copy.deepcopy(LINKED)
+    late["wire"]["router_late_ns"]["p99"] = 3_000_000
+    (doubt,) = find_doubts(linked, late, QUIET)
+    assert (doubt.kind, doubt.fatal) == (DoubtKind.LINK_LATE, False)
+    assert "3 ms" in doubt.detail
+    lossy = copy.deepcopy(LINKED)
+    lossy["wire"]["nodes"]["server"]["link_packets_dropped"] = 7
+    (doubt,) = find_doubts(linked, lossy, QUIET)
+    assert (doubt.kind, doubt.fatal) == (DoubtKind.LINK_LATE, True)
+    assert doubt.detail.startswith("7 packets")

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench import catalogue, cli, doctor, registry
-from bench.doctor import kernel, machine, software
+from bench.doctor import kernel, lab, machine, software
 from bench.doctor.check import Check
+from bench.errors import UnsupportedError
+from bench.lab.lab import Lab
+from bench.lab.link import parse_link
 from bench.peers.programs import Program
 from bench.protocols import PROTOCOLS
 from bench.scenario import parse_operation
@@ -91,6 +94,10 @@ def test_list_protocols_shows_their_properties_and_counted_bytes(
 def test_what_is_listed_can_be_used() -> None:
     for text in catalogue.LOADS:
         assert str(parse_load(text, "load")) == text
+    for text in catalogue.LINKS:
+        # A key that says what another does needs that other one.
+        needed = {"jitter=2ms": "rtt=40ms,", "reorder=1%": "rtt=40ms,"}.get(text, "")
+        assert text == "loopback" or str(parse_link(needed + text, "link"))
     for name in catalogue.OPERATIONS:
         assert parse_operation(name, "operation")
 
@@ -155,10 +162,18 @@ def test_a_poor_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_kernel_that_lets_nothing_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "read", lambda path: None)
-    monkeypatch.setattr(kernel.shutil, "which", lambda name: None)
     found = by_name(list(kernel.kernel()))
-    for name in ("schedstat", "smaps_rollup", "namespaces"):
+    for name in ("schedstat", "smaps_rollup"):
         assert (found[name].state, bool(found[name].fix)) == ("warn", True)
+
+
+def test_a_machine_without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Lab) -> Lab:
+        raise UnsupportedError("no links here: the kernel allows us none; as root: sysctl -w something=1")
+
+    monkeypatch.setattr(Lab, "__enter__", refuse)
+    (check,) = lab.lab()
+    assert (check.name, check.state, check.fix) == ("links", "warn", "as root: sysctl -w something=1")
 
 
 def test_the_sum_of_checks_says_what_it_means() -> None:

@@ -1,0 +1,29 @@
+"""What a node sees of its packets, as a pcap file that Wireshark opens: raw IP, with nanoseconds."""
+
+import time
+from pathlib import Path
+
+import dpkt
+
+_LINKTYPE_RAW = 101
+
+
+class CaptureFile:
+    """One node's packets, each when it leaves the node or arrives there."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._writer = dpkt.pcap.Writer(self._file, snaplen=65_535, linktype=_LINKTYPE_RAW, nano=True)
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def add(self, at_ns: int, packet: bytes) -> None:
+        """Keep a packet. The time is of CLOCK_MONOTONIC; in the file it is the wall clock's."""
+        self._writer.writepkt_time(packet, (at_ns + self._offset_ns) / 1_000_000_000)
+
+    def flush(self) -> None:
+        """Have what was kept in the file."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.close()
