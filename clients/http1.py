@@ -5,8 +5,9 @@ need no second parse, for a parser at rest would find the same in them. Whatever
 does, every second) is parsed and checked, and becomes the next template.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
+from itertools import repeat
 from typing import ClassVar, Literal
 
 from bench.contract import Exchange
@@ -81,9 +82,9 @@ class Http1Client(ResponseReader):
         self.parse_eof()
         return self._completed
 
-    def again(self) -> tuple[bytes, bytes] | None:
+    def again(self) -> tuple[bytes, Callable[[], bytes]] | None:
         if self._template and self._asked - self._answered == 1:
-            return self._template, self._request
+            return self._template, repeat(self._request).__next__
         return None
 
     def abandon(self, exchange_id: Hashable) -> bool:

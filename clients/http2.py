@@ -134,7 +134,7 @@ class Http2Client(Http2Peer[Answer]):
     def feed_eof(self) -> Sequence[Hashable]:
         return ()
 
-    def again(self) -> tuple[bytes, bytes] | None:
+    def again(self) -> None:
         return None
 
     def abandon(self, exchange_id: Hashable) -> bool:

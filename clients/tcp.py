@@ -4,8 +4,8 @@ The good answer to an exchange is known but for its id. So bytes that are exactl
 waited for, are complete and checked by that comparison; whatever else comes is parsed.
 """
 
-from collections.abc import Hashable, Sequence
-from itertools import islice
+from collections.abc import Callable, Hashable, Sequence
+from itertools import islice, repeat
 from typing import ClassVar, Literal, cast
 
 from bench.contract import Exchange
@@ -69,11 +69,11 @@ class TcpClient(FrameReader):
     def feed_eof(self) -> Sequence[Hashable]:
         return ()
 
-    def again(self) -> tuple[bytes, bytes] | None:
+    def again(self) -> tuple[bytes, Callable[[], bytes]] | None:
         if self._mid_answer or len(self._waiting) != 1:
             return None
         (frame_id,) = self._waiting
-        return frame_id.join(self._around), frame_id.join(self._request.around)
+        return frame_id.join(self._around), repeat(frame_id.join(self._request.around)).__next__
 
     def abandon(self, exchange_id: Hashable) -> bool:
         frame_id = cast(bytes, exchange_id)

@@ -68,7 +68,7 @@ class UdpClient:
     def feed_eof(self) -> Sequence[Hashable]:
         return ()
 
-    def again(self) -> tuple[bytes, bytes] | None:
+    def again(self) -> None:
         return None
 
     def abandon(self, exchange_id: Hashable) -> bool:

@@ -2,17 +2,11 @@
 
 An answer that was parsed, checked in full and came while nothing else was due becomes the template: bytes that are the
 same need no second parse, for a reader at rest would find the same in them. Whatever differs is parsed and checked.
-
-The masking key of the requests is drawn once for a connection (large ones share one), from the system's randomness, and
-not for each frame as RFC 6455, section 5.3, asks for. What a key must defeat, a script that chooses payloads to mislead
-a proxy, is not there; and masking anew takes most of the generator's time, while a server has the same work with any
-key.
 """
 
 import secrets
 from collections import deque
-from collections.abc import Hashable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Final, Literal
 
 from bench.contract import Exchange
@@ -30,10 +24,10 @@ from bench.wire.websocket import (
     encode_frame,
 )
 from bench.wire.websocket_handshake import HEAD_END, MAX_HEAD_BYTES, encode_opening, read_acceptance
+from clients.websocket_masking import masked_frames
 
 _JOINED_BYTES: Final = 64 * 1024
-"""Requests up to this size together leave as one piece, and one up to this size has the key of its connection; larger
-ones are not copied."""
+"""Requests up to this size together leave as one piece; larger ones are not copied."""
 
 _NONCE_BYTES: Final = 16
 _KEY_BYTES: Final = 4
@@ -45,12 +39,6 @@ _QUIET_CODES: Final = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STAT
 
 def _new_key() -> bytes:
     return secrets.token_bytes(_KEY_BYTES)
-
-
-@lru_cache(maxsize=8)
-def _large_frame(first: int, payload: bytes) -> bytes:
-    """A request that is masked once for all connections: it may be 64 MiB."""
-    return encode_frame(first, payload, _new_key())
 
 
 class ClientEnd(MessageReader):
@@ -114,7 +102,7 @@ class WebsocketClient(ClientEnd):
         super().__init__(exchange.path, authority)
         self.failures: list[tuple[Hashable, ErrorKind]] = []
         self._body = exchange.body
-        self._request = b""
+        self._next_request: Callable[[], bytes]
         self._asked = 0
         self._answered = 0
         # The answer that is arriving in pieces: how much of it has come, and whether that is as it should be.
@@ -131,9 +119,10 @@ class WebsocketClient(ClientEnd):
     def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
         first = self._asked
         self._asked = first + count
-        if len(self._request) * count <= _JOINED_BYTES:
-            return range(first, first + count), [self._request * count]
-        return range(first, first + count), [self._request] * count
+        pieces = [self._next_request() for _ in range(count)]
+        if count > 1 and len(pieces[0]) * count <= _JOINED_BYTES:
+            pieces = [b"".join(pieces)]
+        return range(first, first + count), pieces
 
     def feed(self, data: bytes) -> Sequence[Hashable]:
         first = self._answered
@@ -151,9 +140,9 @@ class WebsocketClient(ClientEnd):
     def feed_eof(self) -> Sequence[Hashable]:
         return ()
 
-    def again(self) -> tuple[bytes, bytes] | None:
+    def again(self) -> tuple[bytes, Callable[[], bytes]] | None:
         if self._template and self._asked - self._answered == 1:
-            return self._template, self._request
+            return self._template, self._next_request
         return None
 
     def abandon(self, exchange_id: Hashable) -> bool:
@@ -198,10 +187,7 @@ class WebsocketClient(ClientEnd):
             first |= RSV1
         elif self._expected is not None:
             self._learned = encode_frame(FIN | BINARY, self._expected)
-        if len(payload) <= _JOINED_BYTES:
-            self._request = encode_frame(first, payload, _new_key())
-        else:
-            self._request = _large_frame(first, payload)
+        self._next_request = masked_frames(first, payload)
         return 1 << 16
 
     # MessageReader

@@ -8,7 +8,7 @@ hash. Every answer is checked, status and content; a client whose answers are al
 the bytes of one that it has parsed and checked in full.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Literal, Protocol
 
 from bench.contract import Exchange, Security, SessionLink
@@ -59,11 +59,11 @@ class Client(Protocol):
     def feed_eof(self) -> Sequence[Hashable]:
         """The server closed its side. Gives the ids of the exchanges that this completes."""
 
-    def again(self) -> tuple[bytes, bytes] | None:
-        """With one exchange in flight: its answer, byte for byte, known to be right, and what asks the same once more
-        under the same id. For as long as the answers are those bytes the engine asks again by itself, and the client
-        stands still. None where there is no such pair: answers differ, or one that came late could be taken for the
-        next (datagrams).
+    def again(self) -> tuple[bytes, Callable[[], bytes]] | None:
+        """With one exchange in flight: its answer, byte for byte, known to be right, and a call that gives what asks
+        the same once more under the same id. For as long as the answers are those bytes the engine asks again by
+        itself, and the client stands still. None where there is no such pair: answers differ, or one that came late
+        could be taken for the next (datagrams).
         """
 
     def abandon(self, exchange_id: Hashable) -> bool:

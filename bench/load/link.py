@@ -156,7 +156,7 @@ class Link(Line):
         self._engine = engine
         self._ready = engine.ready
         self._answer_again: bytes | None = None
-        self._request_again = b""
+        self._request_again: Callable[[], bytes] = bytes
         self._exchange_again: Hashable = None
         self._request = client.request
         self._feed: Callable[[bytes], Sequence[Hashable]] = getattr(client, "feed", _nothing)
@@ -177,7 +177,7 @@ class Link(Line):
             self._record_done(now)
             if now < self._engine.end_ns:
                 sent[exchange_id] = now
-                self._write(self._request_again)
+                self._write(self._request_again())
             else:
                 self._answer_again = None
                 sent.clear()
@@ -200,7 +200,7 @@ class Link(Line):
         if client.closing and not self.sent:
             self._transport.close()
         if self._is_closed and self._in_flight == 1 and len(self.sent) == 1:
-            self._answer_again, self._request_again = client.again() or (None, b"")
+            self._answer_again, self._request_again = client.again() or (None, bytes)
             (self._exchange_again,) = self.sent
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
