@@ -1,7 +1,8 @@
 """The router process of a lab: `python -m bench.lab`, with a JSON spec as the first line of standard input.
 
 The spec has `topology` (see `bench.lab.topology`), `seed`, `kernel` (parameters set in every node), `capture` (a folder
-for a pcap file of each node, or null) and `reaches` (servers on the host that the node "server" stands for).
+for a pcap file of each node, or null), `capture_packets` (how many are kept, or null) and `reaches` (servers on the
+host that the node "server" stands for).
 
 Events on standard output, one JSON line each: `ready` (the namespaces as descriptors of this process, whether they are
 in a user namespace, the kernel's parameters as read back), `account`, `error` (one line for the user), `stopped`.
@@ -47,7 +48,9 @@ class Lab:
         self._congestion = congestion
         self.nodes = {node.name: self._make_node(node) for node in topology.nodes}
         folder = spec["capture"]
-        self._captures = {name: CaptureFile(Path(folder, f"{name}.pcap")) for name in self.nodes} if folder else {}
+        limit = spec["capture_packets"] or sys.maxsize
+        names = self.nodes if folder else ()
+        self._captures = {name: CaptureFile(Path(folder, f"{name}.pcap"), limit) for name in names}
         self.router = Router()
         devices = dict.fromkeys(self.nodes, 0)
         for number, span in enumerate(topology.spans):

@@ -11,13 +11,18 @@ _LINKTYPE_RAW = 101
 class CaptureFile:
     """One node's packets, each when it leaves the node or arrives there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: int) -> None:
+        """`limit` is how many packets are kept."""
+        self._room = limit
         self._file = path.open("wb")
         self._writer = dpkt.pcap.Writer(self._file, snaplen=65_535, linktype=_LINKTYPE_RAW, nano=True)
         self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def add(self, at_ns: int, packet: bytes) -> None:
         """Keep a packet. The time is of CLOCK_MONOTONIC; in the file it is the wall clock's."""
+        if self._room == 0:
+            return
+        self._room -= 1
         self._writer.writepkt_time(packet, (at_ns + self._offset_ns) / 1_000_000_000)
 
     def flush(self) -> None:

@@ -30,9 +30,11 @@ class Lab:
         seed: int = 0,
         kernel: Mapping[str, str] | None = None,
         capture: Path | None = None,
+        capture_packets: int | None = None,
         reaches: Sequence[Reach] = (),
     ) -> None:
-        """`kernel` are parameters (sysctls) set in every node; `capture` is a folder for NODE.pcap of every node;
+        """`kernel` are parameters (sysctls) set in every node; `capture` is a folder for NODE.pcap of every node,
+        with its first `capture_packets` (None for all);
         `reaches` are servers on the host that the node "server" stands for."""
         self.topology = topology
         self.kernel: dict[str, dict[str, str]] = {}
@@ -43,6 +45,7 @@ class Lab:
             "seed": seed,
             "kernel": dict(kernel or {}),
             "capture": str(capture) if capture else None,
+            "capture_packets": capture_packets,
             "reaches": [asdict(reach) for reach in reaches],
         }
         self._namespaces: dict[str, int] = {}

@@ -1,5 +1,7 @@
 """The network between both ends of a trial: loopback, or a lab with a link."""
 
+import contextlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +12,9 @@ from bench.lab.lab import Lab
 from bench.lab.link import Link
 from bench.lab.relay import Reach
 from bench.lab.topology import CLIENT, SERVER, SERVER_ADDRESS, two_ends
+
+LADDER_PACKETS = 4_000
+"""So many packets of each end are kept for a ladder: many times those of a connection."""
 
 
 class Network(Protocol):
@@ -63,21 +68,32 @@ class LinkedEnds:
     server_host = SERVER_ADDRESS
 
     def __init__(
-        self, link: Link, seed: int, kernel: Mapping[str, str], capture: Path | None, reaches: Sequence[Reach]
+        self, link: Link, seed: int, kernel: Mapping[str, str], with_ladder: bool, reaches: Sequence[Reach]
     ) -> None:
         self.client: list[str] = []
         self.server: list[str] = []
-        self._lab = Lab(two_ends(link), seed, kernel, capture, reaches)
+        self._link = link
+        self._asked = (seed, kernel, reaches)
+        self._with_ladder = with_ladder
+        self._folder: Path | None = None
+        self._lab: Lab
+        self._undo: contextlib.ExitStack
 
     def __enter__(self) -> Self:
-        self._lab.__enter__()
-        self.client, self.server = self._lab.within(CLIENT), self._lab.within(SERVER)
+        seed, kernel, reaches = self._asked
+        with contextlib.ExitStack() as undo:
+            if self._with_ladder:
+                self._folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="wirebench-capture-")))
+            lab = Lab(two_ends(self._link), seed, kernel, self._folder, LADDER_PACKETS, reaches)
+            self._lab = undo.enter_context(lab)
+            self.client, self.server = lab.within(CLIENT), lab.within(SERVER)
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lab.__exit__(kind, error, traceback)
+        self._undo.__exit__(kind, error, traceback)
 
     def account(self) -> dict[str, Any]:
         return self._lab.account()
@@ -86,7 +102,13 @@ class LinkedEnds:
         assert before is not None
         assert after is not None
         span = difference(before["spans"][0], after["spans"][0])
+        packets: dict[str, Any] = {}
+        if self._folder is not None:
+            from bench.lab.ladder import captured  # which takes a while to import, and is seldom needed
+
+            packets = captured(self._folder, self._link.up.delay_ns + self._link.down.delay_ns)
         return {
+            **packets,
             "up": span["up"],
             "down": span["down"],
             "nodes": difference(before["nodes"], after["nodes"]),
@@ -101,11 +123,11 @@ def network(
     link: Link | None,
     seed: int,
     kernel: Mapping[str, str],
-    capture: Path | None = None,
+    with_ladder: bool = False,
     reaches: Sequence[Reach] = (),
 ) -> Network:
-    """The network that a scenario asks for. `capture` is a folder for what each end sees of its packets (pcap);
-    `reaches` are servers on the host that the server's end of a link stands for."""
+    """The network that a scenario asks for. `with_ladder` keeps packets, for what was said on a connection; `reaches`
+    are servers on the host that the server's end of a link stands for."""
     if link is None:
         return Loopback(*(reach.host for reach in reaches))
-    return LinkedEnds(link, seed, kernel, capture, reaches)
+    return LinkedEnds(link, seed, kernel, with_ladder, reaches)

@@ -69,7 +69,7 @@ def run_behind(
             capture.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"--pcap: cannot write to {capture}: {error.strerror}") from None
-    lab = Lab(two_ends(link), seed, kernel, capture, reaches)
+    lab = Lab(two_ends(link), seed, kernel, capture, reaches=reaches)
     with lab, contextlib.ExitStack() as ends:
         if server_command is not None:
             ends.enter_context(_running(lab, server_command))
