@@ -20,13 +20,14 @@ from bench.errors import UnsupportedError
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _SIOCADDRT = 0x890B
-_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU, _SIOCSIFTXQLEN = 0x8914, 0x8916, 0x891C, 0x8922, 0x8943
+_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU = 0x8914, 0x8916, 0x891C, 0x8922
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _RTF_UP, _RTF_GATEWAY = 0x1, 0x2
 _TUN_PATH = "/dev/net/tun"
 _QUEUED_PACKETS = 20_000
 """What the kernel keeps for the router to read: what does not fit there is lost, and counted as such."""
 
+_RTM_NEWLINK, _IFLA_TXQLEN = 16, 13
 _RTM_NEWROUTE, _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE = 24, 0x1, 0x4, 0x100
 _RT_TABLE_MAIN, _RTPROT_KERNEL, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 2, 253, 1
 _RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_METRICS = 1, 4, 7, 8
@@ -57,13 +58,14 @@ class Namespace:
 
 
 def become_root() -> bool:
-    """Become root of a user namespace of our own, unless we are root enough. True if we did.
+    """Become root of a user namespace of our own, unless we are root enough. True if we did. Either way the process is
+    in an empty network namespace then, which it may come back to from others: to the host's it may not.
 
     Raises UnsupportedError if that is not allowed."""
     if os.geteuid() == 0 and not _libc.unshare(_CLONE_NEWNET):
         return False
     uid, gid = os.geteuid(), os.getegid()
-    _unshare(_CLONE_NEWUSER, "user")
+    _unshare(_CLONE_NEWUSER | _CLONE_NEWNET, "user")
     Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
     Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
     Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
@@ -88,9 +90,13 @@ def open_tun(name: str, address: IPv4Interface, mtu: int) -> int:
         raise UnsupportedError(
             f"no links here: a TUN device cannot be made ({error.strerror}); the kernel may lack it: modprobe tun"
         ) from None
+    # By netlink, because the ioctl for it is root's alone.
+    queued = _attribute(_IFLA_TXQLEN, struct.pack("I", _QUEUED_PACKETS))
+    error = _ask_kernel(_RTM_NEWLINK, 0, struct.pack("BxHiII", 0, 0, socket.if_nametoindex(name), 0, 0) + queued)
+    if error:
+        raise UnsupportedError(f"no links here: a device takes no queue of its own ({os.strerror(error)})")
     with _ioctl_socket() as sock:
         _set(sock, _SIOCSIFMTU, name, struct.pack("i", mtu))
-        _set(sock, _SIOCSIFTXQLEN, name, struct.pack("i", _QUEUED_PACKETS))
         set_address(name, address)
         _set_flags(sock, name, _IFF_UP | _IFF_RUNNING)
     return fd
@@ -133,11 +139,7 @@ def set_route_metrics(device: str, address: IPv4Interface, window: int | None, c
     body += _attribute(_RTA_OIF, struct.pack("I", socket.if_nametoindex(device)))
     body += _attribute(_RTA_PREFSRC, address.ip.packed)
     body += _attribute(_RTA_METRICS, metrics)
-    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_REPLACE
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:  # of NETLINK_ROUTE
-        sock.send(struct.pack("IHHII", 16 + len(body), _RTM_NEWROUTE, flags, 1, 0) + body)
-        answer = sock.recv(4096)
-    error = -struct.unpack_from("i", answer, 16)[0]
+    error = _ask_kernel(_RTM_NEWROUTE, _NLM_F_REPLACE, body)
     if error:
         wanted = " ".join(filter(None, [congestion, f"initcwnd {window}" if window is not None else ""]))
         known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text(encoding="ascii").strip()
@@ -177,6 +179,15 @@ def _kernel_path(name: str) -> Path:
 def _attribute(kind: int, data: bytes) -> bytes:
     """An attribute of netlink: its length, its kind, its data, and padding to four bytes."""
     return struct.pack("HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+
+def _ask_kernel(kind: int, flags: int, body: bytes) -> int:
+    """Send a message of rtnetlink(7), and wait for what the kernel says to it: an errno, 0 if it did as asked."""
+    head = struct.pack("IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK | flags, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:  # of NETLINK_ROUTE
+        sock.send(head + body)
+        error: int = struct.unpack_from("i", sock.recv(4096), 16)[0]
+    return -error
 
 
 def _unshare(flags: int, what: str) -> None:

@@ -18,7 +18,7 @@ from bench.errors import UnsupportedError
 from bench.lab.lab import Lab
 from bench.lab.link import Link
 from bench.lab.topology import two_ends
-from tests.commands.conftest import DEADLINE_S, Command
+from tests.commands.conftest import DEADLINE_S, ROOT, Command
 
 
 def _why_no_links() -> str | None:
@@ -185,3 +185,26 @@ def test_load_over_a_link(wirebench: Command, tmp_path: Path, host_port: int) ->
     assert trial["latency_ns"]["p50"] >= 20_000_000
     assert trial["wire"]["down"]["delivered"] > 0
     assert "packets sent" in done.stdout
+
+
+def test_without_any_privilege_it_has_a_user_namespace(wirebench: Command, tmp_path: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("setpriv is not installed: apt-get install util-linux")
+    drop = [setpriv, "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-m", "bench"]
+    link = ["--rtt", "10ms", "--kernel", "tcp_congestion_control=cubic,initcwnd=4", "--json", "lab.json"]
+    done = subprocess.run(
+        [*drop, "lab", *link, "--", "curl", "-sS", "https://10.77.0.2/health"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    if "allows us no user namespace" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stdout) == (0, "ok"), done.stderr
+    kernel = json.loads((tmp_path / "lab.json").read_text())["kernel"]["client"]
+    assert kernel["net.ipv4.tcp_congestion_control"] == "cubic"
+    assert kernel["initcwnd"] == "4"
