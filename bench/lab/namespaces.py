@@ -66,9 +66,15 @@ def become_root() -> bool:
         return False
     uid, gid = os.geteuid(), os.getegid()
     _unshare(_CLONE_NEWUSER | _CLONE_NEWNET, "user")
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
+    try:
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
+    except OSError as error:  # as for a root that has been robbed of its capabilities
+        raise UnsupportedError(
+            f"no links here: we may not become root of a user namespace ({error.strerror}); run as an ordinary user, or "
+            "as root with CAP_SYS_ADMIN; loopback works without"
+        ) from None
     return True
 
 
