@@ -11,6 +11,8 @@ FIELDS = (
     "stack",
     "client",
     "tls",
+    "handshake",
+    "fast_open",
     "pattern",
     "operation",
     "payload_bytes",
@@ -26,11 +28,28 @@ FIELDS = (
 )
 """The choices of a scenario, in the order of a label. `tier` follows from others, `name` from all of them."""
 
-CONTESTANT_FIELDS = ("protocol", "stack", "client", "tls", "pattern", "execution", "workers")
+CONTESTANT_FIELDS = (
+    "protocol",
+    "stack",
+    "client",
+    "tls",
+    "handshake",
+    "fast_open",
+    "pattern",
+    "execution",
+    "workers",
+)
 """What a comparison is between. The other fields say what they were all asked to do."""
 
 
-_DEFAULTS = {"stack": "lean", "client": "lean", "tls": "off", "pattern": "request-response"}
+_DEFAULTS = {
+    "stack": "lean",
+    "client": "lean",
+    "tls": "off",
+    "handshake": "full",
+    "fast_open": "off",
+    "pattern": "request-response",
+}
 
 
 def varying(scenarios: Iterable[Scenario], among: Sequence[str] = FIELDS) -> tuple[str, ...]:
@@ -57,7 +76,8 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
     if first.execution == "single":
         unsaid.add("workers")  # it has one by its nature
-    unsaid |= {field for field in ("client", "tls") if getattr(first, field) == _DEFAULTS[field]}
+    by_default = ("client", "tls", "handshake", "fast_open")
+    unsaid |= {field for field in by_default if getattr(first, field) == _DEFAULTS[field]}
     if first.is_push:
         unsaid -= {"pattern", "connections"} - set(apart)
         unsaid.add("operation")
@@ -84,6 +104,10 @@ def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
             return f"from {value}"
         case "tls":
             return show_tls(value)
+        case "handshake":
+            return f"{value} handshake"
+        case "fast_open":
+            return f"TCP Fast Open {value}"
         case "warmup_ns":
             return f"warm-up {spell_duration(value)}"
         case "duration_ns":

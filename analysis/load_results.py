@@ -44,6 +44,8 @@ class Scenario:
     queue_limit: int | None
     client: str = "lean"
     tls: str = "off"
+    handshake: str = "full"
+    fast_open: str = "off"
 
     @property
     def load_kind(self) -> str:
@@ -113,6 +115,35 @@ class Delivery:
     delivered: int
     duplicates: int
     reach: float | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A packet of a ladder. Times are nanoseconds since the first packet was sent; one that never arrived was lost.
+    `is_up` if it went from the client to the server."""
+
+    is_up: bool
+    sent_ns: int
+    arrived_ns: int | None
+    label: str
+    bytes: int
+    retransmission: bool
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The packets of one conversation over a link with the round-trip time `rtt_ns`. `left_out` packets followed that
+    are not in `steps`."""
+
+    protocol: str
+    rtt_ns: int
+    packets: int
+    bytes: int
+    retransmissions: int
+    first_byte_ns: int | None
+    first_byte_rtts: float | None
+    steps: tuple[Step, ...]
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -195,6 +226,9 @@ class Trial:
     error: str | None
     where: str
     delivery: Delivery | None = None
+    ladder: Ladder | None = None
+    first_byte_rtts: float | None = None
+    """Round trips until the first byte of an answer, the median over the conversations that were captured."""
 
 
 @dataclass(frozen=True)
@@ -369,6 +403,8 @@ def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
         return None if data[key] is None else _take(Distribution, data[key])
 
     server = data["server"]
+    wire = data["wire"] or {}
+    first_bytes = (wire.get("captured") or {}).get("first_byte_rtts") or {}
     return _take(
         Trial,
         data,
@@ -390,4 +426,11 @@ def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
         doubts=tuple(_take(Doubt, doubt) for doubt in data["doubts"]),
         where=where,
         delivery=None if data.get("delivery") is None else _take(Delivery, data["delivery"]),
+        ladder=None if wire.get("ladder") is None else ladder_of(wire["ladder"]),
+        first_byte_rtts=first_bytes.get("p50"),
     )
+
+
+def ladder_of(data: Mapping[str, Any]) -> Ladder:
+    """A ladder under "wire", as an object."""
+    return _take(Ladder, data, steps=tuple(_take(Step, step, is_up=step["from"] == "client") for step in data["steps"]))

@@ -25,7 +25,7 @@ import json
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest body that a server reads or makes."""
@@ -197,6 +197,14 @@ def foreign_exchange(method: str, path: str, body: bytes = b"", answer: bytes = 
     return Exchange(method, path, Opcode.ECHO, 0, 0, body, answer)
 
 
+Handshake = Literal["full", "resumed", "early-data"]
+"""How a protected connection begins: with certificates; from an earlier connection's ticket (RFC 8446, section 2.2); or
+from a ticket, with the request in the first flight (0-RTT, section 2.3), which may then be a replay (RFC 8470)."""
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+"""The methods that may be sent as early data, since doing them twice does no harm (RFC 9110, section 9.2.1)."""
+
+
 @dataclass(frozen=True)
 class Security:
     """How a client protects a connection, and what it takes for the right server."""
@@ -210,6 +218,8 @@ class Security:
     """The name or address that the server's certificate must be for; sent as SNI where it is a name."""
     insecure: bool
     """Take any certificate."""
+    handshake: Handshake = "full"
+    """How connections begin, once there are tickets."""
 
 
 class SessionLink(Protocol):

@@ -13,6 +13,9 @@ ErrorKind = Literal[
     "status",  # the answer says that the request failed
     "content",  # the answer's body is not the one expected
     "timeout",  # no answer in time; over UDP, a lost datagram
+    "not-resumed",  # a right answer, but the handshake was a full one, and should have been resumed
+    "not-early",  # a right answer, but the request was not taken as early data, and should have been
+    "not-fast-open",  # a right answer, but no data went with the SYN, and some should have
 ]
 """How an exchange of a load can fail."""
 

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import opening, registry
 from bench.contract import MIN_EVENT_BYTES
 from bench.errors import UnsupportedError, UsageError
 from bench.protocols import PROTOCOLS
@@ -129,7 +129,8 @@ def _why_unsupported(scenario: Scenario) -> str | None:
             return f"a pushed event has at least {MIN_EVENT_BYTES} bytes, not {scenario.payload_bytes}"
     except UnsupportedError as error:
         return str(error)
-    return registry.unsupported(scenario.protocol, scenario.execution, scenario.stack)
+    why = registry.unsupported(scenario.protocol, scenario.execution, scenario.stack)
+    return why or opening.why_unsupported(scenario)
 
 
 def expand(values: Mapping[str, Any], where: str, group: str) -> Iterator[Scenario]:

@@ -53,6 +53,8 @@ class Protocol:
     """The library that both lean ends are built on, where there is one: such a protocol is of the library tier."""
     tls: tuple[str, ...] = ("off", "1.2", "1.3")
     """The versions of TLS that it runs with; the first is what it runs with if nothing else is asked for."""
+    early_data: bool = False
+    """Whether the lean ends carry requests as early data (0-RTT), by the rules of RFC 8470."""
     subscriber: str | None = None
     """What takes pushed events, if the protocol carries them (see `bench.load.push`)."""
     publisher: str | None = None
@@ -63,6 +65,8 @@ class Protocol:
     def patterns(self) -> tuple[str, ...]:
         """The patterns that the protocol can carry."""
         found = ["request-response"] if self.client else []
+        if self.client and self.transport_kind != "datagram":
+            found.append("connect")
         if self.subscriber and self.publisher:
             found.append("push")
         if self.stream_client:
@@ -83,6 +87,7 @@ PROTOCOLS = {
         line="HTTP/1.1 (RFC 9112): one request at a time on a connection",
         server="servers.http1:Http1Connection",
         client="clients.http1:Http1Client",
+        early_data=True,
         properties=Properties(
             data_format="text header fields, any body",
             transfer_mode="messages on a byte stream, by content-length or chunks",

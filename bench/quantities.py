@@ -42,7 +42,7 @@ def parse_size_bytes(text: str, where: str) -> int:
             f"{where}: {text!r} is not a size; write a number with B, kB, MB, GB, KiB, MiB or GiB, like 64B"
         )
     value = float(match[1]) * _BYTES[match[2]]
-    if value != int(value):
+    if not value.is_integer():
         raise UsageError(f"{where}: {text!r} is not a whole number of bytes")
     return int(value)
 

@@ -22,6 +22,9 @@ EXECUTIONS = {
 }
 """Who accepts connections and who runs requests (see `servers.execution.model`)."""
 
+SEVERAL_PROCESSES = ("prefork", "process-per-connection", "reuseport")
+"""The models whose connections live in several processes, which share no memory."""
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -113,6 +116,7 @@ STACKS = {
 
 PATTERNS = {
     "request-response": "one request, one answer",
+    "connect": "a connection for each request: opened, one request and its answer, closed",
     "push": "one publisher, many subscribers: each event is delivered to all of them",
     "stream": "messages of one long-lived call in both directions, each answered by one",
 }
@@ -146,7 +150,7 @@ def client(protocol: str, stack: str = "lean", pattern: str = "request-response"
         raise UnsupportedError(
             f"{protocol} does not carry the pattern {pattern}; those it carries: {', '.join(declared.patterns)}"
         )
-    if pattern == "request-response":
+    if pattern in ("request-response", "connect"):
         return _reference(protocol, stack, STACKS[stack].clients, "client")
     if stack != "lean":
         raise UnsupportedError(f"the client {stack} has no pattern {pattern}; choose the client lean")
@@ -170,3 +174,18 @@ def unsupported(protocol: str, execution: str, stack: str = "lean") -> str | Non
         return str(error)
     why: str | None = load(EXECUTIONS[execution])().unsupported(served_by.transport_kind, served_by.lives)
     return why
+
+
+def no_early_data(protocol: str, execution: str, stack: str = "lean") -> str | None:
+    """Why a server takes no early data (0-RTT); None if it does."""
+    if not PROTOCOLS[protocol].early_data:
+        takes = [name for name, declared in PROTOCOLS.items() if declared.early_data]
+        return f"early data is not taken for {protocol} here, only for {' and '.join(takes)}"
+    if stack != "lean":
+        return f"the stack {stack} takes no early data here; choose the stack lean"
+    if execution in SEVERAL_PROCESSES:
+        return (
+            "early data is taken once for each ticket, which processes cannot know of each other; "
+            "choose a model of one process, like single or threads"
+        )
+    return None

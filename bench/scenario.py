@@ -4,7 +4,7 @@ way."""
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from bench import registry
 from bench.contract import (
@@ -15,6 +15,7 @@ from bench.contract import (
     SEEDED_TODOS,
     TODO_LIMIT,
     Exchange,
+    Handshake,
     Opcode,
     exchange,
 )
@@ -66,6 +67,9 @@ class Scenario:
     """What speaks the protocol as the client."""
     tls: str = ""
     """The version of TLS, or "off"; what the protocol runs with by itself, where nothing is said."""
+    handshake: Handshake = "full"
+    fast_open: str = "off"
+    """Whether the first bytes of a connection go with its SYN (TCP Fast Open, RFC 7413): "off" or "on"."""
     pattern: str = "request-response"
     link: Link | None = None
     """The network between both ends; None for loopback."""
@@ -98,6 +102,10 @@ class Scenario:
         words = [self.protocol]
         if self.tls != PROTOCOLS[self.protocol].tls[0]:
             words.append(f"tls{self.tls}")
+        if self.handshake != "full":
+            words.append(self.handshake)
+        if self.fast_open == "on":
+            words.append("fast-open")
         if self.stack != "lean":
             words.append(self.stack)
         if self.client != "lean":
@@ -184,6 +192,8 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "stack": lambda v, w: registry.choose(v, (k for k, stack in registry.STACKS.items() if stack.servers), w),
     "client": lambda v, w: registry.choose(v, (k for k, stack in registry.STACKS.items() if stack.clients), w),
     "tls": lambda v, w: registry.choose(v, TLS_VERSIONS, w),
+    "handshake": lambda v, w: registry.choose(v, get_args(Handshake), w),
+    "fast_open": lambda v, w: registry.choose(v, ("off", "on"), w),
     "pattern": lambda v, w: registry.choose(v, registry.PATTERNS, w),
     "link": parse_network,
     "kernel": parse_kernel,

@@ -13,7 +13,7 @@ from bench.errors import UnsupportedError, UsageError
 from bench.plan import Suite, read_suite, single_suite
 from bench.scenario import Scenario, parse_value
 
-CONTESTANTS = ("protocol", "execution", "stack", "client", "tls", "pattern")
+CONTESTANTS = ("protocol", "execution", "stack", "client", "tls", "handshake", "fast_open", "pattern")
 """The keys whose values are names, and which a suite's scenarios are chosen by."""
 
 _DEFAULTS = {"protocol": ["http1"], "load": ["closed:64"]}
@@ -50,7 +50,7 @@ def choose_suite(name: str | None, options: Mapping[str, Sequence[str] | None]) 
     given = {key: split_values(key, texts) for key, texts in options.items() if texts}
     for key, values in given.items():
         for value in values:
-            parse_value(key, value, f"--{key}")
+            parse_value(key, value, f"--{key.replace('_', '-')}")
     if name is None and given:
         suite = single_suite({**_DEFAULTS, **given}, "command line")
     else:
@@ -73,6 +73,6 @@ def _narrowed(suite: Suite, wanted: Mapping[str, list[str]]) -> Suite:
     scenarios = tuple(scenario for scenario in suite.scenarios if fits(scenario))
     unsupported = tuple((scenario, why) for scenario, why in suite.unsupported if fits(scenario))
     if not scenarios and not unsupported:
-        asked = " and ".join(f"--{key} {','.join(values)}" for key, values in wanted.items())
+        asked = " and ".join(f"--{key.replace('_', '-')} {','.join(values)}" for key, values in wanted.items())
         raise UsageError(f"the suite {suite.name} has no scenario with {asked}; leave the suite out to run just that")
     return replace(suite, scenarios=scenarios, unsupported=unsupported)

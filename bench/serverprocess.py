@@ -66,9 +66,11 @@ class ServerProcess:
         grace_s: float = 5.0,
         stack: str = "lean",
         tls: str | None = None,
+        early_data: bool = False,
+        fast_open: bool = False,
         within: Sequence[str] = (),
     ) -> None:
-        """`within` as for `ChildProcess`."""
+        """`early_data` and `fast_open` as for `servers.control.ServerSpec`, `within` as for `ChildProcess`."""
         self.protocol = registry.choose(protocol, PROTOCOLS, "protocol")
         self.execution = registry.choose(execution, registry.EXECUTIONS, "execution")
         self.stack = registry.choose(stack, registry.STACKS, "stack")
@@ -90,6 +92,8 @@ class ServerProcess:
             "cpus": list(cpus),
             "grace_s": grace_s,
             "tls": self.tls if self.tls in CERTIFIED else "off",
+            "early_data": early_data,
+            "fast_open": fast_open,
         }
         if self.tls in CERTIFIED:
             made = certificates()
@@ -98,6 +102,8 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         why = registry.unsupported(self.protocol, self.execution, self.stack)
+        if why is None and self._spec["early_data"]:
+            why = registry.no_early_data(self.protocol, self.execution, self.stack)
         if why is not None:
             raise UnsupportedError(f"{self.protocol} under {self.execution} is not supported: {why}")
         self._child = ChildProcess("servers", self._within)

@@ -48,6 +48,8 @@ def run_trial(
                 cpus=placement.server,
                 stack=scenario.stack,
                 tls=scenario.tls,
+                early_data=scenario.handshake == "early-data",
+                fast_open=scenario.fast_open == "on",
                 within=link.server,
             ) as server,
         ):
@@ -90,7 +92,8 @@ def load_specs(
     operation = scenario.operation
     security = None
     if scenario.tls in CERTIFIED:
-        security = Security(scenario.tls, str(certificates().authority), server_name=host, insecure=False)
+        authority = str(certificates().authority)
+        security = Security(scenario.tls, authority, host, insecure=False, handshake=scenario.handshake)
     return [
         LoadSpec(
             protocol=scenario.protocol,
@@ -112,6 +115,8 @@ def load_specs(
             security=security,
             publisher=PROTOCOLS[scenario.protocol].publisher or "" if scenario.pattern == "push" else "",
             topic=f"wirebench-{seed}" if scenario.pattern == "push" else "",
+            connects=scenario.pattern == "connect",
+            fast_open=scenario.fast_open == "on",
         )
         for process in range(processes)
     ]

@@ -8,9 +8,11 @@ import resource
 import sys
 from typing import Any
 
+from bench.errors import UnsupportedError
 from servers.control import Control, ServerSpec
 from servers.counters import Counters
 from servers.execution.model import GaveUpError, StartError, pin_all
+from servers.tls import prepare
 
 
 def load(reference: str) -> Any:
@@ -57,8 +59,9 @@ def main() -> int:
     try:
         _allow_many_descriptors()
         pin_all(spec)
+        prepare(spec, connection)
         model.serve(connection, control)
-    except StartError as error:
+    except (StartError, UnsupportedError) as error:
         control.emit("error", message=str(error), exit_code=2)
         return 2
     except GaveUpError as error:

@@ -43,6 +43,10 @@ class ServerSpec:
     certificate: str = ""
     private_key: str = ""
     """Files (PEM) with the server's certificate and its key."""
+    early_data: bool = False
+    """Take requests that come with a client's first flight (0-RTT, RFC 8446, section 2.3): safe ones (RFC 8470)."""
+    fast_open: bool = False
+    """Take what comes with the SYN of a client that has a cookie (TCP Fast Open, RFC 7413)."""
 
 
 class Control:

@@ -6,6 +6,7 @@ from collections import deque
 from time import time
 from typing import ClassVar, NamedTuple, cast
 
+from bench.contract import SAFE_METHODS
 from bench.errors import ProtocolError
 from bench.wire.http1 import CONTINUE, LAST_CHUNK, REASONS, RequestReader, encode_chunk
 from servers.counters import ACCEPTS, REQUESTS
@@ -80,6 +81,11 @@ class Refusal(NamedTuple):
             len(body),
             b"" if flags & _HEAD_ONLY else body,
         )
+
+
+_SAFE_METHODS = frozenset(method.encode("ascii") for method in SAFE_METHODS)
+_TOO_EARLY = Refusal(425, "this could be done twice: send it when the TLS handshake is over")
+"""RFC 8470, section 5.2."""
 
 
 class Http1Connection(RequestReader, asyncio.Protocol):
@@ -182,6 +188,12 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         if self._blocked or len(self._waiting) > MAX_PIPELINED:
             self._transport.pause_reading()
 
+    def early_data_received(self, data: bytes) -> None:
+        """As `data_received`, for what came before the TLS handshake was over, and may be a replay."""
+        self.begin_early_data()
+        self.data_received(data)
+        self.end_early_data()
+
     def eof_received(self) -> bool:
         # The client has sent all it will, and may still wait for answers. One of events ends here all the same: before
         # the next event, a client that has gone altogether looks no different.
@@ -218,7 +230,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             route = other
         self._route = route
         if not self.is_plain:
-            self._look_at_fields(route)
+            self._look_at_fields(method, route)
 
     def body_received(self, data: bytes) -> None:
         route = self._route
@@ -283,8 +295,12 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
-    def _look_at_fields(self, route: Route) -> None:
+    def _look_at_fields(self, method: bytes, route: Route) -> None:
         """The fields of a request that is not as most are."""
+        if self.is_early and method not in _SAFE_METHODS:
+            self._route = None
+            self._refuse(_TOO_EARLY)
+            return
         if self.last_event_id is not None and route.topic is not None:
             try:
                 self._route = route.resumed(event_id(self.last_event_id.decode("latin-1")))

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from bench.errors import ProtocolError
-from bench.wire.tls import TlsTransport
+from bench.wire.openssl import ServerContext
+from bench.wire.tls import TlsEnd, TlsTransport, python_end
 from bench.wire.tls_hello import NO_APPLICATION_PROTOCOL, offered_protocols
 from servers.control import ServerSpec
 from servers.http1 import Http1Connection
@@ -28,10 +29,16 @@ _HTTP1 = Http1Connection.alpn[0]
 
 
 @lru_cache(maxsize=8)
-def server_context(spec: ServerSpec, alpn: tuple[str, ...]) -> ssl.SSLContext | None:
-    """The context of a server that offers these protocols; None without TLS. Clients may resume sessions by ticket."""
+def server_context(spec: ServerSpec, alpn: tuple[str, ...]) -> ssl.SSLContext | ServerContext | None:
+    """The context of a server that offers these protocols; None without TLS. Clients may resume sessions by ticket.
+
+    Each context has a key of its own for tickets: threads use one context, and processes that of before they were
+    forked (see `prepare`), so that a client may resume at any of them. Raises UnsupportedError.
+    """
     if spec.tls == "off":
         return None
+    if spec.early_data:
+        return ServerContext(spec.certificate, spec.private_key, alpn)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = _VERSIONS[spec.tls]
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -40,6 +47,24 @@ def server_context(spec: ServerSpec, alpn: tuple[str, ...]) -> ssl.SSLContext | 
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
+
+
+def prepare(spec: ServerSpec, connection: type[Any]) -> None:
+    """Make the context of a server before it has threads or processes. Raises UnsupportedError."""
+    if connection.transport_kind == "stream" and connection.lives in ("thread", "loop"):
+        server_context(spec, connection.alpn)
+
+
+def secured_connection(
+    worker: Worker,
+    connection: type[Any],
+    context: ssl.SSLContext | ServerContext,
+    later: Callable[[float, Callable[[], None]], "Timer"],
+) -> "SecuredConnection":
+    """What takes a new client. `later` calls back on the thread that the connection lives on."""
+    if isinstance(context, ServerContext):
+        return EarlyConnection(worker, connection, context.end(), later)
+    return SecuredConnection(worker, connection, python_end(context), later)
 
 
 class Timer(Protocol):
@@ -56,11 +81,10 @@ class SecuredConnection(TlsTransport):
         self,
         worker: Worker,
         connection: type[Any],
-        context: ssl.SSLContext,
+        end: TlsEnd,
         later: Callable[[float, Callable[[], None]], Timer],
     ) -> None:
-        """`later` calls back on the thread that the connection lives on."""
-        super().__init__(context)
+        super().__init__(end)
         self._worker = worker
         self._class = connection
         self._hello = b""
@@ -110,3 +134,45 @@ class SecuredConnection(TlsTransport):
     def _settled(self) -> None:
         self._timer.cancel()
         self._worker.connections.discard(self)
+
+
+class EarlyConnection(SecuredConnection):
+    """A client that may send requests with its first flight (0-RTT). Until its handshake is over, what it has sent may
+    be the replay of another client's, and the connection above is told so: it has `early_data_received` beside
+    `data_received`."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        connection: type[Any],
+        end: TlsEnd,
+        later: Callable[[float, Callable[[], None]], Timer],
+    ) -> None:
+        super().__init__(worker, connection, end, later)
+        self._handshake: Any = end.tls
+        self._is_closing = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        super().set_protocol(protocol)
+        self._deliver = self._deliver_early
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._flush()  # the tickets that follow the handshake, which may have ended with data
+        if self._is_closing and self._handshake.is_complete:
+            super().close()
+
+    def close(self) -> None:
+        # Closed before the client's end of the handshake has come, the connection would be reset by it, and the answer
+        # lost with that; and an end that is to be announced needs the handshake to be over.
+        self._is_closing = True
+        if self._handshake.is_complete:
+            super().close()
+
+    def _deliver_early(self, data: bytes) -> None:
+        protocol: Any = self._protocol
+        if self._handshake.is_complete:
+            self._deliver = protocol.data_received
+            self._deliver(data)
+        else:
+            protocol.early_data_received(data)

@@ -113,9 +113,9 @@ def drawn(draw: Callable[P, Figure], *arguments: P.args, **options: P.kwargs) ->
         return draw(*arguments, **options)
 
 
-def new_figure(height_px: float) -> Figure:
-    """An empty figure, WIDTH_PX wide."""
-    return Figure(figsize=(WIDTH_PX / _POINTS_PER_INCH, height_px / _POINTS_PER_INCH))
+def new_figure(height_px: float, width_px: float = WIDTH_PX) -> Figure:
+    """An empty figure."""
+    return Figure(figsize=(width_px / _POINTS_PER_INCH, height_px / _POINTS_PER_INCH))
 
 
 def add_axes(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:

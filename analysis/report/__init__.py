@@ -12,9 +12,10 @@ import jinja2
 from markupsafe import Markup
 
 from analysis.export.tables_csv import figures_csv, summary_csv
-from analysis.load_results import Run, load_run
+from analysis.load_results import Ladder, Run, load_run
 from analysis.plots import PLOTS
-from analysis.report.chapter import Chapter, Picture, chapter
+from analysis.report.chapter import Chapter, chapter
+from analysis.report.picture import Picture
 from analysis.summary import Group
 from bench import __version__
 from bench.errors import OutputError
@@ -31,12 +32,12 @@ def write_report(result_paths: Sequence[Path], out: Path, images: Sequence[Image
     """
     runs = [load_run(path) for path in result_paths]
     tables = {"figures.csv": figures_csv(runs), "summary.csv": summary_csv(runs)}
-    chapters = [chapter(run, number, _draw) for number, run in enumerate(runs, start=1)]
+    chapters = [chapter(run, number, _draw, _draw_ladder) for number, run in enumerate(runs, start=1)]
     page = out / "report.html"
     for name, text in tables.items():
         write_atomically(out / name, text)
-    for section in (section for each in chapters for section in each.sections):
-        for picture in section.pictures:
+    for each in chapters:
+        for picture in each.pictures:
             _write_images(picture, out / "images", images)
     write_atomically(page, _render(runs, chapters, tables))
     return page
@@ -53,6 +54,15 @@ def _draw(group: Group, prefix: str) -> list[Picture]:
             svg = Markup(style.inline_svg(style.to_svg(plot.figure, ground=False), name, plot.alt))
             pictures.append(Picture(name, len(pictures), plot.title, plot.caption, svg, plot.figure))
     return pictures
+
+
+def _draw_ladder(ladder: Ladder, name: str, title: str, caption: str) -> Picture:
+    from analysis.plots import ladder as plots
+    from analysis.plots import style
+
+    plot = plots.plot(ladder, name, title, caption)
+    svg = Markup(style.inline_svg(style.to_svg(plot.figure, ground=False), name, plot.alt))
+    return Picture(name, 0, title, caption, svg, plot.figure)
 
 
 def _write_images(picture: Picture, folder: Path, images: Sequence[Image]) -> None:

@@ -7,30 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from markupsafe import Markup
-
 from analysis import summary as grouping
 from analysis.doubts import MEANINGS, Meaning, Tally
 from analysis.headlines import Headline, headlines
 from analysis.labels import shared
 from analysis.load_results import Run, Unsupported
 from analysis.properties import PropertyTable, property_table
+from analysis.report.ladders import DrawLadder, Way, lead, ways
+from analysis.report.picture import Picture
 from analysis.stats import MIN_TRIALS
 from analysis.summary import Group, Summary
 from analysis.tables import Table, table
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A plot in a page: `order` is its place among those of its group; `figure` is what it was drawn from, for
-    files."""
-
-    name: str
-    order: int
-    title: str
-    caption: str
-    svg: Markup
-    figure: Any
 
 
 @dataclass(frozen=True)
@@ -92,13 +79,26 @@ class Chapter:
     doubts: Sequence[Doubted]
     failures: Sequence[Failed]
     unsupported: Sequence[Unsupported]
+    ways: Sequence[Way]
     protocols: PropertyTable | None
     environment: Sequence[tuple[str, Sequence[tuple[str, str]]]]
     facts: Sequence[tuple[str, str]]
 
+    @property
+    def ways_lead(self) -> str:
+        """What the ladders say together."""
+        return lead(self.ways)
 
-def chapter(run: Run, number: int, draw: Callable[[Group, str], list[Picture]]) -> Chapter:
-    """The chapter of a run; `draw` makes the plots of a group, with names that begin with a prefix."""
+    @property
+    def pictures(self) -> list[Picture]:
+        """Every picture of it."""
+        plots = [picture for section in self.sections for picture in section.pictures]
+        return plots + [way.picture for way in self.ways]
+
+
+def chapter(run: Run, number: int, draw: Callable[[Group, str], list[Picture]], draw_ladder: DrawLadder) -> Chapter:
+    """The chapter of a run; `draw` makes the plots of a group, with names that begin with a prefix, and `draw_ladder`
+    one ladder."""
     anchor = f"run-{number}"
     groups = grouping.groups(run)
     every = [summary for group in groups for summary in group.summaries]
@@ -112,6 +112,7 @@ def chapter(run: Run, number: int, draw: Callable[[Group, str], list[Picture]]) 
         doubts=_doubted(every),
         failures=[failed for failed in map(_failed, every) if failed.kinds or failed.notes],
         unsupported=grouping.unsupported(run),
+        ways=ways(every, anchor, draw_ladder),
         protocols=property_table(run.protocols) if run.protocols else None,
         environment=list(_environment(run.environment)),
         facts=list(_facts(run)),

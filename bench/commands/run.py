@@ -46,6 +46,10 @@ def run(
     stack: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks of the servers.")] = None,
     client: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks of the clients.")] = None,
     tls: Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")] = None,
+    handshake: Annotated[
+        _Several, typer.Option(metavar="WAY,…", help="How TLS connections begin: full, resumed or early-data.")
+    ] = None,
+    fast_open: Annotated[_Several, typer.Option(metavar="on,off", help="TCP Fast Open: data with the SYN.")] = None,
     pattern: Annotated[_Several, typer.Option(metavar="NAME,…", help="Patterns.")] = None,
     link: Links = None,
     kernel: Kernels = None,
@@ -70,10 +74,11 @@ def run(
 ) -> None:
     """Run scenarios and compare them.
 
-    These are a suite's, or those that options spell. With a suite, --protocol, --execution, --stack, --client, --tls
-    and --pattern choose among its scenarios; the other options take the place of what the suite says. Without one, the
-    options spell the scenarios: http1, single and closed:64 where they say nothing. An option may be given several
-    times, or once with commas: every combination is run. Without suite and options, the suite quick is run.
+    These are a suite's, or those that options spell. With a suite, --protocol, --execution, --stack, --client, --tls,
+    --handshake, --fast-open and --pattern choose among its scenarios; the other options take the place of what the
+    suite says. Without one, the options spell the scenarios: http1, single and closed:64 where they say nothing. An
+    option may be given several times, or once with commas: every combination is run. Without suite and options, the
+    suite quick is run.
 
     Ctrl-C ends the run and keeps the trials that are done. Exit status: 0 fine; 2 bad input; 3 a trial failed outright,
     or no trial is free of fatal doubts; 130 interrupted.
@@ -98,6 +103,8 @@ def run(
             "stack": stack,
             "client": client,
             "tls": tls,
+            "handshake": handshake,
+            "fast_open": fast_open,
             "pattern": pattern,
             "link": link,
             "kernel": kernel,

@@ -6,8 +6,8 @@ host that the node "server" stands for).
 
 Events on standard output, one JSON line each: `ready` (the namespaces as descriptors of this process, whether they are
 in a user namespace, the kernel's parameters as read back), `account`, `error` (one line for the user), `stopped`.
-Commands: `account`; `readdress` (a node's first device gets another address); `stop`. End of input means that the
-starter has gone, and counts as stop.
+Commands: `account`; `readdress` (a node's first device gets another address); `rebind` (a router forgets its mappings,
+and gives other ports); `stop`. End of input means that the starter has gone, and counts as stop.
 
 This process holds all that a lab is made of: when it ends, however it ends, namespaces and devices are gone with it.
 Programs that still run on a node then are killed.
@@ -27,6 +27,7 @@ from bench.errors import WirebenchError
 from bench.lab import namespaces
 from bench.lab.capture import CaptureFile
 from bench.lab.kernel import CONGESTION, INITIAL_WINDOW, TOLD
+from bench.lab.nat import rebind, translate
 from bench.lab.netcounters import Counters, read_counters
 from bench.lab.relay import Reach, RelayProcess
 from bench.lab.router import Router
@@ -66,9 +67,9 @@ class Lab:
                 for destination, gateway in node.routes:
                     namespaces.add_route(IPv4Network(destination), gateway)
                 if node.nat:
-                    from bench.lab.nat import translate
-
                     translate(node.nat)
+        self._nats = {node.name: node.nat for node in topology.nodes if node.nat}
+        self._rebound = dict.fromkeys(self._nats, 0)
 
         if self._relay is not None:
             with self.nodes[SERVER].entered(self._home_fd):
@@ -93,6 +94,11 @@ class Lab:
     def readdress(self, node: str, address: str) -> None:
         """Another address for a node's first device."""
         self._in_node(node, partial(namespaces.set_address, "link0", IPv4Interface(address)))
+
+    def rebind(self, node: str) -> None:
+        """Other outside ports for what is behind a router. No packet is carried meanwhile."""
+        self._in_node(node, partial(rebind, self._nats[node], self._rebound[node] + 1))
+        self._rebound[node] += 1
 
     def close(self) -> None:
         """End what still runs on a node, and the files of captures."""
@@ -160,6 +166,9 @@ def main() -> int:
                 case "readdress":
                     lab.readdress(command["node"], command["address"])
                     _emit("readdressed")
+                case "rebind":
+                    lab.rebind(command["node"])
+                    _emit("rebound")
                 case "stop":
                     router.stopping = True
 

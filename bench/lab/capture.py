@@ -7,6 +7,9 @@ import dpkt
 
 _LINKTYPE_RAW = 101
 
+_OFFSET_NS = time.time_ns() - time.monotonic_ns()
+"""From CLOCK_MONOTONIC to the wall clock, taken once: what both ends of a link saw is on one clock."""
+
 
 class CaptureFile:
     """One node's packets, each when it leaves the node or arrives there."""
@@ -16,14 +19,13 @@ class CaptureFile:
         self._room = limit
         self._file = path.open("wb")
         self._writer = dpkt.pcap.Writer(self._file, snaplen=65_535, linktype=_LINKTYPE_RAW, nano=True)
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def add(self, at_ns: int, packet: bytes) -> None:
         """Keep a packet. The time is of CLOCK_MONOTONIC; in the file it is the wall clock's."""
         if self._room == 0:
             return
         self._room -= 1
-        self._writer.writepkt_time(packet, (at_ns + self._offset_ns) / 1_000_000_000)
+        self._writer.writepkt_time(packet, (at_ns + _OFFSET_NS) / 1_000_000_000)
 
     def flush(self) -> None:
         """Have what was kept in the file."""

@@ -57,10 +57,9 @@ class Channel:
         self._reorder = way.reorder
         self._reorder_draw = random.Random(f"{seed}:reorder").random
         self._ns_per_byte = 8e9 / way.rate_bits_per_s if way.rate_bits_per_s else 0.0
-        if way.queue_bytes is not None:
-            self._queue_ns = way.queue_bytes * self._ns_per_byte
-        else:
-            self._queue_ns = float(way.queue_ns or 0)
+        self._counts_own = way.queue_bytes is not None
+        """A packet takes room in a queue of bytes itself; its own time at the rate is no time that it waits."""
+        self._queue_ns = float(way.queue_ns or 0) if way.queue_bytes is None else way.queue_bytes * self._ns_per_byte
         self._free_ns = 0.0
         """When the rate has a turn for the next packet."""
         self._last_ns = 0
@@ -84,7 +83,12 @@ class Channel:
         index, size = counts.offered, len(packet)
         counts.offered += 1
         counts.offered_bytes += size
-        if self._is_lost is not None and self._is_lost():
+        # All draws for a packet, whatever becomes of it: else what happens to one would move the chances of the next.
+        is_lost = self._is_lost is not None and self._is_lost()
+        jitter_ns = self._jitter() if self._jitter is not None else 0
+        is_twice = self._duplicate and self._duplicate_draw() < self._duplicate
+        is_ahead = self._reorder and self._reorder_draw() < self._reorder
+        if is_lost:
             counts.lost += 1
             if counts.lost <= MAX_LOST_LISTED:
                 counts.lost_indices.append(index)
@@ -96,23 +100,24 @@ class Channel:
         if self._ns_per_byte:
             free = max(self._free_ns, now_ns)
             takes = size * self._ns_per_byte
-            if free > now_ns and free - now_ns + takes > self._queue_ns:
+            waits = free - now_ns
+            if waits and waits + (takes if self._counts_own else 0.0) > self._queue_ns:
                 counts.overflowed += 1
                 return
             self._free_ns = free + takes
             due = int(self._free_ns)
         copies = 1
-        if self._duplicate and self._duplicate_draw() < self._duplicate:
+        if is_twice:
             counts.duplicated += 1
             copies = 2
-        if self._reorder and self._reorder_draw() < self._reorder:
+        if is_ahead:
             counts.reordered += 1
             for _ in range(copies):
                 self._overtake(due, packet)
             return
         due += self._delay_ns
         if self._jitter is not None:
-            due = max(self._last_ns, due + self._jitter())
+            due = max(self._last_ns, due + jitter_ns)
             self._last_ns = due
         self.queue.extend(repeat((due, packet), copies))
 
@@ -152,7 +157,7 @@ def _block(what: str) -> Callable[[bytes], bool]:
     port = int(port_text).to_bytes(2, "big")
 
     def is_blocked(packet: bytes) -> bool:
-        if packet[9] != protocol:
+        if packet[9] != protocol or packet[6] & 0x1F or packet[7]:  # a later fragment has no ports
             return False
         ports = (packet[0] & 0x0F) * 4
         return port in (packet[ports : ports + 2], packet[ports + 2 : ports + 4])

@@ -70,9 +70,12 @@ class Lab:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if not self._child.closed and error is None:
-                self._child.send({"ask": "stop"})
+            if not self._child.closed:
+                self._child.send({"ask": "stop"})  # after an error too: only the router ends what still runs on nodes
                 self._last_account = self._await("stopped", _ANSWER_TIMEOUT_S)
+        except LabFailedError:
+            if error is None:
+                raise
         finally:
             self._child.kill()
 
@@ -98,15 +101,22 @@ class Lab:
         self._child.send({"ask": "readdress", "node": node, "address": address})
         self._await("readdressed", _ANSWER_TIMEOUT_S)
 
+    def rebind(self, node: str) -> None:
+        """Have a router with address translation forget its mappings, and give other ports from then on, as a home
+        router does that was started anew. What the node behind it sends next comes from another port."""
+        self._child.send({"ask": "rebind", "node": node})
+        self._await("rebound", _ANSWER_TIMEOUT_S)
+
     def _await(self, name: str, timeout_s: float) -> dict[str, Any]:
-        try:
-            event = self._child.next_event(timeout_s)
-        except ChildEndedError as error:
-            raise LabFailedError(f"the lab's router {error}") from None
-        if event is None:
-            raise LabFailedError(f"the lab's router gave no answer for {timeout_s:g} s (waited for: {name})")
-        if event["event"] == "error":
-            self._child.kill()
-            raise (UnsupportedError if event["kind"] == "UnsupportedError" else LabFailedError)(event["message"])
-        del event["event"]
-        return event
+        while True:
+            try:
+                event = self._child.next_event(timeout_s)
+            except ChildEndedError as error:
+                raise LabFailedError(f"the lab's router {error}") from None
+            if event is None:
+                raise LabFailedError(f"the lab's router gave no answer for {timeout_s:g} s (waited for: {name})")
+            if event["event"] == "error":
+                self._child.kill()
+                raise (UnsupportedError if event["kind"] == "UnsupportedError" else LabFailedError)(event["message"])
+            if event.pop("event") == name:  # and not the answer to a question whose asker was interrupted
+                return event

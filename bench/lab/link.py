@@ -19,6 +19,7 @@ holds for both directions; with the prefix `up.` or `down.` it holds for one, an
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from typing import Any, Literal
 
 from bench.errors import UsageError
@@ -87,26 +88,31 @@ class Link:
 def parse_link(text: str, where: str) -> Link:
     """Reads a link. Raises UsageError that names the key, what is allowed and what contradicts what."""
     ways: dict[str, dict[str, Any]] = {"": {}, "up": {}, "down": {}}
-    mtu = DEFAULT_MTU
     for word in text.split(","):
         name, equals, value = (part.strip() for part in word.partition("="))
         way, dot, key = name.rpartition(".")
-        if not equals or (dot and way not in ("up", "down")) or (dot and key in ("mtu", "rtt")):
+        if not equals:
             raise UsageError(f"{where}: {word.strip()!r} is not key=value; a link is written like {EXAMPLE}")
-        if key in ways[way] or (key == "mtu" and mtu != DEFAULT_MTU):
+        if key not in _PARSERS or (dot and way not in ("up", "down")):
+            keys = ", ".join(_PARSERS)
+            raise UsageError(
+                f"{where}: no key {name!r}; a link has {keys}, with up. or down. for one direction, like {EXAMPLE}"
+            )
+        if dot and key in _BOTH_WAYS:
+            raise UsageError(f"{where}: {name}: {key} is of both directions together; write {key}={value}")
+        if key in ways[way]:
             raise UsageError(f"{where}: {name} is given twice")
-        if key == "mtu":
-            mtu = _parse_mtu(value, f"{where}: mtu")
-        elif key in _PARSERS:
-            ways[way][key] = _PARSERS[key](value, f"{where}: {name}")
-        else:
-            raise UsageError(f"{where}: no key {key!r}; a link has {', '.join((*_PARSERS, 'mtu'))}, like {EXAMPLE}")
+        ways[way][key] = _PARSERS[key](value, f"{where}: {name}")
+    mtu = ways[""].pop("mtu", DEFAULT_MTU)
     if "rtt" in ways[""]:
         if any("delay" in given for given in ways.values()):
             raise UsageError(f"{where}: rtt and delay say the same thing twice; give one of them")
         rtt_ns = ways[""].pop("rtt")
         ways["up"]["delay"], ways["down"]["delay"] = rtt_ns // 2, rtt_ns - rtt_ns // 2
-    up, down = (_direction({**ways[""], **ways[way]}, where) for way in ("up", "down"))
+    for way in ("up", "down"):
+        ways[way] = {**ways[""], **ways[way]}
+    same = ways["up"] == ways["down"]
+    up, down = (_direction(ways[way], where if same else f"{where}: {way}") for way in ("up", "down"))
     return Link(up, down, mtu)
 
 
@@ -141,9 +147,16 @@ def _parse_delay(text: str, where: str) -> int:
     return value
 
 
+def _parse_rtt(text: str, where: str) -> int:
+    value = parse_duration_ns(text, where)
+    if value > 2 * _MAX_DELAY_NS:
+        raise UsageError(f"{where}: {text!r} is longer than two minutes, the most that a link delays there and back")
+    return value
+
+
 def _parse_share(text: str, where: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
-    if match is None or (share := float(match[1]) / 100) >= 1:
+    if match is None or (share := float(Decimal(match[1]) / 100)) >= 1:
         raise UsageError(f"{where}: {text!r} is not a share below 100 %, like 1% or 0.05%")
     return share
 
@@ -156,7 +169,7 @@ def _parse_burst(text: str, where: str) -> float:
 
 def _parse_rate(text: str, where: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(bit|kbit|mbit|gbit)", text)
-    rate = float(match[1]) * _BITS[match[2]] if match else 0.0
+    rate = float(Decimal(match[1]) * _BITS[match[2]]) if match else 0.0
     if not 1_000 <= rate <= 100e9:
         raise UsageError(f"{where}: {text!r} is not a rate from 1kbit to 100gbit (bits a second), like 20mbit")
     return rate
@@ -185,13 +198,13 @@ def _parse_shape(text: str, where: str) -> Shape:
 def _parse_block(text: str, where: str) -> tuple[str, ...]:
     blocked = tuple(sorted(set(text.split("+"))))
     for what in blocked:
-        if not _BLOCK.fullmatch(what) or int(what.partition(":")[2] or 0) > 65535:
+        if not _BLOCK.fullmatch(what) or not 1 <= int(what.partition(":")[2] or 1) <= 65535:
             raise UsageError(f"{where}: {what!r} cannot be blocked; write udp, tcp, icmp, or a port as in udp:443")
     return blocked
 
 
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "rtt": _parse_delay,
+    "rtt": _parse_rtt,
     "delay": _parse_delay,
     "jitter": _parse_delay,
     "shape": _parse_shape,
@@ -201,9 +214,11 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "reorder": _parse_share,
     "rate": _parse_rate,
     "queue": _parse_queue,
+    "mtu": _parse_mtu,
     "pmtu": _parse_mtu,
     "block": _parse_block,
 }
+_BOTH_WAYS = ("rtt", "mtu")
 _FIELDS = {"delay": "delay_ns", "jitter": "jitter_ns", "rate": "rate_bits_per_s"}
 
 
@@ -222,9 +237,9 @@ def _spell(way: Direction) -> dict[str, str]:
             case "rate_bits_per_s":
                 spelled["rate"] = _spell_rate(value)
             case "loss" | "duplicate" | "reorder":
-                spelled[field.name] = f"{value * 100:.12g}%"
+                spelled[field.name] = f"{_spell_number(Decimal(repr(value)) * 100)}%"
             case "burst":
-                spelled["burst"] = f"{value:g}"
+                spelled["burst"] = _spell_number(Decimal(repr(value)))
             case "block":
                 spelled["block"] = "+".join(value)
             case _:
@@ -233,7 +248,10 @@ def _spell(way: Direction) -> dict[str, str]:
 
 
 def _spell_rate(bits_per_s: float) -> str:
-    for unit in ("gbit", "mbit", "kbit"):
-        if bits_per_s >= _BITS[unit]:
-            return f"{bits_per_s / _BITS[unit]:.12g}{unit}"
-    return f"{bits_per_s:.12g}bit"
+    unit = next(unit for unit in ("gbit", "mbit", "kbit") if bits_per_s >= _BITS[unit])
+    return f"{_spell_number(Decimal(repr(bits_per_s)) / _BITS[unit])}{unit}"
+
+
+def _spell_number(number: Decimal) -> str:
+    """Without an exponent, and exact: what is spelled is what the other end of the line reads."""
+    return f"{number.normalize():f}"

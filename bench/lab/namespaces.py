@@ -72,8 +72,8 @@ def become_root() -> bool:
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
     except OSError as error:  # as for a root that has been robbed of its capabilities
         raise UnsupportedError(
-            f"no links here: we may not become root of a user namespace ({error.strerror}); run as an ordinary user, or "
-            "as root with CAP_SYS_ADMIN; loopback works without"
+            f"no links here: we may not become root of a user namespace ({error.strerror}); run as an ordinary user, "
+            "or as root with CAP_SYS_ADMIN; loopback works without"
         ) from None
     return True
 
@@ -98,9 +98,9 @@ def open_tun(name: str, address: IPv4Interface, mtu: int) -> int:
         ) from None
     # By netlink, because the ioctl for it is root's alone.
     queued = _attribute(_IFLA_TXQLEN, struct.pack("I", _QUEUED_PACKETS))
-    error = _ask_kernel(_RTM_NEWLINK, 0, struct.pack("BxHiII", 0, 0, socket.if_nametoindex(name), 0, 0) + queued)
-    if error:
-        raise UnsupportedError(f"no links here: a device takes no queue of its own ({os.strerror(error)})")
+    number = _ask_kernel(_RTM_NEWLINK, 0, struct.pack("BxHiII", 0, 0, socket.if_nametoindex(name), 0, 0) + queued)
+    if number:
+        raise UnsupportedError(f"no links here: a device takes no queue of its own ({os.strerror(number)})")
     with _ioctl_socket() as sock:
         _set(sock, _SIOCSIFMTU, name, struct.pack("i", mtu))
         set_address(name, address)

@@ -106,7 +106,8 @@ class LinkedEnds:
         if self._folder is not None:
             from bench.lab.ladder import captured  # which takes a while to import, and is seldom needed
 
-            packets = captured(self._folder, self._link.up.delay_ns + self._link.down.delay_ns)
+            rtt_ns = self._link.up.delay_ns + self._link.down.delay_ns
+            packets = captured(self._folder, rtt_ns, limit=LADDER_PACKETS)
         return {
             **packets,
             "up": span["up"],

@@ -5,6 +5,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from typing import Any, Self
 
 from bench.lab.link import Link, parse_link
+from bench.lab.nat import check_kind
 
 CLIENT, SERVER = "client", "server"
 CLIENT_ADDRESS, SERVER_ADDRESS = "10.77.0.1", "10.77.0.2"
@@ -22,6 +23,9 @@ class Node:
     """(network, gateway) beyond the networks it is on."""
     nat: str = ""
     """The kind of address translation that it does for what comes from link0 (see `bench.lab.nat`)."""
+
+    def __post_init__(self) -> None:
+        check_kind(self.nat, self.name)
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,16 @@ def two_paths(first: Link, second: Link) -> Topology:
 
 def with_relay(direct: Link, to_relay: Link, nat_a: str = "", nat_b: str = "") -> Topology:
     """Two clients, `a` and `b`, and a `relay` that both reach. Without address translation a link joins the clients
-    too; with it each client is behind a router of its own, and what joins those is a `core` that forwards."""
+    too; with it each client is behind a router of its own (which translates nothing if its kind is ""), and what joins
+    those is a `core` that forwards: then what is between a and b or the relay meets `direct`, and what is between the
+    relay and a or b meets `to_relay`."""
     if not nat_a and not nat_b:
         return Topology(
-            (Node("a"), Node("b"), Node("relay")),
+            (
+                Node("a", routes=(("10.77.2.0/24", "10.77.0.2"),)),
+                Node("b", routes=(("10.77.1.0/24", "10.77.0.1"),)),
+                Node("relay"),
+            ),
             (
                 Span("a", "10.77.0.1/24", "b", "10.77.0.2/24", direct),
                 Span("a", "10.77.1.1/24", "relay", "10.77.1.3/24", to_relay),
@@ -114,13 +124,15 @@ def with_relay(direct: Link, to_relay: Link, nat_a: str = "", nat_b: str = "") -
             ),
         )
     everything = str(IPv4Network("0.0.0.0/0"))
+    insides = ((nat_a, "10.77.1.0/24", "10.77.11.1"), (nat_b, "10.77.2.0/24", "10.77.12.1"))
+    inside = tuple((network, gateway) for nat, network, gateway in insides if not nat)
     return Topology(
         (
             Node("a", routes=((everything, "10.77.1.254"),)),
             Node("b", routes=((everything, "10.77.2.254"),)),
             Node("nat-a", forwards=True, routes=((everything, "10.77.11.254"),), nat=nat_a),
             Node("nat-b", forwards=True, routes=((everything, "10.77.12.254"),), nat=nat_b),
-            Node("core", forwards=True),
+            Node("core", forwards=True, routes=inside),
             Node("relay", routes=((everything, "10.77.13.254"),)),
         ),
         (

@@ -22,6 +22,7 @@ import uvloop
 
 from bench import registry
 from bench.errors import WirebenchError
+from bench.load.connecting import ConnectingClosedEngine, ConnectingOpenEngine
 from bench.load.engine import ClosedEngine, Engine, OpenEngine
 from bench.load.push import PushEngine
 from bench.load.spec import PROGRESS_S, LoadSpec
@@ -49,12 +50,15 @@ def _make_engine(spec: LoadSpec) -> Engine:
         "timeout_ns": spec.timeout_ns,
     }
     load = parse_load(spec.load, "load")
+    if spec.connects:
+        target["fast_open"] = spec.fast_open
     if isinstance(load, Closed):
-        return ClosedEngine(**target)
+        return (ConnectingClosedEngine if spec.connects else ClosedEngine)(**target)
     if spec.publisher:
         return _make_push_engine(spec, load, target)
     times = due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, share)
-    return OpenEngine(times, -(-spec.queue_limit // spec.processes), **target)
+    target |= {"due_times": times, "queue_limit": -(-spec.queue_limit // spec.processes)}
+    return (ConnectingOpenEngine if spec.connects else OpenEngine)(**target)
 
 
 def _make_push_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PushEngine:
@@ -104,8 +108,9 @@ async def _run(spec: LoadSpec) -> None:
     progress = loop.create_task(_report_progress(engine, measure_ns))
     before = loop.create_task(_usage_at(measure_ns))
     after = loop.create_task(_usage_at(end_ns))
-    if registry.load(spec.client).transport_kind != "session":
-        # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause. Libraries may need it.
+    if registry.load(spec.client).transport_kind != "session" and not spec.connects:
+        # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause. Libraries may need it, as
+        # connections do that come and go.
         gc.freeze()
         gc.disable()
     await engine.run(start_ns, measure_ns, end_ns, spec.intervals)

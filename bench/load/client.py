@@ -74,7 +74,9 @@ class Client(Protocol):
 class Session(Protocol):
     """A client that does its own input and output, on the running event loop: one connection, as a library has it.
 
-    It tells the link what is over: `link.answered` and `link.lost` (see `bench.contract.SessionLink`).
+    It tells the link what is over: `link.answered` and `link.lost` (see `bench.contract.SessionLink`). Where the
+    security that it connects with asks for a handshake that is not full, it has `shortfall` too (an ErrorKind or None):
+    how the handshake was less than that, once an answer is there.
     """
 
     transport_kind: ClassVar[Literal["session"]]

@@ -30,7 +30,7 @@ from bench.schedule import Concurrency
 CONNECT_TIMEOUT_S = 5.0
 _TICK_S = 0.05
 CONNECTS_AT_ONCE = 256
-_RETRY_S = (0.0, 0.01, 0.05, 0.2, 1.0)
+RETRY_S = (0.0, 0.01, 0.05, 0.2, 1.0)
 _AHEAD = 1 << 20
 """Due times that are worked out before the run. What a longer run needs it works out on the way, a few at a time."""
 
@@ -54,6 +54,9 @@ _MEANING = {
     "status": "answered with a status that says the request failed",
     "content": "answered with a body that is not the expected one",
     "timeout": "gave no answer in time",
+    "not-resumed": "answered, and would not resume a handshake: does it give tickets?",
+    "not-early": "answered, and would not take early data (0-RTT): does it offer it?",
+    "not-fast-open": "answered, and would not take data with the SYN: does it have TCP Fast Open?",
 }
 
 
@@ -171,7 +174,7 @@ class Engine(ABC):
         host, port = self._address
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await line.connect(host, port, self._security)
+                await self._open_line(line)
         except TimeoutError:
             raise TargetError(
                 f"cannot connect to {host} port {port}: no answer within {CONNECT_TIMEOUT_S:.0f} s"
@@ -186,9 +189,13 @@ class Engine(ABC):
         if not line.opened:
             raise TargetError(f"{host} port {port} closed the connection as soon as it was made")
 
+    async def _open_line(self, line: Line) -> None:
+        host, port = self._address
+        await line.connect(host, port, self._security)
+
     async def _reopen(self) -> None:
         while self._running:
-            await asyncio.sleep(_RETRY_S[min(self._failed_connects, len(_RETRY_S) - 1)])
+            await asyncio.sleep(RETRY_S[min(self._failed_connects, len(RETRY_S) - 1)])
             try:
                 link = await self._open()
             except TargetError:
@@ -314,16 +321,22 @@ class OpenEngine(Engine):
     def _take(self, due: int, now: int) -> None:
         if due >= self._measure_ns:
             self.recorder.lateness.append(now - due)
+        if self._place(due, now):
+            return
+        if len(self._waiting) < self._queue_limit:
+            self._waiting.append(due)
+        else:
+            self.recorder.drop(due)
+
+    def _place(self, due: int, now: int) -> bool:
+        """Send a request, if there is room for it."""
         free = self._free
         while free:
             link = free.popleft()
             if link.opened and link.room() > 0:
                 link.send(1, due, now)
-                return
-        if len(self._waiting) < self._queue_limit:
-            self._waiting.append(due)
-        else:
-            self.recorder.drop(due)
+                return True
+        return False
 
     def _idle(self) -> bool:
         return self._next == len(self._due) and not self._waiting

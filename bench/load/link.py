@@ -8,9 +8,10 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from bench.contract import Security
-from bench.errors import ProtocolError
+from bench.errors import ErrorKind, ProtocolError
 from bench.load.client import Client, Session
-from bench.load.security import SecuredLine
+from bench.load.fast_open import open_fast, went_with_syn
+from bench.load.security import LINES, SecuredLine
 
 if TYPE_CHECKING:
     from bench.load.engine import Engine
@@ -43,8 +44,9 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
         self._buffered = False
         self._usable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def connect(self, host: str, port: int, security: Security | None) -> None:
-        """Open the connection; on return, exchanges may be sent. Raises OSError and ProtocolError."""
+    async def connect(self, host: str, port: int, security: Security | None, fast_open: bool = False) -> None:
+        """Open the connection; on return, exchanges may be sent. With `fast_open` a connection of TCP may begin with
+        what is sent first. Raises OSError and ProtocolError."""
         loop = asyncio.get_running_loop()
         client = self.client
         if client.transport_kind == "session":
@@ -57,8 +59,12 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
         if self._is_stream:
             protocol: asyncio.Protocol = self
             if security is not None:
-                protocol = SecuredLine(self, security, client.alpn, self._refuse)
-            transport, _ = await loop.create_connection(lambda: protocol, host, port)
+                protocol = LINES[security.handshake](self, (host, port), security, client.alpn, self._refuse)
+            if fast_open:
+                sock = await open_fast(host, port)
+                transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+            else:
+                transport, _ = await loop.create_connection(lambda: protocol, host, port)
         else:
             transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=(host, port))
         try:
@@ -66,6 +72,14 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
         except BaseException:
             transport.abort()
             raise
+
+    def shortfall(self, fast_open: bool) -> ErrorKind | None:
+        """How the opening of the connection, once an answer is there, was less than what was asked for."""
+        if self._transport is None:
+            return getattr(self.client, "shortfall", None)
+        if fast_open and not went_with_syn(self._transport.get_extra_info("socket")):
+            return "not-fast-open"
+        return self._transport.shortfall if isinstance(self._transport, SecuredLine) else None
 
     def abort(self) -> None:
         """Cut the connection."""

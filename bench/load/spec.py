@@ -74,6 +74,10 @@ class LoadSpec:
     """"module:Class" of what publishes (see `bench.load.push`), if the pattern is push; `client` then subscribes."""
     topic: str = ""
     """Where it publishes to."""
+    connects: bool = False
+    """Each exchange has a connection of its own (see `bench.load.connecting`)."""
+    fast_open: bool = False
+    """Those connections begin with data in the SYN (TCP Fast Open)."""
 
     @classmethod
     def from_json(cls, line: str) -> Self:

@@ -10,7 +10,7 @@ from bench.peers.generator import run_generator
 from bench.peers.idle import CONNECTIONS, bytes_per_idle_connection, connections_allowed
 from bench.peers.own import lean_server, run_engine
 from bench.peers.picows_clients import PicowsClients
-from bench.peers.trials import Words, compare_rates, deliveries, delivery_delay
+from bench.peers.trials import Words, compare_rates, compare_servers, deliveries, delivery_delay
 
 _CONNECTIONS = 64
 _PAYLOAD_BYTES = 64
@@ -60,9 +60,12 @@ def protocol_questions() -> list[Question]:
 
 
 def _servers(protocol: str, words: Words, stack: str, target: float) -> Question:
-    title = f"server, {protocol}, echo of {_PAYLOAD_BYTES} B, {words['load']}: lean against {stack}"
+    title = (
+        f"server, {protocol}, echo of {_PAYLOAD_BYTES} B, {words['load']}, answers in a second of its CPU time: "
+        f"lean against {stack}"
+    )
     sides = (f"lean {protocol}", stack)
-    return compare_rates(f"{protocol}-server", title, sides, (words, {**words, "stack": stack}), target)
+    return compare_servers(f"{protocol}-server", title, sides, (words, {**words, "stack": stack}), target)
 
 
 def _clients(protocol: str, words: Words, stack: str, target: float) -> Question:

@@ -41,6 +41,25 @@ def _open_rates(words: tuple[Words, Words], setting: Setting) -> Iterator[Sequen
     yield [partial(_rate, side, setting) for side in words]
 
 
+def compare_servers(
+    name: str, title: str, sides: tuple[str, str], words: tuple[Words, Words], target: float
+) -> Question:
+    """Requests that one server answers in a second of its CPU time, against another. What limits the rate may be the
+    generator, where the server is a fast one; what a request costs the server is the same then."""
+    return Question(name, title, sides, "requests/s", "higher", target, (), partial(_open_servers, words))
+
+
+@contextmanager
+def _open_servers(words: tuple[Words, Words], setting: Setting) -> Iterator[Sequence[Measure]]:
+    yield [partial(_per_cpu_second, side, setting) for side in words]
+
+
+def _per_cpu_second(words: Words, setting: Setting) -> Sample:
+    trial = run_words(words, setting)
+    server = trial["server"]
+    return Sample(trial["throughput_per_s"] * setting.duration_s / (server["cpu_user_s"] + server["cpu_system_s"]))
+
+
 def deliveries(name: str, title: str, words: Words, target: float) -> Question:
     """Deliveries that the server makes in a second of its CPU time, under a push scenario."""
     return Question(name, title, ("wirebench",), "requests/s", "higher", target, (), partial(_open_deliveries, words))
@@ -48,13 +67,7 @@ def deliveries(name: str, title: str, words: Words, target: float) -> Question:
 
 @contextmanager
 def _open_deliveries(words: Words, setting: Setting) -> Iterator[Sequence[Measure]]:
-    def measure() -> Sample:
-        trial = run_words(words, setting)
-        server = trial["server"]
-        cpu_s = server["cpu_user_s"] + server["cpu_system_s"]
-        return Sample(trial["throughput_per_s"] * setting.duration_s / cpu_s)
-
-    yield (measure,)
+    yield (partial(_per_cpu_second, words, setting),)
 
 
 def delivery_delay(name: str, title: str, words: Words, target_ns: float) -> Question:

@@ -27,6 +27,7 @@ REASONS = {
     413: b"Content Too Large",
     414: b"URI Too Long",
     417: b"Expectation Failed",
+    425: b"Too Early",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     501: b"Not Implemented",
@@ -59,8 +60,19 @@ def encode_request(method: str, target: str, authority: str, body: bytes, fields
 _SLASH = ord("/")
 # Field names that mean something here. Names come in any case; the spellings that were met are remembered.
 _OTHER, _HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING = b"", b"host", b"content-length", b"transfer-encoding"
-_CONNECTION, _EXPECT, _LAST_EVENT_ID = b"connection", b"expect", b"last-event-id"
-_KNOWN = {name: name for name in (_HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _EXPECT, _LAST_EVENT_ID)}
+_CONNECTION, _EXPECT, _LAST_EVENT_ID, _EARLY_DATA = b"connection", b"expect", b"last-event-id", b"early-data"
+_KNOWN = {
+    name: name
+    for name in (
+        _HOST,
+        _CONTENT_LENGTH,
+        _TRANSFER_ENCODING,
+        _CONNECTION,
+        _EXPECT,
+        _LAST_EVENT_ID,
+        _EARLY_DATA,
+    )
+}
 _FIELDS = dict(_KNOWN)
 
 
@@ -81,11 +93,13 @@ class RequestReader:
         "_fed_bytes",
         "_has_host",
         "_in_body",
+        "_in_early_data",
         "_parser",
         "_target",
         "content_length",
         "expects_continue",
         "http_1_0",
+        "is_early",
         "is_plain",
         "keep_alive",
         "last_event_id",
@@ -99,6 +113,7 @@ class RequestReader:
         self._in_body = False
         self._has_host = False
         self._chunked = False
+        self._in_early_data = False
         self.is_plain = True
         """Whether nothing in the head needs a closer look: most requests are so, and this path is hot."""
         self.content_length = 0
@@ -110,6 +125,8 @@ class RequestReader:
         """Whether the client speaks HTTP/1.0, which knows no chunks and no interim answers."""
         self.last_event_id: bytes | None = None
         """The last event that a subscriber has had (WHATWG HTML, section 9.2.4); None if it does not say."""
+        self.is_early = False
+        """Whether the request may be a replay (RFC 8470): it begins in early data, or an intermediary says so."""
 
     # Hooks
 
@@ -133,6 +150,18 @@ class RequestReader:
     def body_begun(self) -> bool:
         """Whether something of the body has arrived."""
         return self._body_bytes > 0
+
+    def begin_early_data(self) -> None:
+        """What is fed now came before the TLS handshake was over."""
+        self._in_early_data = self.is_early = True
+        self.is_plain = False
+
+    def end_early_data(self) -> None:
+        """What is fed now is the client's own."""
+        self._in_early_data = False
+        if not self.mid_request:
+            self.is_early = False
+            self.is_plain = True
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the client. Raises ProtocolError; the connection is then of no further use."""
@@ -219,6 +248,8 @@ class RequestReader:
                 self.expects_continue = True
             elif field is _LAST_EVENT_ID:
                 self.last_event_id = value
+            elif field is _EARLY_DATA:
+                self.is_early = True  # whatever it says (RFC 8470, section 5.1)
 
     def on_headers_complete(self) -> None:
         if self._in_body:
@@ -259,7 +290,8 @@ class RequestReader:
         self._body_bytes = self.content_length = 0
         self._in_body = self._has_host = False
         if not self.is_plain:
-            self.is_plain = True
+            self.is_early = self._in_early_data
+            self.is_plain = not self.is_early
             self.expects_continue = self.http_1_0 = self._chunked = False
             self.last_event_id = None
 

@@ -5,7 +5,8 @@ input or output of its own, so the transport below may be that of an event loop 
 transports of event loops it can end one direction: what was sent is closed by close_notify, and reading goes on
 (RFC 8446, section 6.1). An end of the stream without close_notify is an error, since anybody could have cut it there.
 
-Early data is not spoken (Python's ssl has none), so there is nothing that could be replayed.
+What does the cryptography is a `TlsEnd`: an object of Python's ssl, or one of `bench.wire.openssl`, which has the early
+data that Python's ssl has not.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import contextlib
 import ssl
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from bench.errors import ProtocolError
 
@@ -21,17 +22,74 @@ _RECORD_BYTES = 16 * 1024
 """The most that one record carries (RFC 8446, section 5.1)."""
 
 
+class Bio(Protocol):
+    """Encrypted bytes on their way, as `ssl.MemoryBIO` holds them."""
+
+    @property
+    def pending(self) -> int:
+        """How many bytes there are to take; what is behind them is told by a further call."""
+
+    def write(self, data: bytes, /) -> object:
+        """Put bytes in."""
+
+    def read(self) -> bytes:
+        """Take all bytes out."""
+
+
+class TlsObject(Protocol):
+    """What is needed of `ssl.SSLObject`. Each method raises ssl.SSLError, and SSLWantReadError until more has
+    arrived."""
+
+    @property
+    def context(self) -> Any:
+        """What it was made from."""
+
+    def do_handshake(self) -> None:
+        """On return, data may be read and written."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes that were decrypted; none at the end that the peer has announced."""
+
+    def write(self, data: Any, /) -> int:
+        """How many bytes of the data were encrypted."""
+
+    def unwrap(self) -> object:
+        """Announce the end."""
+
+    def selected_alpn_protocol(self) -> str | None:
+        """By its name of ALPN (RFC 7301)."""
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """Name, version and secret bits."""
+
+
+class TlsEnd(NamedTuple):
+    """One end of a connection, with the bytes that have arrived and those that are to be sent."""
+
+    tls: TlsObject
+    incoming: Bio
+    outgoing: Bio
+
+
+def python_end(
+    context: ssl.SSLContext, server_name: str | None = None, session: ssl.SSLSession | None = None
+) -> TlsEnd:
+    """An end by Python's ssl. `server_name` is the name or address that the server's certificate must be for, on the
+    client's side; it is sent where it is a name (SNI, RFC 6066, section 3). A client may go on with a session that the
+    same context has had. Raises ValueError for what cannot be a name."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(
+        incoming, outgoing, server_side=server_name is None, server_hostname=server_name, session=session
+    )
+    return TlsEnd(tls, incoming, outgoing)
+
+
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """One connection. `established` says who is above; until then it has no protocol, and nothing is to be written."""
 
-    def __init__(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
-        """`server_name` is the name or address that the server's certificate must be for, on the client's side; it is
-        sent where it is a name (SNI, RFC 6066, section 3). Raises ValueError for what cannot be one."""
+    def __init__(self, end: TlsEnd) -> None:
         super().__init__()
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_name is None, server_hostname=server_name
-        )
+        self._tls, self._incoming, self._outgoing = end
         self._protocol: asyncio.Protocol | None = None
         self._error: Exception | None = None
         self._ended = False
@@ -168,8 +226,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 return self._tls.context
             case "cipher":
                 return self._tls.cipher()
-            case "peercert":
-                return self._tls.getpeercert()
         return self.lower.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

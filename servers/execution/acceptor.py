@@ -5,7 +5,7 @@ import contextlib
 import socket
 from typing import Any
 
-from servers.tls import SecuredConnection, server_context
+from servers.tls import secured_connection, server_context
 from servers.worker import Worker
 
 
@@ -54,4 +54,4 @@ class Acceptor:
     def _make(self) -> Any:
         if self._context is None:
             return self._connection(self._worker)
-        return SecuredConnection(self._worker, self._connection, self._context, self._loop.call_later)
+        return secured_connection(self._worker, self._connection, self._context, self._loop.call_later)

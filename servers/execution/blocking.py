@@ -17,7 +17,7 @@ from typing import Any
 from servers.control import ServerSpec
 from servers.counters import Slot
 from servers.service import Service
-from servers.tls import SecuredConnection, server_context
+from servers.tls import secured_connection, server_context
 from servers.worker import Worker, run_blocking
 
 _RECEIVE_BYTES = 64 * 1024
@@ -161,7 +161,7 @@ class BlockingConnection:
         if self._context is None:
             connection = self._class(self._worker)
         else:
-            connection = SecuredConnection(self._worker, self._class, self._context, self._later)
+            connection = secured_connection(self._worker, self._class, self._context, self._later)
         self._connection = connection
         connection.connection_made(transport)
         self._rest()

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic_ladders import https_run
+
+from analysis.report import write_report
 
 FLAGS = [
     "--headless=new",
@@ -145,3 +148,21 @@ def test_parts_and_properties_fit_and_sort_by_themselves(
     assert seen["before"] == [part, "http1", "http2"]
     assert seen["ascending"] == [part, "http1", "http2"]
     assert seen["descending"] == [part, "http2", "http1"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_ladders_fit_beside_each_other_or_below(profile: Path, tmp_path: Path, width: int) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("chromium is not installed (Debian package: chromium)")
+    result = tmp_path / "https.json"
+    result.write_text(json.dumps(https_run(way2=0.6)), encoding="utf-8")
+    page = write_report([result], tmp_path / "out").read_text(encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    watched = page.replace("<head>", "<head>" + WATCH, 1)
+    frame.write_text(FRAME.format(width=width, page=html.escape(watched)), encoding="utf-8")
+    seen = look(browser, frame, profile)
+    assert (seen["problems"], seen["outside"], seen["stray"]) == ([], [], 0)
+    assert seen["scroll_width"] <= seen["width"] == width
+    assert min(seen["pictures"]) >= 320
+    assert seen["text_px"] >= 9

@@ -157,3 +157,12 @@ def test_a_link_that_is_late_or_loses_what_it_should_not() -> None:
     (doubt,) = find_doubts(linked, lossy, QUIET)
     assert (doubt.kind, doubt.fatal) == (DoubtKind.LINK_LATE, True)
     assert doubt.detail.startswith("7 packets")
+
+
+def test_littles_law_knows_that_few_requests_do_not_fill_a_window() -> None:
+    """One exchange of 400 ms, and half of another, in a window of 800 ms."""
+    slow = copy.deepcopy(SOUND)
+    slow["throughput_per_s"] = 1.25
+    slow["counts"]["completed"] = 1
+    slow["latency_ns"] = latency(p50=400_000_000, mean=4e8, count=1)
+    assert DoubtKind.LITTLE_LAW_VIOLATED not in {d.kind for d in find_doubts(scenario("closed:1"), slow, QUIET)}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.certificates import certificates
 from bench.errors import ProtocolError
-from bench.wire.tls import TlsTransport
+from bench.wire.tls import TlsTransport, python_end
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -87,7 +87,7 @@ class End(TlsTransport):
     """One end, with the wire below it and the protocol above."""
 
     def __init__(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
-        super().__init__(context, server_name)
+        super().__init__(python_end(context, server_name))
         self.wire = Wire()
         self.above = Above()
         self.refusal: ProtocolError | None = None

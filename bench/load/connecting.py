@@ -1,0 +1,191 @@
+"""A connection for each exchange: opened for it, and closed behind it.
+
+Latency counts from when the connection was begun (closed loads) or due (open loads) until the answer is complete, so it
+holds every handshake. The connections of a load are so many at a time. Where handshakes are to be resumed, or first
+bytes to go with the SYN, connections before the load obtain the tickets and the cookie for that; and an exchange whose
+connection was opened in another way than the one that was asked for counts as an error, not as an answer.
+"""
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from bench.errors import ErrorKind, ProtocolError, WirebenchError
+from bench.load.engine import CONNECTS_AT_ONCE, RETRY_S, ClosedEngine, Engine, OpenEngine
+from bench.load.link import Link
+from bench.load.security import tickets
+
+_TICKETS_A_SLOT = 4
+"""With early data the answer overtakes the ticket by a round trip, in which the next connection begins; the rest is for
+tickets that the network holds up."""
+
+_clock = time.monotonic_ns
+
+
+class ConnectingLink(Link):
+    """A connection that carries one exchange."""
+
+    _engine: "_ConnectingEngine"
+
+    def _complete(self, ids: Sequence[Hashable], now: int) -> None:
+        shortfall = self.shortfall(self._engine.fast_open)
+        if shortfall is None:
+            super()._complete(ids, now)
+        else:
+            for exchange_id in ids:
+                self._forget(exchange_id, shortfall, now)
+            self._ready(self, len(ids), now)
+
+
+class _ConnectingEngine(Engine):
+    """What closed and open loads have in common. A slot is room for one connection."""
+
+    def __init__(self, fast_open: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.fast_open = fast_open
+        self._opening: dict[asyncio.Task[None], int] = {}
+        """What opens connections now, with when each was intended."""
+
+    @abstractmethod
+    def _slot_freed(self, now_ns: int) -> None:
+        """There is room for another connection."""
+
+    # Engine
+
+    async def connect(self) -> None:
+        """Obtain what later handshakes need, and check that a connection opened as asked for gets a right answer.
+        Raises TargetError, UnsupportedError."""
+        handshake = self._security.handshake if self._security else "full"
+        if handshake != "full" or self.fast_open:
+            await self._prepare(_TICKETS_A_SLOT if handshake == "early-data" else 1)
+        link = self._make_link()
+        await self._connect(link)
+        await self._check(link)
+        link.close()
+
+    def ready(self, link: Link, count: int, now_ns: int) -> None:
+        if link in self._links:
+            self._links.remove(link)
+            self._loop.call_soon(link.close)  # once the link has done with what it has read
+            self._slot_freed(now_ns)
+
+    def lost(self, link: Any) -> None:
+        if link in self._links:
+            self._links.remove(link)
+            self._slot_freed(_clock())
+
+    def _make_link(self) -> Link:
+        return ConnectingLink(self, self._make_client(), 1)
+
+    async def _open_line(self, line: Any) -> None:
+        host, port = self._address
+        await line.connect(host, port, self._security, self.fast_open)
+
+    def _is_quiet(self) -> bool:
+        return not self._opening and super()._is_quiet()
+
+    def _give_up_opening(self) -> None:
+        now = _clock()
+        for task, intended_ns in self._opening.items():
+            task.cancel()
+            self.recorder.error("timeout", intended_ns, now)
+
+    # Connections
+
+    def _begin_exchange(self, intended_ns: int, now_ns: int) -> None:
+        task = self._loop.create_task(self._exchange(intended_ns, now_ns))
+        self._opening[task] = intended_ns
+        task.add_done_callback(self._opening.pop)
+
+    async def _exchange(self, intended_ns: int, begun_ns: int) -> None:
+        """Open a connection and send its request."""
+        link = self._make_link()
+        kind: ErrorKind
+        try:
+            async with asyncio.timeout(self._timeout_ns / 1e9):
+                await self._open_line(link)
+        except TimeoutError:
+            kind = "timeout"
+        except ProtocolError:
+            kind = "protocol"
+        except (OSError, WirebenchError):
+            kind = "refused"
+        else:
+            if link.opened:
+                self._failed_connects = 0
+                self._links.add(link)
+                link.send(1, intended_ns, begun_ns)
+                return
+            kind = "closed"
+        self.recorder.error(kind, intended_ns, _clock())
+        await asyncio.sleep(RETRY_S[min(self._failed_connects, len(RETRY_S) - 1)])
+        self._failed_connects += 1
+        self._slot_freed(_clock())
+
+    async def _prepare(self, rounds: int) -> None:
+        """Make so many connections for each slot, which all of them begin without tickets, and keep those they get."""
+        client: Any = self._make_client()
+        store = None  # sessions keep their own
+        if self._security is not None and client.transport_kind == "stream":
+            store = tickets(self._address, self._security, client.alpn)
+        obtained: list[Any] = []
+        remaining = self._concurrency.connections * rounds
+        while remaining:
+            batch = min(remaining, CONNECTS_AT_ONCE)
+            links = [Link(self, self._make_client(), 1) for _ in range(batch)]
+            await asyncio.gather(*map(self._connect, links))
+            await asyncio.gather(*map(self._check, links))
+            for link in links:
+                link.close()
+            if store is not None:
+                obtained.extend(store)
+                store.clear()
+            remaining -= batch
+        if store is not None:
+            store.extend(obtained)
+
+
+class ConnectingClosedEngine(_ConnectingEngine, ClosedEngine):
+    """Keeps every slot busy: the next connection begins when an answer is complete."""
+
+    def _begin(self, start_ns: int, measure_ns: int) -> None:
+        for _ in range(self._concurrency.connections):
+            self._slot_freed(_clock())
+
+    def _finish(self) -> None:
+        self._give_up_opening()
+
+    def _slot_freed(self, now_ns: int) -> None:
+        if now_ns < self.end_ns:
+            self._begin_exchange(now_ns, now_ns)
+
+
+class ConnectingOpenEngine(_ConnectingEngine, OpenEngine):
+    """Begins connections when they are due; one that finds no slot waits."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._slots = self._concurrency.connections
+
+    def _begin(self, start_ns: int, measure_ns: int) -> None:
+        self._start_ns, self._measure_ns = start_ns, measure_ns
+        self._wake()
+
+    def _finish(self) -> None:
+        super()._finish()
+        self._give_up_opening()
+
+    def _slot_freed(self, now_ns: int) -> None:
+        if self._running and self._waiting:
+            self._begin_exchange(self._waiting.popleft(), now_ns)
+        else:
+            self._slots += 1
+
+    def _place(self, due: int, now: int) -> bool:
+        if not self._slots:
+            return False
+        self._slots -= 1
+        self._begin_exchange(due, now)
+        return True
