@@ -20,7 +20,7 @@ from bench.contract import (
     exchange,
 )
 from bench.errors import UsageError
-from bench.lab.kernel import parse_kernel
+from bench.lab.kernel import FAST_OPEN, parse_kernel
 from bench.lab.link import LOOPBACK, Link, parse_link
 from bench.protocols import PROTOCOLS, TLS_VERSIONS
 from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
@@ -90,6 +90,12 @@ class Scenario:
     @property
     def concurrency(self) -> Concurrency:
         return self.load.concurrency if isinstance(self.load, Closed) else self.connections
+
+    @property
+    def link_kernel(self) -> dict[str, str]:
+        """The kernel parameters of both ends of the link: those that were asked for, and what the scenario needs."""
+        needed = {FAST_OPEN: "3"} if self.fast_open == "on" else {}
+        return {**needed, **dict(self.kernel)}
 
     @property
     def exchange(self) -> Exchange:

@@ -38,7 +38,7 @@ def run_trial(
     processes = min(load_processes, scenario.concurrency.connections)
     try:
         with (
-            network(scenario.link, seed, dict(scenario.kernel), scenario.pattern == "connect") as link,
+            network(scenario.link, seed, scenario.link_kernel, scenario.pattern == "connect") as link,
             LoadProcesses(processes, on_progress, link.client) as load,
             ServerProcess(
                 scenario.protocol,

@@ -7,9 +7,18 @@ import re
 
 from bench.errors import UsageError
 
+INITIAL_WINDOW = "initcwnd"
+"""The initial congestion window in segments (RFC 6928 has 10): no sysctl, but an attribute of routes (ip-route(8))."""
+
+FAST_OPEN = "net.ipv4.tcp_fastopen"
+"""A bit for clients and one for servers."""
+
+CONGESTION = "net.ipv4.tcp_congestion_control"
+"""Set as an attribute of routes too: a namespace's default may only be one that the host allows to everybody."""
+
 TOLD = (
-    "net.ipv4.tcp_congestion_control",
-    "net.ipv4.tcp_fastopen",
+    CONGESTION,
+    FAST_OPEN,
     "net.ipv4.tcp_no_metrics_save",
     "net.ipv4.tcp_slow_start_after_idle",
     "net.ipv4.tcp_rmem",
@@ -19,12 +28,6 @@ TOLD = (
     "net.mptcp.enabled",
 )
 """What results tell of each node's kernel, as read back."""
-
-INITIAL_WINDOW = "initcwnd"
-"""The initial congestion window in segments (RFC 6928 has 10): no sysctl, but an attribute of routes (ip-route(8))."""
-
-CONGESTION = "net.ipv4.tcp_congestion_control"
-"""Set as an attribute of routes too: a namespace's default may only be one that the host allows to everybody."""
 
 _NAME = re.compile(r"net\.(ipv4|core|mptcp)\.[a-z0-9_.]+")
 _EXAMPLE = "tcp_congestion_control=reno,initcwnd=4"
