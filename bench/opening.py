@@ -26,6 +26,8 @@ def _handshake(scenario: Scenario) -> str | None:
         return f"without TLS there is no handshake that could be {handshake}; choose tls 1.3"
     if scenario.client != "lean":
         return f"the client {scenario.client} resumes no handshakes here; choose the client lean"
+    if PROTOCOLS[protocol].transport_kind != "stream" and not PROTOCOLS[protocol].early_data:
+        return f"handshakes of {protocol} are not resumed here"
     if handshake == "resumed":
         return None
     if scenario.tls == "1.2":

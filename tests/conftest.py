@@ -9,7 +9,12 @@ import pytest
 
 from bench.serverprocess import ServerProcess
 
-_PACKAGES = {"curl": "curl", "nginx": "nginx-light", "nghttpd": "nghttp2-server", "h2load": "nghttp2-client"}
+_PACKAGES = {
+    "nginx": "nginx-light",
+    "nghttpd": "nghttp2-server",
+    "h2load": "nghttp2-client",
+    "ping": "iputils-ping",
+}
 """The Debian package that brings a program, where it is not called like the program."""
 
 

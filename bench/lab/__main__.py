@@ -1,8 +1,8 @@
 """The router process of a lab: `python -m bench.lab`, with a JSON spec as the first line of standard input.
 
 The spec has `topology` (see `bench.lab.topology`), `seed`, `kernel` (parameters set in every node), `capture` (a folder
-for a pcap file of each node, or null), `capture_packets` (how many are kept, or null) and `reaches` (servers on the
-host that the node "server" stands for).
+for a pcap file of each node, or null), `capture_packets` (how many are kept, or null), `reaches` (servers on the host
+that the node "server" stands for) and `backend` ("own", or "netem" to leave links to the kernel).
 
 Events on standard output, one JSON line each: `ready` (the namespaces as descriptors of this process, whether they are
 in a user namespace, the kernel's parameters as read back), `account`, `error` (one line for the user), `stopped`.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import WirebenchError
-from bench.lab import namespaces
+from bench.lab import namespaces, netem
 from bench.lab.capture import CaptureFile
 from bench.lab.kernel import CONGESTION, INITIAL_WINDOW, TOLD
 from bench.lab.nat import rebind, translate
@@ -54,14 +54,20 @@ class Lab:
         self._captures = {name: CaptureFile(Path(folder, f"{name}.pcap"), limit) for name in names}
         self.router = Router()
         devices = dict.fromkeys(self.nodes, 0)
+        is_netem = spec["backend"] == "netem"
         for number, span in enumerate(topology.spans):
             fds = []
-            for name, address in ((span.a, span.a_address), (span.b, span.b_address)):
+            ends = ((span.a, span.a_address, span.link.up), (span.b, span.b_address, span.link.down))
+            for name, address, way in ends:
                 with self.nodes[name].entered(self._home_fd):
-                    fds.append(self._make_device(f"link{devices[name]}", IPv4Interface(address), span.link.mtu))
+                    device = f"link{devices[name]}"
+                    fds.append(self._make_device(device, IPv4Interface(address), span.link.mtu))
+                    if is_netem:
+                        netem.shape(device, way, span.link.mtu)
                 devices[name] += 1
             sees = [self._captures[name].add if name in self._captures else None for name in (span.a, span.b)]
-            self.router.join(fds[0], fds[1], span.link, f"{spec['seed']}:{number}", sees[0], sees[1])
+            link = netem.without_netem(span.link) if is_netem else span.link
+            self.router.join(fds[0], fds[1], link, f"{spec['seed']}:{number}", sees[0], sees[1])
         for node in topology.nodes:
             with self.nodes[node.name].entered(self._home_fd):
                 for destination, gateway in node.routes:

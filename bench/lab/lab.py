@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import LabFailedError, UnsupportedError
+from bench.lab.netem import Backend
 from bench.lab.relay import Reach
 from bench.lab.topology import Topology
 
@@ -32,10 +33,12 @@ class Lab:
         capture: Path | None = None,
         capture_packets: int | None = None,
         reaches: Sequence[Reach] = (),
+        backend: Backend = "own",
     ) -> None:
         """`kernel` are parameters (sysctls) set in every node; `capture` is a folder for NODE.pcap of every node,
         with its first `capture_packets` (None for all);
-        `reaches` are servers on the host that the node "server" stands for."""
+        `reaches` are servers on the host that the node "server" stands for; `backend` is what makes links slow and
+        lossy, see `bench.lab.netem`."""
         self.topology = topology
         self.kernel: dict[str, dict[str, str]] = {}
         """Parameters of each node's kernel as read back."""
@@ -47,6 +50,7 @@ class Lab:
             "capture": str(capture) if capture else None,
             "capture_packets": capture_packets,
             "reaches": [asdict(reach) for reach in reaches],
+            "backend": backend,
         }
         self._namespaces: dict[str, int] = {}
         self._in_user_namespace = False

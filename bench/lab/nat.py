@@ -15,14 +15,13 @@ hairpinning). Which port a symmetric one gives is the kernel's choice, and does 
 """
 
 import os
-import shutil
 import socket
 import struct
-import subprocess
 from typing import NamedTuple
 
 from bench.errors import UnsupportedError, UsageError
 from bench.lab.namespaces import set_kernel
+from bench.lab.programs import run
 
 
 class _Kind(NamedTuple):
@@ -38,9 +37,6 @@ KINDS = {
     "port-restricted": _Kind(False, None),
     "symmetric": _Kind(True, None),
 }
-
-_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-"""Where nft is looked for: those who are not root often lack the last two."""
 
 _FRESH_PORTS = ("10000-19999", "20000-29999")
 """What takes turns as the outside ports after `rebind`: none that Linux gives to programs by itself, since the kernel
@@ -65,19 +61,11 @@ def check_kind(kind: str, where: str) -> None:
 def translate(kind: str, bindings: int = 0) -> None:
     """Translate addresses in the current network namespace, in the place of what did so before. `bindings` is how often
     mappings were given anew. Raises UnsupportedError."""
-    nft = shutil.which("nft", path=_PATH)
-    if nft is None:
-        raise UnsupportedError("no address translation (NAT) here: nft is missing; apt-get install nftables")
     for name in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
         set_kernel(f"net.netfilter.{name}", str(_MAPPING_S), if_there=True)
-    rules = _rules(KINDS[kind], bindings)
-    done = subprocess.run([nft, "-f", "-"], input=rules, capture_output=True, text=True, check=False)
-    if done.returncode:
-        first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
-        raise UnsupportedError(
-            f"no address translation (NAT) here: nft says {first.strip()!r}; the kernel needs nf_tables with nat and "
-            "masquerade (modprobe nft_masq nft_nat)"
-        )
+    needs = "nf_tables with nat and masquerade (modprobe nft_chain_nat nft_masq)"
+    what = "address translation (NAT)"
+    run("nft", "-f", "-", given=_rules(KINDS[kind], bindings), what=what, package="nftables", needs=needs)
 
 
 def rebind(kind: str, bindings: int) -> None:

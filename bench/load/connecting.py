@@ -132,8 +132,9 @@ class _ConnectingEngine(Engine):
             store = tickets(self._address, self._security, client.alpn)
         obtained: list[Any] = []
         remaining = self._concurrency.connections * rounds
+        at_once = min(self._concurrency.connections, CONNECTS_AT_ONCE)
         while remaining:
-            batch = min(remaining, CONNECTS_AT_ONCE)
+            batch = min(remaining, at_once)
             links = [Link(self, self._make_client(), 1) for _ in range(batch)]
             await asyncio.gather(*map(self._connect, links))
             await asyncio.gather(*map(self._check, links))

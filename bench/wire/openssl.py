@@ -35,8 +35,8 @@ _FUNCTIONS = (
 _HOW = "install the pyOpenSSL and cryptography that requirements.lock names"
 
 _GROUPS = b"X25519:P-256:X448:P-521:P-384"
-"""Key exchange as the OpenSSL 3.0 of Python's ssl has it. Newer ones begin with ML-KEM, whose share of 1,184 bytes takes
-a ClientHello beyond what a SYN carries, and with that a round trip more (TCP Fast Open)."""
+"""Key exchange as the OpenSSL 3.0 of Python's ssl has it. Newer ones begin with ML-KEM, whose share of 1,184 bytes
+makes a ClientHello longer than what a SYN carries, which takes a round trip more (TCP Fast Open)."""
 
 _READ_ERROR, _READ_SUCCESS = 0, 1  # SSL_read_early_data(3)
 _CHUNK_BYTES = 16 * 1024

@@ -133,6 +133,16 @@ def test_a_load_that_changes_is_not_held_against_itself() -> None:
     assert find_doubts(scenario("ramp:1000-64000/s@1s"), trial, QUIET) == []
 
 
+@pytest.mark.parametrize(("first", "second", "steady"), [(4, 12, True), (3, 12, False)])
+def test_a_round_more_in_one_half_is_no_drift(first: int, second: int, steady: bool) -> None:
+    """Four connections that go round a few times: what was in flight when measuring began does not count, either."""
+    trial = copy.deepcopy(SOUND)
+    trial["intervals"] = [{"completed": first}, {"completed": second}]
+    trial["throughput_per_s"], trial["latency_ns"]["mean"] = 4.0, 1e9
+    found = [doubt.kind for doubt in find_doubts(scenario("closed:4"), trial, QUIET)]
+    assert found == ([] if steady else [DoubtKind.NOT_STEADY])
+
+
 LINKED: dict[str, Any] = {
     **OPEN,
     "wire": {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UnsupportedError, UsageError
-from bench.lab import nat
+from bench.lab import nat, programs
 from bench.lab.lab import Lab
 from bench.lab.link import Link, parse_link
 from bench.lab.topology import through_router, with_relay
@@ -301,14 +301,15 @@ def test_kinds_that_are_not() -> None:
 
 
 def test_without_nft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nat, "_PATH", str(tmp_path))
+    monkeypatch.setattr(programs, "PATH", str(tmp_path))
+    monkeypatch.setattr(nat, "set_kernel", lambda *_, **__: None)
     with pytest.raises(UnsupportedError, match="nft is missing; apt-get install nftables"):
         nat.translate("full-cone")
 
 
 def test_a_kernel_that_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An nft that says what it says on a kernel without nf_tables."""
-    monkeypatch.setattr(nat, "_PATH", str(tmp_path))
+    monkeypatch.setattr(programs, "PATH", str(tmp_path))
     monkeypatch.setattr(nat, "set_kernel", lambda *_, **__: None)
     nft = tmp_path / "nft"
     nft.write_text(
