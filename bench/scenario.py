@@ -21,7 +21,7 @@ from bench.contract import (
 )
 from bench.errors import UsageError
 from bench.lab.kernel import FAST_OPEN, parse_kernel
-from bench.lab.link import LOOPBACK, Link, parse_link
+from bench.lab.link import BACKENDS, LOOPBACK, Link, parse_link
 from bench.protocols import PROTOCOLS, TLS_VERSIONS
 from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
 from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load
@@ -73,6 +73,8 @@ class Scenario:
     pattern: str = "request-response"
     link: Link | None = None
     """The network between both ends; None for loopback."""
+    link_backend: str = "own"
+    """What delays and loses the packets of a link: the lab's own router, or the kernel's netem."""
     kernel: tuple[tuple[str, str], ...] = ()
     """Parameters of the kernel (sysctls) that both ends of a link have, beside what it has by itself."""
     warmup_ns: int = 500_000_000
@@ -121,6 +123,7 @@ class Scenario:
         words += [f"{self.execution}{workers}", str(self.load), str(self.operation), spell_size(self.payload_bytes)]
         if self.link is not None:
             words.append(f"over {self.link}")
+            words += ["by netem"] if self.link_backend == "netem" else []
         words += [f"{name.removeprefix('net.ipv4.')}={value}" for name, value in self.kernel]
         return " ".join(words)
 
@@ -202,6 +205,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "fast_open": lambda v, w: registry.choose(v, ("off", "on"), w),
     "pattern": lambda v, w: registry.choose(v, registry.PATTERNS, w),
     "link": parse_network,
+    "link_backend": lambda v, w: registry.choose(v, BACKENDS, w),
     "kernel": parse_kernel,
     "workers": lambda v, w: parse_whole(v, 1, MAX_WORKERS, w),
     "operation": parse_operation,

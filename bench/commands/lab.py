@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Json, Kernel, Link, Seed
+from bench.commands.options import Json, Kernel, Link, LinkBackend, Seed
 
 
 def lab(
@@ -16,6 +16,7 @@ def lab(
         str | None, typer.Option(metavar="TIME", help="Spread of the delay of one way, like 2ms.")
     ] = None,
     link: Link = None,
+    link_backend: LinkBackend = None,
     server: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="What serves at the far end, in the place of wirebench.")
     ] = None,
@@ -45,12 +46,16 @@ def lab(
     Exit status: the program's own; 2 bad input; 3 the lab failed; 130 interrupted.
     """
     from bench.lab.kernel import parse_kernel
+    from bench.lab.link import BACKENDS
     from bench.lab.session import parse_reach, run_behind, spell_link
     from bench.output import check_json
+    from bench.registry import choose
     from bench.run import choose_seed
 
     wanted = spell_link(link, {"rtt": rtt, "loss": loss, "rate": rate, "jitter": jitter})
     parameters = dict(parse_kernel(kernel, "--kernel")) if kernel is not None else {}
     reaches = [each for text in reach or [] for each in parse_reach(text)]
     check_json(json_file)
-    raise typer.Exit(run_behind(command, wanted, parameters, choose_seed(seed), server, reaches, pcap, json_file))
+    backend = choose(link_backend or "own", BACKENDS, "--link-backend")
+    seed = choose_seed(seed)
+    raise typer.Exit(run_behind(command, wanted, backend, parameters, seed, server, reaches, pcap, json_file))

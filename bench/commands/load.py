@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Json, Kernel, Link, LoadProcesses, Seed, complete_operation
+from bench.commands.options import Json, Kernel, Link, LinkBackend, LoadProcesses, Seed, complete_operation
 
 
 def load(
@@ -58,6 +58,7 @@ def load(
         str | None, typer.Option(metavar="VERSION", help="TLS: 1.2 or 1.3. [default: the best that both ends speak]")
     ] = None,
     link: Link = None,
+    link_backend: LinkBackend = None,
     kernel: Kernel = None,
     warmup: Annotated[str, typer.Option(metavar="TIME", help="How long to send before measuring; 0s for none.")] = "1s",
     duration: Annotated[str, typer.Option(metavar="TIME", help="How long to measure.")] = "10s",
@@ -91,7 +92,13 @@ def load(
         "duration": duration,
         "timeout": timeout,
     }
-    options |= {key: value for key, value in (("load", load_model), ("link", link), ("kernel", kernel)) if value}
+    options |= {
+        key: value
+        for key, value in zip(
+            ("load", "link", "link_backend", "kernel"), (load_model, link, link_backend, kernel), strict=True
+        )
+        if value
+    }
     scenario = target_scenario(target, options)
     preflight.check([scenario])
     check_json(json_file)

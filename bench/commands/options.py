@@ -47,5 +47,8 @@ _LINK = "Network between both ends, like rtt=40ms,loss=1%,rate=20mbit, or loopba
 _KERNEL = "Kernel parameters of both ends of a link, like tcp_congestion_control=reno,initcwnd=4."
 Link = Annotated[str | None, typer.Option(metavar="LINK", help=_LINK)]
 Links = Annotated[list[str] | None, typer.Option(metavar="LINK", help=f"{_LINK} May be repeated.")]
+_BACKEND = "What delays and loses packets: own, or netem where the kernel has it."
+LinkBackend = Annotated[str | None, typer.Option(metavar="NAME", help=_BACKEND)]
+LinkBackends = Annotated[list[str] | None, typer.Option("--link-backend", metavar="NAME,…", help=_BACKEND)]
 Kernel = Annotated[str | None, typer.Option(metavar="NAME=VALUE,…", help=_KERNEL)]
 Kernels = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE,…", help=f"{_KERNEL} May be repeated.")]

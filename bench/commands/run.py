@@ -8,6 +8,7 @@ import typer
 from bench.commands.options import (
     Json,
     Kernels,
+    LinkBackends,
     Links,
     LoadProcesses,
     Seed,
@@ -52,6 +53,7 @@ def run(
     fast_open: Annotated[_Several, typer.Option(metavar="on,off", help="TCP Fast Open: data with the SYN.")] = None,
     pattern: Annotated[_Several, typer.Option(metavar="NAME,…", help="Patterns.")] = None,
     link: Links = None,
+    link_backend: LinkBackends = None,
     kernel: Kernels = None,
     warmup: Annotated[
         _Several, typer.Option(metavar="TIME,…", help="How long to send before measuring, like 500ms; 0s for none.")
@@ -107,6 +109,7 @@ def run(
             "fast_open": fast_open,
             "pattern": pattern,
             "link": link,
+            "link_backend": link_backend,
             "kernel": kernel,
             "warmup": warmup,
             "duration": duration,

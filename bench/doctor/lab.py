@@ -10,6 +10,7 @@ from bench.doctor.machine import read
 from bench.errors import LabFailedError, UnsupportedError
 from bench.lab.lab import Lab
 from bench.lab.link import Link
+from bench.lab.programs import PATH
 from bench.lab.topology import two_ends
 
 
@@ -37,7 +38,7 @@ def _links() -> Check:
 
 
 def _program(name: str, what: str, package: str) -> Check:
-    if shutil.which(name) is None:
+    if shutil.which(name, path=PATH) is None:
         return Check("lab", name, "warn", f"missing: no {what}", f"apt-get install {package}")
     return Check("lab", name, "ok", what)
 

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import LabFailedError, UnsupportedError
-from bench.lab.netem import Backend
 from bench.lab.relay import Reach
 from bench.lab.topology import Topology
 
@@ -33,7 +32,7 @@ class Lab:
         capture: Path | None = None,
         capture_packets: int | None = None,
         reaches: Sequence[Reach] = (),
-        backend: Backend = "own",
+        backend: str = "own",
     ) -> None:
         """`kernel` are parameters (sysctls) set in every node; `capture` is a folder for NODE.pcap of every node,
         with its first `capture_packets` (None for all);

@@ -28,6 +28,9 @@ from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration
 LOOPBACK = "loopback"
 """The network that is no link: both ends on the machine's own loopback."""
 
+BACKENDS = ("own", "netem")
+"""What can make a link slow and lossy: the lab's router, or the kernel (see `bench.lab.netem`)."""
+
 EXAMPLE = "rtt=40ms,loss=1%,rate=20mbit"
 
 DEFAULT_QUEUE_NS = 100_000_000

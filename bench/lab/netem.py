@@ -8,12 +8,9 @@ counts what came out of netem, so what was lost there is not in it.
 """
 
 from dataclasses import replace
-from typing import Literal
 
 from bench.lab.link import Direction, Link
 from bench.lab.programs import run
-
-Backend = Literal["own", "netem"]
 
 _HELD_PACKETS = 1_000_000
 """What netem may hold under way, so that nothing overflows but a queue that was asked for: it drops from 1000 on."""

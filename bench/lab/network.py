@@ -68,23 +68,29 @@ class LinkedEnds:
     server_host = SERVER_ADDRESS
 
     def __init__(
-        self, link: Link, seed: int, kernel: Mapping[str, str], with_ladder: bool, reaches: Sequence[Reach]
+        self,
+        link: Link,
+        backend: str,
+        seed: int,
+        kernel: Mapping[str, str],
+        with_ladder: bool,
+        reaches: Sequence[Reach],
     ) -> None:
         self.client: list[str] = []
         self.server: list[str] = []
         self._link = link
-        self._asked = (seed, kernel, reaches)
+        self._asked = (seed, kernel, reaches, backend)
         self._with_ladder = with_ladder
         self._folder: Path | None = None
         self._lab: Lab
         self._undo: contextlib.ExitStack
 
     def __enter__(self) -> Self:
-        seed, kernel, reaches = self._asked
+        seed, kernel, reaches, backend = self._asked
         with contextlib.ExitStack() as undo:
             if self._with_ladder:
                 self._folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="wirebench-capture-")))
-            lab = Lab(two_ends(self._link), seed, kernel, self._folder, LADDER_PACKETS, reaches)
+            lab = Lab(two_ends(self._link), seed, kernel, self._folder, LADDER_PACKETS, reaches, backend)
             self._lab = undo.enter_context(lab)
             self.client, self.server = lab.within(CLIENT), lab.within(SERVER)
             self._undo = undo.pop_all()
@@ -122,6 +128,7 @@ class LinkedEnds:
 
 def network(
     link: Link | None,
+    backend: str,
     seed: int,
     kernel: Mapping[str, str],
     with_ladder: bool = False,
@@ -131,4 +138,4 @@ def network(
     are servers on the host that the server's end of a link stands for."""
     if link is None:
         return Loopback(*(reach.host for reach in reaches))
-    return LinkedEnds(link, seed, kernel, with_ladder, reaches)
+    return LinkedEnds(link, backend, seed, kernel, with_ladder, reaches)

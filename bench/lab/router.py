@@ -8,7 +8,7 @@ import os
 import select
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.lab.channel import Channel
@@ -18,7 +18,6 @@ _READ_AT_ONCE = 64
 """Packets read from one device before those that are due go out."""
 
 _IDLE_S = 1.0
-_PACKET_BYTES = 65_536
 _LEAD_NS = 150_000
 """How long before a packet is due the loop stops sleeping, since a core that has gone idle wakes up late."""
 
@@ -33,11 +32,17 @@ Capture = Callable[[int, bytes], None]
 """Takes a packet as a node sees it leave or arrive, with the time in nanoseconds of CLOCK_MONOTONIC."""
 
 
+@dataclass(frozen=True, slots=True)
 class Port:
     """One way from a device to the device at the other end of its link."""
 
-    def __init__(self, from_fd: int, to_fd: int, channel: Channel, sends: Capture | None, takes: Capture | None):
-        self.from_fd, self.to_fd, self.channel, self.sends, self.takes = from_fd, to_fd, channel, sends, takes
+    from_fd: int
+    to_fd: int
+    mtu: int
+    """The most bytes of a packet."""
+    channel: Channel
+    sends: Capture | None
+    takes: Capture | None
 
 
 class Router:
@@ -53,8 +58,8 @@ class Router:
     def join(self, a_fd: int, b_fd: int, link: Link, seed: str, a_sees: Capture | None, b_sees: Capture | None) -> None:
         """Lay a link between two devices. What each sees of it may be captured."""
         self._ports += [
-            Port(a_fd, b_fd, Channel(link.up, f"{seed}:up"), a_sees, b_sees),
-            Port(b_fd, a_fd, Channel(link.down, f"{seed}:down"), b_sees, a_sees),
+            Port(a_fd, b_fd, link.mtu, Channel(link.up, f"{seed}:up"), a_sees, b_sees),
+            Port(b_fd, a_fd, link.mtu, Channel(link.down, f"{seed}:down"), b_sees, a_sees),
         ]
 
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
@@ -122,10 +127,11 @@ class Router:
 
     def _take(self, port: Port) -> None:
         """Read what a node has sent."""
-        clock, read, fd, offer, sends = time.monotonic_ns, os.read, port.from_fd, port.channel.offer, port.sends
+        clock, read, fd, size = time.monotonic_ns, os.read, port.from_fd, port.mtu
+        offer, sends = port.channel.offer, port.sends
         with contextlib.suppress(BlockingIOError):
             for _ in range(_READ_AT_ONCE):
-                packet = read(fd, _PACKET_BYTES)
+                packet = read(fd, size)
                 now = clock()
                 if sends is not None:
                     sends(now, packet)

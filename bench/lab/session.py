@@ -54,6 +54,7 @@ def parse_reach(text: str) -> list[Reach]:
 def run_behind(
     command: Sequence[str],
     link: Link,
+    backend: str,
     kernel: Mapping[str, str],
     seed: int,
     server_command: str | None,
@@ -69,7 +70,7 @@ def run_behind(
             capture.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"--pcap: cannot write to {capture}: {error.strerror}") from None
-    lab = Lab(two_ends(link), seed, kernel, capture, reaches=reaches)
+    lab = Lab(two_ends(link), seed, kernel, capture, None, reaches, backend)
     with lab, contextlib.ExitStack() as ends:
         if server_command is not None:
             ends.enter_context(_running(lab, server_command))
