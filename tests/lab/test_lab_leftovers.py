@@ -137,9 +137,13 @@ def test_programs_on_nodes_end_with_the_lab() -> None:
 
 def test_programs_on_nodes_end_with_a_lab_that_an_error_ends() -> None:
     with contextlib.suppress(KeyError), Lab(two_ends(parse_link("rtt=1ms", "link"))) as lab:
-        program = subprocess.Popen([*lab.within("client"), "sleep", "1000"])
+        command = [*lab.within("client"), "sh", "-c", "echo up; exec sleep 1000"]
+        program = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"up\n"  # it is on the node
         raise KeyError
     assert program.wait(DEADLINE_S) == -signal.SIGKILL
+    program.stdout.close()
 
 
 def test_a_router_that_is_killed_is_an_error_and_not_a_hang() -> None:
