@@ -17,6 +17,7 @@ _KNOWN = {
     "protocol": (
         "http1",
         "http2",
+        "http2-upgrade",
         "http3",
         "grpc",
         "websocket",

@@ -3,7 +3,9 @@
 The expectation is arithmetic on the specifications, for a client that has nothing but what the way allows it to have
 kept: TCP's handshake takes one round trip (RFC 9293, section 3.5), none where data comes with the SYN (TCP Fast Open,
 RFC 7413); TLS 1.2 takes two, one if a session is resumed (RFC 5246, section 7.3); TLS 1.3 takes one, none for early
-data (RFC 8446, section 2); QUIC does both at once (RFC 9001, section 4). The request and its answer take one.
+data (RFC 8446, section 2); QUIC does both at once (RFC 9001, section 4). The request and its answer take one. An
+upgrade to HTTP/2 takes none where the request asks for it, and one where a request with a body waits for another that
+does (RFC 7540, section 3.2).
 """
 
 from collections.abc import Iterable
@@ -15,8 +17,16 @@ from analysis.load_results import Scenario
 TOLERANCE_RTTS = 0.15
 """A measured first byte that is further from the expected one than this is told to the reader."""
 
-_OVER_TCP = {"http1": "HTTP/1.1", "http2": "HTTP/2", "grpc": "gRPC", "tcp": "TCP"}
+_OVER_TCP = {
+    "http1": "HTTP/1.1",
+    "http2": "HTTP/2",
+    "http2-upgrade": "HTTP/2 by Upgrade",
+    "grpc": "gRPC",
+    "tcp": "TCP",
+}
 _OVER_QUIC = {"http3": "HTTP/3"}
+_WITH_BODY = ("echo", "upload", "create-todo")
+"""Operations whose request has a body."""
 _HANDSHAKES = {"resumed": "resumed", "early-data": "0-RTT"}
 
 
@@ -50,6 +60,8 @@ def expectation(scenario: Scenario) -> Expectation | None:
     parts = [("TCP", 0 if scenario.fast_open == "on" else 1)]
     if scenario.tls != "off":
         parts.append((f"TLS {scenario.tls}", tls))
+    if scenario.protocol == "http2-upgrade" and scenario.operation.partition(":")[0] in _WITH_BODY:
+        parts.append(("Upgrade", 1))
     return Expectation((*parts, request))
 
 

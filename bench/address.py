@@ -29,6 +29,7 @@ SCHEMES = {
     "http": Scheme("http1", default_port=80),
     "https": Scheme("http1", tls=True, default_port=443),
     "h2c": Scheme("http2", default_port=80),
+    "http+h2c": Scheme("http2-upgrade", default_port=80),
     "h2": Scheme("http2", tls=True, default_port=443),
     "h3": Scheme("http3", tls=True, default_port=443),
     "ws": Scheme("websocket", default_port=80),

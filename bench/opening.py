@@ -29,7 +29,7 @@ def _handshake(scenario: Scenario) -> str | None:
     if PROTOCOLS[protocol].transport_kind != "stream" and not PROTOCOLS[protocol].early_data:
         return f"handshakes of {protocol} are not resumed here"
     if handshake == "resumed":
-        return None
+        return _quic_tickets(scenario) if PROTOCOLS[protocol].transport_kind == "quic" else None
     if scenario.tls == "1.2":
         return "TLS 1.2 has no early data; choose tls 1.3"
     why = registry.no_early_data(protocol, scenario.execution, scenario.stack)
@@ -47,6 +47,17 @@ def _handshake(scenario: Scenario) -> str | None:
             require_early_data()
         except UnsupportedError as error:
             return str(error)
+    return None
+
+
+def _quic_tickets(scenario: Scenario) -> str | None:
+    if scenario.stack != "lean":
+        return f"the stack {scenario.stack} gives no tickets for {scenario.protocol} here; choose the stack lean"
+    if scenario.execution in registry.SEVERAL_PROCESSES:
+        return (
+            f"tickets for {scenario.protocol} are taken where they were given, in one process; choose a model of one "
+            "process, like single or threads"
+        )
     return None
 
 

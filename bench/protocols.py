@@ -118,6 +118,24 @@ PROTOCOLS = {
             default_port="80, with TLS 443",
         ),
     ),
+    "http2-upgrade": Protocol(
+        line="HTTP/2 that begins as an HTTP/1.1 request with Upgrade: h2c (RFC 7540, section 3.2; gone from RFC 9113)",
+        server="servers.http2_upgrade:Http2UpgradeConnection",
+        client="clients.http2_upgrade:Http2UpgradeClient",
+        tls=("off",),
+        properties=Properties(
+            data_format="text header fields once, then binary frames, compressed header fields (HPACK), any body",
+            transfer_mode="messages as frames of many streams on one byte stream, behind one message of HTTP/1.1",
+            addressing=_HTTP_ADDRESSING,
+            direction="request, then response; the first alone, then many at a time in any order",
+            state="stateless requests; the connection keeps header tables and windows",
+            routing=f"{_HTTP_ROUTING}; an intermediary that knows no h2c leaves it HTTP/1.1",
+            flow_control=_HTTP2_FLOW,
+            errors="as HTTP/1.1 until the change, then as HTTP/2",
+            encryption="none: over TLS, ALPN chooses HTTP/2",
+            default_port="80",
+        ),
+    ),
     "http3": Protocol(
         line="HTTP/3 (RFC 9114): HTTP on QUIC, streams over UDP, always encrypted",
         server="servers.http3:Http3Endpoint",
@@ -126,6 +144,7 @@ PROTOCOLS = {
         lives="listener",
         library="aioquic",
         tls=("1.3",),
+        early_data=True,
         properties=Properties(
             data_format="binary frames, compressed header fields (QPACK), any body",
             transfer_mode="messages as streams that are ordered each, and not among each other",

@@ -17,6 +17,7 @@ from bench.serverprocess import ServerProcess
 _POLL_S = 0.25
 _CURL = {
     ("http2", False): "curl --http2-prior-knowledge",
+    ("http2-upgrade", False): "curl --http2",
     ("sse-http2", False): "curl --http2-prior-knowledge",
     ("http3", True): "curl --http3-only",
 }
@@ -111,7 +112,7 @@ def _others(server: ServerProcess, authority: str) -> Iterator[list[str]]:
     base = f"{'https' if authority else 'http'}://{server.address}"
     curl = _CURL.get((server.protocol, authority != ""), "curl") + (f" --cacert {authority}" if authority else "")
     match server.protocol:
-        case "http1" | "http2" | "http3":
+        case "http1" | "http2" | "http2-upgrade" | "http3":
             yield ["is it there?", f"{curl} {base}/health"]
             yield ["the same bytes back", f"{curl} -d hello {base}/echo"]
             yield ["100 µs of CPU, then 5 ms", f"{curl} '{base}/work?cpu_us=100&wait_ms=5'"]

@@ -39,11 +39,8 @@ MAX_WHOLE_BYTES = 64 * 1024
 MAX_ABANDONED = 4096
 """Exchanges given up last, whose late answers are ignored; a late answer to an older one is an error."""
 
-OPENING = (
-    PREFACE
-    + encode_settings({Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW_BYTES})
-    + encode_window_update(0, MAX_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
-)
+SETTINGS = {Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW_BYTES}
+OPENING = PREFACE + encode_settings(SETTINGS) + encode_window_update(0, MAX_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
 """What a client says first: it takes as much as it is sent, and no pushes."""
 
 

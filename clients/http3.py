@@ -1,24 +1,16 @@
 """The lean HTTP/3 client (RFC 9114), on aioquic's QUIC made shorter (see `bench.wire.quic_connection`)."""
 
-import asyncio
-import socket
-import time
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar
-
-from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StopSendingReceived, StreamReset
+from typing import ClassVar
 
 from bench.contract import Exchange, Security, SessionLink
 from bench.errors import ErrorKind
 from bench.wire.header_blocks import Fields, Head, MalformedError
 from bench.wire.http3 import BlockReader, ErrorCode, Frame, MessageReader, encode_block, encode_frame
-from bench.wire.quic_session import Http3Session
-from bench.wire.quic_socket import DatagramSocket
-from clients.quic_security import configure, connection_error
+from clients.http3_connection import ClientConnection
+from clients.quic_security import tickets
 
 MAX_IN_FLIGHT = 1 << 16
-
-IDLE_TIMEOUT_S = 60.0
 
 _LAST_STREAM_ID = (1 << 62) - 4 * MAX_IN_FLIGHT
 
@@ -67,103 +59,6 @@ MAX_LEARNT_BYTES = 1 << 20
 """The longest answer that others are compared with as a whole."""
 
 
-class _Connection(Http3Session[_Head]):
-    """A client's connection: its socket, and where what happens is told."""
-
-    def __init__(self, client: "Http3Client", host: str, security: Security | None) -> None:
-        configuration = configure(host, security)
-        configuration.idle_timeout = IDLE_TIMEOUT_S
-        super().__init__(configuration, BlockReader(_Head))
-        self._client = client
-        self._sock: socket.socket | None = None
-        self._address: Any = None
-        self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._reading = False
-
-    async def connect(self, host: str, port: int) -> None:
-        """Returns when the handshake is over."""
-        family, kind, _, _, address = (await self._loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
-        self._sock = socket.socket(family, kind)
-        self._sock.setblocking(False)
-        self._sock.connect(address)
-        self._address = address
-        self._datagram_socket = DatagramSocket(
-            self._sock, self._datagram_received, self._read_to_end, self._error_received, is_connected=True
-        )
-        now = time.monotonic()
-        self.quic.connect(address, now)
-        self.flush(now)
-        await self._opened
-
-    def close(self) -> None:
-        """Close at once."""
-        if self._sock is not None:
-            self.quic.close(error_code=ErrorCode.NO_ERROR)
-            self.flush(time.monotonic())
-            self._datagram_socket.close()
-            self._sock.close()
-            self._sock = None
-        self.end()
-
-    def flush_after_reading(self) -> None:
-        """Send at the end of this turn."""
-        if not self._reading:
-            self.flush_soon()
-
-    # Http3Session
-
-    def message_received(self, stream_id: int, data: bytes, is_end: bool) -> None:
-        self._client.answer_received(stream_id, data, is_end)
-
-    def message_reset(self, stream_id: int, event: StreamReset | StopSendingReceived) -> None:
-        # To send no more of the request is fine (section 4.1.1): the answer may come all the same.
-        if isinstance(event, StreamReset):
-            self._client.failed(stream_id, "reset")
-
-    def event_received(self, event: QuicEvent) -> None:
-        if isinstance(event, HandshakeCompleted) and not self._opened.done():
-            self.control.open()
-            self._opened.set_result(None)
-
-    def control_received(self) -> None:
-        if self.control.goaway_id is not None:
-            self._client.goaway_received(self.control.goaway_id)
-
-    def connection_ended(self, event: ConnectionTerminated) -> None:
-        self._lost(connection_error(event))
-
-    # From the socket
-
-    def _datagram_received(self, data: bytes, _: Any, now: float) -> None:
-        self._reading = True
-        self.quic.receive(data, self._address, now)
-
-    def _read_to_end(self, now: float) -> None:
-        if not self.ended:
-            self._client.tell()
-        self._reading = False
-        self.flush(now)
-        if self.quic.is_closing and not self.ended:
-            self.end()
-            self._lost(connection_error(self.quic.close_event))
-
-    def _error_received(self, error: OSError) -> None:
-        # ICMP says that nobody listens.
-        if not self.ended:
-            self.end()
-            self._lost(error)
-
-    def _lost(self, error: Exception) -> None:
-        if self._sock is not None:
-            self._datagram_socket.close()
-            self._sock.close()
-            self._sock = None
-        if not self._opened.done():
-            self._opened.set_exception(error)
-        else:
-            self._client.lost(error)
-
-
 class Http3Client:
     """One connection. Ids are stream ids.
 
@@ -172,6 +67,7 @@ class Http3Client:
     """
 
     transport_kind: ClassVar = "session"
+    tickets = staticmethod(tickets)
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:
         self.max_in_flight = 0
@@ -190,7 +86,7 @@ class Http3Client:
         self._request = encode_frame(Frame.HEADERS, encode_block(fields))
         if exchange.body:
             self._request += encode_frame(Frame.DATA, exchange.body)
-        self._connection: _Connection | None = None
+        self._connection: ClientConnection[_Head] | None = None
         self._link: SessionLink
         self._in_flight: set[int] = set()
         self._answers: dict[int, _Answer] = {}
@@ -201,9 +97,9 @@ class Http3Client:
 
     async def connect(self, host: str, port: int, security: Security | None, link: SessionLink) -> None:
         self._link = link
-        self._connection = _Connection(self, host, security)
+        self._connection = ClientConnection(self, host, port, security, BlockReader(_Head))
         try:
-            await self._connection.connect(host, port)
+            await self._connection.connect()
         except BaseException:
             self._connection.close()
             raise
@@ -232,7 +128,16 @@ class Http3Client:
         if self._connection is not None:
             self._connection.close()
 
-    # From the connection
+    @property
+    def shortfall(self) -> ErrorKind | None:
+        assert self._connection is not None
+        return self._connection.shortfall
+
+    # clients.http3_connection.Owner
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._in_flight)
 
     def answer_received(self, stream_id: int, data: bytes, is_end: bool) -> None:
         """What arrives on a stream. Raises ProtocolError."""

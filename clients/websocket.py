@@ -11,6 +11,7 @@ from typing import ClassVar, Final, Literal
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
+from bench.wire.http1_heads import HEAD_END, MAX_HEAD_BYTES
 from bench.wire.permessage_deflate import OFFER, Deflate, Inflate, read_answer
 from bench.wire.websocket import (
     BINARY,
@@ -23,7 +24,7 @@ from bench.wire.websocket import (
     encode_close,
     encode_frame,
 )
-from bench.wire.websocket_handshake import HEAD_END, MAX_HEAD_BYTES, encode_opening, read_acceptance
+from bench.wire.websocket_handshake import encode_opening, read_acceptance
 from clients.websocket_masking import masked_frames
 
 _JOINED_BYTES: Final = 64 * 1024

@@ -1,6 +1,6 @@
 """Requests and answers as header blocks (RFC 9113, section 8.3): what a client asks for, and what it is told."""
 
-from bench.contract import MAX_BODY_BYTES
+from bench.contract import MAX_BODY_BYTES, SAFE_METHODS
 from bench.wire.header_blocks import CONTENT_LENGTH_INDEX, Fields, Head, HeaderWriter, MalformedError, literal
 from bench.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame_head
 from servers.httpdate import http_date
@@ -11,6 +11,7 @@ MAX_HEADER_LIST_BYTES = 32 * 1024
 """The longest list of fields, each counted with 32 bytes beside its own (SETTINGS_MAX_HEADER_LIST_SIZE)."""
 
 _PSEUDO = {b"method", b"scheme", b"authority", b"path"}
+_SAFE_METHODS = frozenset(method.encode("ascii") for method in SAFE_METHODS)
 
 
 class Refusal:
@@ -25,17 +26,22 @@ class Refusal:
 
 
 TOO_LARGE = Refusal(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
+TOO_EARLY = Refusal(425, "this could be done twice: send it when the TLS handshake is over")
+"""RFC 8470, section 5.2."""
+
 _BAD_FIELDS = Refusal(431, f"the fields of the request are longer than {MAX_HEADER_LIST_BYTES} bytes")
 
 
 class Request:
     """What a header block asks for; the same for all requests whose blocks are equal."""
 
-    __slots__ = ("content_length", "expects_continue", "head_only", "is_trailers", "malformed", "outcome")
+    __slots__ = ("content_length", "expects_continue", "head_only", "is_safe", "is_trailers", "malformed", "outcome")
 
     def __init__(self, service: Service, fields: Fields) -> None:
         self.outcome: Route | Refusal = _BAD_FIELDS
         self.malformed = self.is_trailers = self.head_only = self.expects_continue = False
+        self.is_safe = False
+        """Running it twice does no harm, so that it may come as early data."""
         self.content_length: int | None = None
         if sum(len(name) + len(value) + 32 for name, value in fields) > MAX_HEADER_LIST_BYTES:
             return
@@ -58,6 +64,7 @@ class Request:
         if not (method and path and b"scheme" in pseudo and pseudo.keys() <= _PSEUDO):
             raise MalformedError("pseudo-header fields")
         self.head_only = method == b"HEAD"
+        self.is_safe = method in _SAFE_METHODS
         last_event_id = None
         for name, value in head.fields:
             if name == b"last-event-id":
@@ -68,6 +75,8 @@ class Request:
                 if value.lower() != b"100-continue":
                     return Refusal(417, "the only expectation known is 100-continue")
                 self.expects_continue = True
+            if name == b"early-data" and not self.is_safe:
+                return TOO_EARLY  # an intermediary says so, and whatever it says (RFC 8470, section 5.1)
         if head.content_length is not None and head.content_length > MAX_BODY_BYTES:
             return TOO_LARGE
         route = service.route(path)
@@ -89,10 +98,12 @@ _NO_CACHE = (b"cache-control", b"no-cache")
 class AnswerHeads:
     """The header blocks of one connection's answers."""
 
-    __slots__ = ("_date", "_frames", "_version", "_writer")
+    __slots__ = ("_date", "_fields", "_frames", "_version", "_writer")
 
-    def __init__(self, writer: HeaderWriter) -> None:
+    def __init__(self, writer: HeaderWriter, fields: Fields = ()) -> None:
+        """`fields` are in all of them."""
         self._writer = writer
+        self._fields = tuple(fields)
         # Frames around plain answers, by type and length of body; good for one date and one state of the encoder.
         self._frames: dict[int | tuple[bytes, int], tuple[bytes, bytes]] = {}
         self._date = b""
@@ -118,12 +129,13 @@ class AnswerHeads:
 
     def block(self, content_type: bytes, length: int | None) -> bytes:
         """The head of an answer of `length` bytes; None if it comes in pieces."""
-        block = self._writer.encode((_OK, (b"date", http_date()), (b"content-type", content_type)))
+        block = self._writer.encode((_OK, (b"date", http_date()), (b"content-type", content_type), *self._fields))
         return block if length is None else block + literal(CONTENT_LENGTH_INDEX, b"%d" % length)
 
     def events(self, content_type: bytes) -> bytes:
         """The head of an answer that is a stream of events."""
-        return self._writer.encode((_OK, (b"date", http_date()), (b"content-type", content_type), _NO_CACHE))
+        fields = (_OK, (b"date", http_date()), (b"content-type", content_type), _NO_CACHE, *self._fields)
+        return self._writer.encode(fields)
 
     def refusal(self, refusal: Refusal) -> bytes:
         """The head of a refusal. It is kept out of the encoder's table, which is for what comes often."""
@@ -131,6 +143,6 @@ class AnswerHeads:
             (b":status", b"%d" % refusal.status, True),
             (b"date", http_date(), True),
             (b"content-type", TEXT, True),
-            *((name, value, True) for name, value in refusal.fields),
+            *((name, value, True) for name, value in (*refusal.fields, *self._fields)),
         ]
         return self._writer.encode(fields) + literal(CONTENT_LENGTH_INDEX, b"%d" % len(refusal.body))

@@ -125,6 +125,15 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
     def gone(self, stream: P) -> None:
         """The client, or we, have given a stream up before its answer was sent."""
 
+    def begin_with_request(self, request: R) -> None:
+        """Run the request that made the connection one of HTTP/2: it is stream 1, and complete (RFC 7540, section 3.2).
+        The preface is still to come from the client, and the answer does not wait for it."""
+        self.batching = True
+        self._last_id = 1
+        self.opened(1, request, end_stream=True)
+        self.batching = False
+        self.flush()
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -8,7 +8,10 @@ fails, and it stays on its old path, or the connection times out. A worker's num
 program in the kernel (SO_ATTACH_REUSEPORT_EBPF) or a balancer route by them; there is neither here. With one worker,
 migration works.
 
-Early data (0-RTT) is never accepted: it could be replayed (RFC 8470).
+Early data (0-RTT, RFC 9001, section 4.6) is taken by the rules of RFC 8470: what a client asks for before its handshake
+is over is run if that does no harm when it is done twice, and is too early otherwise (425). It is done once all the
+same: each ticket is taken once by all workers of a process (see `bench.wire.quic_tickets`), and with tickets in memory,
+processes cannot know of each other's. So of many processes none is asked to take it (see `bench.registry`).
 """
 
 import asyncio
@@ -21,6 +24,8 @@ from aioquic.quic.packet import QuicPacketType, encode_quic_version_negotiation,
 
 from bench.wire.http3 import ALPN, BlockReader
 from bench.wire.quic_socket import DatagramSocket
+from bench.wire.quic_tickets import ServerTickets
+from servers.control import ServerSpec
 from servers.http2_messages import Request
 from servers.http3_connection import Http3Connection
 from servers.http3_messages import AnswerHeads
@@ -32,6 +37,10 @@ MAX_CONNECTIONS = 65_536
 IDLE_TIMEOUT_S = 60.0
 
 _CID_BYTES = 8
+
+
+_TICKETS: dict[ServerSpec, ServerTickets] = {}
+"""Those of a server, for all of its workers: they begin on threads of their own, and must come to the same."""
 
 
 class Http3Endpoint:
@@ -49,6 +58,7 @@ class Http3Endpoint:
         self.configuration.load_cert_chain(worker.spec.certificate, worker.spec.private_key)
         self.blocks = BlockReader(lambda fields: Request(worker.service, fields))
         self.heads = AnswerHeads()
+        self.tickets = _TICKETS.setdefault(worker.spec, ServerTickets(worker.spec.early_data))
         self.datagrams: DatagramSocket
         self._by_cid: dict[bytes, Http3Connection] = {}
         self._connections: set[Http3Connection] = set()

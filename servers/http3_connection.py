@@ -19,9 +19,10 @@ from bench.contract import MAX_BODY_BYTES
 from bench.wire.http3 import ALPN, BlockReader, ErrorCode, Frame, MessageReader, encode_frame, frame_head
 from bench.wire.quic_session import Http3Session
 from bench.wire.quic_socket import DatagramSocket
+from bench.wire.quic_tickets import ServerTickets
 from bench.wire.quic_varint import read_varint
 from servers.counters import ACCEPTS, REQUESTS
-from servers.http2_messages import TOO_LARGE, Refusal, Request
+from servers.http2_messages import TOO_EARLY, TOO_LARGE, Refusal, Request
 from servers.http3_events import EventStreams
 from servers.http3_messages import CONTINUE, AnswerHeads, refusal_head
 from servers.service import Collect, Refused, Route, Upload
@@ -50,6 +51,7 @@ class Endpoint(Protocol):
     blocks: BlockReader[Request]
     heads: AnswerHeads
     datagrams: DatagramSocket
+    tickets: ServerTickets
 
     def add(self, cid: bytes, connection: "Http3Connection") -> None:
         """Datagrams with this connection ID are the connection's."""
@@ -109,7 +111,7 @@ class Http3Connection(Http3Session[Request]):
     alpn: ClassVar[tuple[str, ...]] = (ALPN,)
 
     def __init__(self, endpoint: Endpoint, original_destination_id: bytes) -> None:
-        super().__init__(endpoint.configuration, endpoint.blocks, original_destination_id)
+        super().__init__(endpoint.configuration, endpoint.blocks, original_destination_id, endpoint.tickets)
         self.quic.allow_streams(MAX_STREAMS)
         self.cids = {original_destination_id, self.quic.host_cid}
         self._endpoint = endpoint
@@ -122,7 +124,7 @@ class Http3Connection(Http3Session[Request]):
         self._events = EventStreams(self.quic, endpoint.worker, partial(endpoint.touch, self))
         self._running = 0
         self._is_open = False
-        """The handshake is over."""
+        """The handshake is over; what is asked for before that has come as early data, and may be a replay."""
         self._goaway_id: int | None = None
 
     # servers.worker.Connection
@@ -309,6 +311,9 @@ class Http3Connection(Http3Session[Request]):
     def _start(self, stream_id: int, request: Request, route: Route, body: bytes) -> None:
         if self._running >= MAX_RUNNING:
             self.quic.cancel(stream_id, ErrorCode.REQUEST_REJECTED)
+            return
+        if not (self._is_open or request.is_safe):
+            self._refuse(stream_id, request, TOO_EARLY)
             return
         self._running += 1
         self._worker.counts[REQUESTS] += 1

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, cast
 
 from bench.contract import Opcode
 from bench.errors import ProtocolError
+from bench.wire.http1_heads import HEAD_END, MAX_HEAD_BYTES
 from bench.wire.permessage_deflate import Deflate, Inflate, accept_offer
 from bench.wire.websocket import (
     BINARY,
@@ -27,8 +28,6 @@ from bench.wire.websocket import (
     encode_head,
 )
 from bench.wire.websocket_handshake import (
-    HEAD_END,
-    MAX_HEAD_BYTES,
     Opening,
     RefusalError,
     encode_acceptance,

@@ -76,7 +76,8 @@ class Session(Protocol):
 
     It tells the link what is over: `link.answered` and `link.lost` (see `bench.contract.SessionLink`). Where the
     security that it connects with asks for a handshake that is not full, it has `shortfall` too (an ErrorKind or None):
-    how the handshake was less than that, once an answer is there.
+    how the handshake was less than that, once an answer is there; and `tickets(address, security)`, the deque in which
+    its connections leave tickets for each other.
     """
 
     transport_kind: ClassVar[Literal["session"]]
@@ -97,4 +98,5 @@ class Session(Protocol):
         """As `Client.abandon`."""
 
     def close(self) -> None:
-        """End the connection; telling the link is not needed. Nothing of it runs on afterwards."""
+        """End the connection; telling the link is not needed. Nothing of it runs on afterwards, save what waits for a
+        ticket."""

@@ -9,6 +9,7 @@ connection was opened in another way than the one that was asked for counts as a
 import asyncio
 import time
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -124,12 +125,19 @@ class _ConnectingEngine(Engine):
         self._failed_connects += 1
         self._slot_freed(_clock())
 
+    def _tickets(self) -> deque[Any] | None:
+        """Where connections find tickets; None without TLS."""
+        if self._security is None:
+            return None
+        client: Any = self._make_client()
+        if client.transport_kind == "session":
+            store: deque[Any] = client.tickets(self._address, self._security)
+            return store
+        return tickets(self._address, self._security, client.alpn)
+
     async def _prepare(self, rounds: int) -> None:
         """Make so many connections for each slot, which all of them begin without tickets, and keep those they get."""
-        client: Any = self._make_client()
-        store = None  # sessions keep their own
-        if self._security is not None and client.transport_kind == "stream":
-            store = tickets(self._address, self._security, client.alpn)
+        store = self._tickets()
         obtained: list[Any] = []
         remaining = self._concurrency.connections * rounds
         at_once = min(self._concurrency.connections, CONNECTS_AT_ONCE)

@@ -104,6 +104,12 @@ class Http2Peer(Sender[S], ABC):
 
     # Input
 
+    def begin_with(self, settings: bytes) -> None:
+        """Take the payload of a SETTINGS frame that came before the connection was one of HTTP/2. Nothing acknowledges
+        it but the change to HTTP/2 itself (RFC 7540, section 3.2.1). Raises ProtocolError."""
+        for name, value in read_settings(settings):
+            self._set(name, value)
+
     def receive(self, data: bytes) -> None:
         """Take bytes from the other end, cut anywhere. Raises ProtocolError."""
         data = self.take_pending(data)

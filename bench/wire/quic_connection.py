@@ -25,6 +25,7 @@ from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError, QuicStream
 from aioquic.tls import Epoch
 
+from bench.wire.quic_tickets import Tickets
 from bench.wire.quic_varint import read_varint
 from bench.wire.quic_writing import ACK_DELAY_S, QuicWriter
 
@@ -48,8 +49,9 @@ class QuicPeer(QuicWriter):
         on_data: Callable[[int, bytes, bool], None],
         on_event: Callable[[QuicEvent], None],
         original_destination_connection_id: bytes | None = None,
+        tickets: Tickets | None = None,
     ) -> None:
-        super().__init__(configuration, original_destination_connection_id)
+        super().__init__(configuration, original_destination_connection_id, tickets)
         self._on_data = on_data
         self._on_event = on_event
         self._cid_bytes = configuration.connection_id_length
@@ -69,6 +71,22 @@ class QuicPeer(QuicWriter):
         """Why the connection is closed, or is about to be."""
         return self._close_event
 
+    @property
+    def probe_timeout_s(self) -> float:
+        """How long what was sent may take to be acknowledged before a probe is sent (RFC 9002, section 6.2)."""
+        return self._loss.get_probe_timeout()
+
+    @property
+    def expects_acknowledgement(self) -> bool:
+        """Something that was sent is to be acknowledged."""
+        return any(space.ack_eliciting_in_flight for space in self._spaces.values())
+
+    def resend_all(self, now: float) -> None:
+        """What was sent of streams and is not acknowledged is sent again, for it was not taken: as early data, or where
+        the peer is no longer. That says nothing of the path's capacity."""
+        self._loss.forget(self._spaces[Epoch.ONE_RTT], now)
+        self._unusual = True
+
     def receive(self, data: bytes, address: Any, now: float) -> None:
         """Take a datagram that came in at `now` (seconds)."""
         paths = self._network_paths
@@ -84,7 +102,13 @@ class QuicPeer(QuicWriter):
         ):
             return
         self._unusual = True
+        before = paths[0].addr if paths else None
         self.receive_datagram(data, address, now)
+        if self._handshake_confirmed:
+            if self._is_client and data[0] < 0x80:
+                self._follow(data[1 : 1 + self._cid_bytes])
+            elif before is not None and self._network_paths[0].addr != before:
+                self._moved(before, now)
         self.tell()
 
     def wake(self, now: float) -> None:
@@ -103,6 +127,18 @@ class QuicPeer(QuicWriter):
                 self._on_data(event.stream_id, event.data, event.end_stream)
             else:
                 self._on_event(event)
+
+    def _moved(self, before: Any, now: float) -> None:
+        """The peer sends from another address now (RFC 9000, section 9)."""
+        self.resend_all(now)
+        if self._network_paths[0].addr[0] != before[0]:  # another port alone is mostly a NAT's, on the same path
+            self._loss.begin_anew(self._configuration)
+
+    def _follow(self, cid: bytes) -> None:
+        """The server uses another of our connection IDs, as it does when it has seen us move. aioquic's client does not
+        mind which of them it is, and the short way knows one."""
+        if cid != self.host_cid and any(own.cid == cid for own in self._host_cids):
+            self.host_cid = cid
 
     def _receive_quickly(self, data: bytes, now: float) -> bool:
         """Take a packet with a short header. False if it is aioquic's to take; nothing has changed then."""

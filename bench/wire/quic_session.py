@@ -16,6 +16,7 @@ from bench.errors import ProtocolError
 from bench.wire.http3 import BlockReader, ControlStreams
 from bench.wire.quic_connection import QuicPeer
 from bench.wire.quic_socket import DatagramSocket
+from bench.wire.quic_tickets import Tickets
 
 _TIMER_GRAIN_S = 0.001
 """Timers of the loop are not finer than this."""
@@ -31,8 +32,11 @@ class Http3Session(ABC, Generic[T]):
         configuration: QuicConfiguration,
         blocks: BlockReader[T],
         original_destination_connection_id: bytes | None = None,
+        tickets: Tickets | None = None,
     ) -> None:
-        self.quic = QuicPeer(configuration, self._take_data, self._take_event, original_destination_connection_id)
+        self.quic = QuicPeer(
+            configuration, self._take_data, self._take_event, original_destination_connection_id, tickets
+        )
         self.blocks = blocks
         self.control = ControlStreams(self.quic, blocks, configuration.is_client)
         self.ended = False

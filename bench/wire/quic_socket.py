@@ -21,6 +21,13 @@ MAX_WAITING = 4096
 BUFFER_BYTES = 4 * 1024 * 1024
 """What the system may hold for the socket each way; it may grant less (net.core.rmem_max, wmem_max)."""
 
+_MTU_DISCOVERY = {
+    socket.AF_INET: (socket.IPPROTO_IP, 10, 3),  # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE of Linux
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 23, 3),  # IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE
+}
+"""So that the system cuts no datagram up on a path too narrow for it, which QUIC forbids (RFC 9000, section 14): what
+does not fit is refused by the device, or lost on the way."""
+
 Address = Any
 
 
@@ -50,6 +57,8 @@ class DatagramSocket:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with contextlib.suppress(OSError):  # some systems refuse a size above their limit
                 sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        with contextlib.suppress(OSError, KeyError):  # other systems have other ways, or none
+            sock.setsockopt(*_MTU_DISCOVERY[sock.family])
         self._loop.add_reader(sock, self._read)
 
     def close(self) -> None:

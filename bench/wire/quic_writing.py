@@ -1,17 +1,20 @@
 """The short way of writing packets of a QUIC connection; see `bench.wire.quic_connection`, which reads them."""
 
+import math
 from typing import Any
 
 import aioquic
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.congestion.base import create_congestion_control
 from aioquic.quic.connection import Limit, QuicConnection, QuicNetworkPath
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
-from aioquic.tls import Epoch
+from aioquic.tls import AlertIllegalParameter, CipherSuite, Direction, Epoch
 
+from bench.wire.quic_tickets import Tickets
 from bench.wire.quic_varint import encode_varint
 
 VERIFIED = ((1, 7), (1, 8))
@@ -39,9 +42,21 @@ def _is_verified() -> bool:
 
 
 class _Recovery(QuicPacketRecovery):
-    """aioquic's, which tells whether packets were lost."""
+    """aioquic's, which tells whether packets were lost, and can forget paths."""
 
     lost = False
+
+    def forget(self, space: QuicPacketSpace, now: float) -> None:
+        """All packets of a space that are not acknowledged never reached anybody."""
+        self._pto_count = 0
+        self._on_packets_lost(congestion_event=False, now=now, packets=tuple(space.sent_packets.values()), space=space)
+
+    def begin_anew(self, configuration: QuicConfiguration) -> None:
+        """Nothing is known of the path any more (RFC 9000, section 9.4). Nothing may be in flight."""
+        algorithm = configuration.congestion_control_algorithm
+        self._cc = create_congestion_control(algorithm, max_datagram_size=self._pacer._max_datagram_size)
+        self._rtt_initialized = False
+        self._rtt_min = math.inf
 
     def _on_packets_lost(self, **options: Any) -> None:
         if options["packets"]:
@@ -54,10 +69,19 @@ class QuicWriter(QuicConnection):
 
     _loss: _Recovery
 
-    def __init__(self, configuration: QuicConfiguration, original_destination_connection_id: bytes | None) -> None:
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        original_destination_connection_id: bytes | None,
+        tickets: Tickets | None,
+    ) -> None:
         super().__init__(
-            configuration=configuration, original_destination_connection_id=original_destination_connection_id
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            session_ticket_fetcher=None if tickets is None else tickets.take,
+            session_ticket_handler=None if tickets is None else tickets.keep,
         )
+        self._takes_early_data = tickets is not None and tickets.takes_early_data
         self._is_verified = _is_verified()
         self._ack_delay = ACK_DELAY_S
         self._loss = _Recovery(
@@ -348,6 +372,18 @@ class QuicWriter(QuicConnection):
         stream.sender.on_data_delivery(delivery, start, stop, fin)
         if stream.sender.is_finished and stream.receiver.is_finished:
             self._discard(stream)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        if not (self._is_client or self._takes_early_data):
+            self.tls._max_early_data = None  # what tickets say of it; aioquic's would always allow it
+
+    def _update_traffic_key(self, direction: Direction, epoch: Epoch, cipher_suite: CipherSuite, secret: bytes) -> None:
+        if epoch is Epoch.ZERO_RTT and not (self._is_client or self._takes_early_data):
+            # aioquic accepts early data with any ticket, and clients may send it only where the ticket allows it (RFC
+            # 8446, section 4.2.10).
+            raise AlertIllegalParameter("early data that the ticket did not allow")
+        super()._update_traffic_key(direction, epoch, cipher_suite, secret)
 
     def _confirm_handshake(self) -> None:
         super()._confirm_handshake()

@@ -11,18 +11,11 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from bench.errors import ProtocolError
-
-MAX_HEAD_BYTES: Final = 16 * 1024
-HEAD_END: Final = b"\r\n\r\n"
+from bench.wire.http1_heads import has_token, read_head
 
 _VERSION: Final = b"13"
 _KEY_BYTES: Final = 16
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-
-Fields = dict[bytes, bytes]
-"""Field values by lower-case name; those of one name joined by commas (RFC 9110, section 5.3)."""
 
 
 class RefusalError(Exception):
@@ -64,13 +57,13 @@ def read_opening(head: bytes) -> Opening | None:
     None if the request does not ask for WebSocket at all. Raises RefusalError for one that asks in the wrong way.
     """
     try:
-        line, fields = _read_head(head)
+        line, fields = read_head(head)
         method, target, version = line.split(b" ")
     except ValueError:
         return None
-    if method != b"GET" or version != b"HTTP/1.1" or not _has_token(fields, b"upgrade", b"websocket"):
+    if method != b"GET" or version != b"HTTP/1.1" or not has_token(fields, b"upgrade", b"websocket"):
         return None
-    if not _has_token(fields, b"connection", b"upgrade"):
+    if not has_token(fields, b"connection", b"upgrade"):
         raise RefusalError(400, "an upgrade is named in the field Connection too")
     if b"host" not in fields:
         raise RefusalError(400, "a request of HTTP/1.1 must name its host")
@@ -119,7 +112,7 @@ def read_acceptance(head: bytes, nonce: bytes) -> bytes:
     what was not asked for (RFC 6455, section 4.1).
     """
     try:
-        line, fields = _read_head(head)
+        line, fields = read_head(head)
     except ValueError:
         raise ProtocolError("malformed answer to the opening request") from None
     found = re.fullmatch(rb"HTTP/1\.1 ([1-9][0-9]{2})(?: .*)?", line)
@@ -127,31 +120,13 @@ def read_acceptance(head: bytes, nonce: bytes) -> bytes:
         raise ProtocolError("an answer of another protocol to the opening request")
     if found[1] != b"101":
         raise ProtocolError(f"the server does not change to WebSocket: {line.decode('latin-1')}", int(found[1]))
-    if not (_has_token(fields, b"upgrade", b"websocket") and _has_token(fields, b"connection", b"upgrade")):
+    if not (has_token(fields, b"upgrade", b"websocket") and has_token(fields, b"connection", b"upgrade")):
         raise ProtocolError("the server changes to something other than WebSocket")
     if fields.get(b"sec-websocket-accept") != _accept(base64.b64encode(nonce)):
         raise ProtocolError("a wrong Sec-WebSocket-Accept")
     if b"sec-websocket-protocol" in fields:
         raise ProtocolError("the server chooses a subprotocol, and none was offered")
     return fields.get(b"sec-websocket-extensions", b"")
-
-
-def _read_head(head: bytes) -> tuple[bytes, Fields]:
-    """The first line and the fields. Raises ValueError for what is none."""
-    line, *lines = head[: -len(HEAD_END)].split(b"\r\n")
-    fields: Fields = {}
-    for text in lines:
-        found = _FIELD.fullmatch(text)
-        if found is None:
-            raise ValueError
-        name, value = found[1].lower(), found[2].rstrip(b" \t")
-        fields[name] = b"%b, %b" % (fields[name], value) if name in fields else value
-    return line, fields
-
-
-def _has_token(fields: Fields, name: bytes, token: bytes) -> bool:
-    """Whether a field is a list that holds a token, in any case."""
-    return token in [part.strip(b" \t").lower() for part in fields.get(name, b"").split(b",")]
 
 
 def _accept(key: bytes) -> bytes:

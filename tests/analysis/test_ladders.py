@@ -65,6 +65,17 @@ def test_round_trips_follow_from_the_specifications(
     assert (expected and expected.rtts) == rtts
 
 
+def test_an_upgrade_costs_a_round_trip_where_a_request_has_a_body(scenario: Scenario) -> None:
+    way = replace(scenario, protocol="http2-upgrade", tls="off", handshake="full", fast_open="off")
+    words = []
+    for operation in ("bytes", "work:cpu=1us", "echo"):
+        expected = expectation(replace(way, operation=operation))
+        assert expected is not None
+        words.append(expected.words)
+    assert words == [*["1 (TCP) + 1 (request)"] * 2, "1 (TCP) + 1 (Upgrade) + 1 (request)"]
+    assert way_name(way) == "HTTP/2 by Upgrade, no TLS"
+
+
 def test_what_an_expectation_is_made_of_is_said(scenario: Scenario) -> None:
     expected = expectation(replace(scenario, protocol="http1", tls="1.3", handshake="full", fast_open="on"))
     assert expected is not None

@@ -44,6 +44,8 @@ LINK = "rtt=1ms"
         {"fast_open": "on", "link": LINK},
         {"fast_open": "on", "link": LINK, "handshake": "early-data"},
         {"protocol": "websocket", "operation": "echo"},
+        {"protocol": "http3", "handshake": "resumed", "operation": "echo"},
+        {"protocol": "http3", "handshake": "early-data", "execution": "reuseport-threads"},
     ],
 )
 def test_what_makes_sense(words: dict[str, str]) -> None:
@@ -65,6 +67,11 @@ def test_what_makes_sense(words: dict[str, str]) -> None:
         ({"execution": "prefork", "handshake": "early-data"}, "a model of one process"),
         ({"operation": "echo", "handshake": "early-data"}, "echo is a POST"),
         ({"operation": "upload", "handshake": "early-data"}, "upload is a PUT"),
+        ({"protocol": "http3", "handshake": "early-data", "execution": "reuseport"}, "a model of one process"),
+        ({"protocol": "http3", "handshake": "resumed", "execution": "reuseport"}, "a model of one process"),
+        ({"protocol": "http3", "handshake": "resumed", "stack": "hypercorn"}, "choose the stack lean"),
+        ({"protocol": "http3", "handshake": "early-data", "operation": "echo"}, "echo is a POST"),
+        ({"protocol": "http3", "handshake": "resumed", "client": "aioquic"}, "choose the client lean"),
         ({"protocol": "http3", "fast_open": "on", "link": LINK}, "runs over UDP"),
         ({"client": "httpx", "fast_open": "on", "link": LINK}, "choose stack and client lean"),
     ],

@@ -79,7 +79,7 @@ def test_the_command_line_alone_makes_a_suite_too() -> None:
         (SUITE.replace("rounds = 3", 'rounds = "x"'), ["mine.toml", "rounds"]),
         (
             SUITE.replace('"http1", "udp"', '"http9"'),
-            ["mine.toml: group 1: protocol", "'http9'", "http1, http2, http3"],
+            ["mine.toml: group 1: protocol", "'http9'", "http1, http2, http2-upgrade, http3"],
         ),
         (SUITE.replace('"prefork"', '"preforks"'), ["group 1: execution", "did you mean prefork?"]),
         (SUITE.replace('"closed:8"', '"open:0/s"'), ["group 1: load", "above 0"]),

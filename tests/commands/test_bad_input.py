@@ -30,7 +30,7 @@ def holds(message: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--protocol", "http9"], ["--protocol: 'http9' is unknown", "http1, http2, http3, grpc, "]),
+        (["--protocol", "http9"], ["--protocol: 'http9' is unknown", "http1, http2, http2-upgrade, http3, grpc, "]),
         (["--execution", "preforc"], ["--execution: 'preforc' is unknown", "did you mean prefork?"]),
         (["--stack", "fat"], ["--stack: 'fat'", "lean"]),
         (["--pattern", "gossip"], ["--pattern: 'gossip'", "request-response"]),

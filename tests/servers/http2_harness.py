@@ -54,6 +54,9 @@ class Pipe(asyncio.Transport):
     def write_eof(self) -> None:
         self.ended = True
 
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
     def close(self) -> None:
         self.closed = True
 

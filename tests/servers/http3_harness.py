@@ -34,13 +34,18 @@ def trusting(certs: Certificates | None = None, server_name: str = "localhost") 
     return Security("1.3", str((certs or certificates()).authority), server_name, insecure=False)
 
 
-def new_worker(certs: Certificates | None = None) -> Worker:
-    """A worker on the running loop."""
+def new_worker(certs: Certificates | None = None, early_data: bool = True) -> Worker:
+    """A worker on the running loop, which takes early data, or none."""
     certs = certs or certificates()
     loop = asyncio.get_running_loop()
     worker = make_worker(run_on_loop(loop), loop.call_later, Counters(1)[0])
     worker.spec = replace(
-        SPEC, tls="1.3", certificate=str(certs.certificate), private_key=str(certs.private_key), workers=1
+        SPEC,
+        tls="1.3",
+        certificate=str(certs.certificate),
+        private_key=str(certs.private_key),
+        workers=1,
+        early_data=early_data,
     )
     return worker
 
@@ -183,6 +188,7 @@ class Network(asyncio.DatagramProtocol):
         self._transport: Any = None
         self._out: dict[Any, Any] = {}
         self.lost = 0
+        self.carried_bytes = 0
 
     @property
     def port(self) -> int:
@@ -220,6 +226,7 @@ class Network(asyncio.DatagramProtocol):
             old.close()
 
     def _carry(self, send: Callable[[bytes], None], data: bytes) -> None:
+        self.carried_bytes += len(data)
         chance = self._random.random()
         if chance < self.loss:
             self.lost += 1

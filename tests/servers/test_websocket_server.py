@@ -21,6 +21,7 @@ from bench.certificates import certificates
 from bench.contract import MAX_BODY_BYTES, Opcode, encode_todo, exchange, pattern
 from bench.errors import ProtocolError
 from bench.serverprocess import ServerProcess
+from bench.wire.http1_heads import HEAD_END
 from bench.wire.permessage_deflate import Deflate
 from bench.wire.websocket import (
     BINARY,
@@ -35,7 +36,7 @@ from bench.wire.websocket import (
     encode_close,
     encode_frame,
 )
-from bench.wire.websocket_handshake import HEAD_END, encode_opening
+from bench.wire.websocket_handshake import encode_opening
 from servers.counters import ACCEPTS, REQUESTS, Counters
 from servers.event_stream import MAX_BEHIND_BYTES
 from servers.service import Route
