@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, cast
 
 from bench.contract import Exchange, Security, SessionLink
-from bench.errors import ErrorKind, ProtocolError
+from bench.errors import ProtocolError
 from clients.http2 import Http2Client
 from clients.stacks.security import client_context
 
@@ -96,5 +96,3 @@ class Http2Session(asyncio.Protocol):
     def _write(self, pieces: list[bytes]) -> None:
         if pieces and self._transport is not None:
             self._transport.write(b"".join(pieces))
-
-

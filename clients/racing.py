@@ -3,11 +3,13 @@ handshake carries the exchanges. So a network that lets no UDP through costs the
 is kept in mind for a while, and connections begun meanwhile are of TCP alone.
 
 That the server speaks HTTP/3 on the same port is taken for known, as from an earlier answer's Alt-Svc (RFC 7838) or a
-DNS record of type HTTPS (RFC 9460). Chromium's numbers are the same: a head start of 300 ms where no round trip time is
-known (`kDefaultMaxWaitTimeForJob…` in net/quic, and 1.5 round trips where it is), 5 minutes for a broken alternative.
+DNS record of type HTTPS (RFC 9460). The numbers are Chromium's: a head start of 300 ms where it does not know the round
+trip time (`GetTimeDelayForWaitingJob` in net/quic), and 5 minutes, without what it adds each time, for an alternative
+that is broken (net/http/broken_alternative_services.cc).
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
@@ -62,17 +64,21 @@ class RacingClient:
             return
         quic = asyncio.ensure_future(self._over_quic.connect(*where))
         tcp: asyncio.Future[None] | None = None
+        winner: Any = None
         try:
             await asyncio.wait((quic,), timeout=HEAD_START_S)
-            if not _is_over(quic):
+            if quic.done() and isinstance(quic.exception(), ssl.SSLError):
+                quic.result()  # UDP gets through, and TCP's certificate would be no better
+            if not _stands(quic):
                 tcp = asyncio.ensure_future(self._over_tcp.connect(*where))
-                await _first_over(quic, tcp)
-                if not _is_over(quic):
+                await _first_standing(quic, tcp)
+                if not _stands(quic):
                     self._winner = self._over_tcp
                     tcp.result()  # neither stands: why not of that which came last
                     _broken[host, port] = time.monotonic() + BROKEN_S
+            winner = self._winner
         finally:
-            await self._end_others(quic, tcp)
+            await self._end_all_but(winner, quic, tcp)
 
     def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
         return self._winner.request(count)
@@ -83,27 +89,27 @@ class RacingClient:
     def close(self) -> None:
         self._winner.close()
 
-    async def _end_others(self, quic: "asyncio.Future[None]", tcp: "asyncio.Future[None] | None") -> None:
+    async def _end_all_but(self, winner: Any, quic: "asyncio.Future[None]", tcp: "asyncio.Future[None] | None") -> None:
         """Leave nothing of what has not won."""
         pairs: list[tuple[Any, asyncio.Future[None] | None]] = [(self._over_quic, quic), (self._over_tcp, tcp)]
         for client, attempt in pairs:
-            if attempt is None or (client is self._winner and _is_over(attempt)):
+            if attempt is None or client is winner:
                 continue
             attempt.cancel()
             await asyncio.wait((attempt,))
-            if _is_over(attempt):
+            if _stands(attempt):
                 client.close()
             elif not attempt.cancelled():
                 attempt.exception()  # it is known
 
 
-def _is_over(attempt: "asyncio.Future[None]") -> bool:
+def _stands(attempt: "asyncio.Future[None]") -> bool:
     """Whether a connection stands."""
     return attempt.done() and not attempt.cancelled() and attempt.exception() is None
 
 
-async def _first_over(*attempts: "asyncio.Future[None]") -> None:
+async def _first_standing(*attempts: "asyncio.Future[None]") -> None:
     """Returns when one of them stands, or none will."""
     pending = {attempt for attempt in attempts if not attempt.done()}
-    while pending and not any(map(_is_over, attempts)):
+    while pending and not any(map(_stands, attempts)):
         _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -51,9 +51,10 @@ class Http2Connection(Http2Server[_Stream, Request]):
 
     alpn: ClassVar[tuple[str, ...]] = ("h2", "http/1.1")
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, fields: Fields = ()) -> None:
+        """`fields` are in every answer."""
         super().__init__(worker)
-        self._heads = AnswerHeads(self.writer)
+        self._heads = AnswerHeads(self.writer, fields)
         # Requests that wait until the socket takes more.
         self._waiting: deque[tuple[_Stream, Route, bytes]] = deque()
         # Plain answers in `outgoing`.

@@ -145,7 +145,10 @@ def test_a_port_in_use(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["127.0.0.1:8080"], ["there is no scheme", "http://, https://, h2c://, h2://, h3://, ws://, wss://, grpc://"]),
+        (
+            ["127.0.0.1:8080"],
+            ["there is no scheme", "http://, https://, h2c://, http+h2c://, h2://, h3://, ws://, wss://, grpc://"],
+        ),
         (["localhost"], ["there is no scheme"]),
         (["wsss://127.0.0.1/"], ["the scheme wsss:// is not one of those allowed"]),
         (["ftp://127.0.0.1/"], ["the scheme ftp:// is not one of those allowed"]),

@@ -103,7 +103,7 @@ def complete(words: str) -> list[str]:
 
 def test_values_are_completed() -> None:
     assert complete("wirebench ru") == ["run"]
-    assert complete("wirebench run --protocol ht") == ["http1", "http2", "http3"]
+    assert complete("wirebench run --protocol ht") == ["http1", "http2", "http2-upgrade", "http3"]
     assert complete("wirebench run --protocol http1,tc") == ["http1,tcp"]
     assert complete("wirebench run --execution reuse") == ["reuseport", "reuseport-threads"]
     assert complete("wirebench run --operation e") == ["echo"]
