@@ -46,6 +46,14 @@ STACKS = {
         servers={"http3": "servers.stacks.aioquic_server:AioquicServer"},
         clients={"http3": "clients.stacks.aioquic_client:AioquicClient"},
     ),
+    "alt-svc": Stack(
+        "lean HTTP/3 and HTTP/2 on one port, where the one names the other (Alt-Svc, RFC 7838)",
+        servers={"http3": "servers.alternatives:AlternativesServer"},
+    ),
+    "racing": Stack(
+        "lean HTTP/3 and HTTP/2 in a race, as browsers run it: QUIC first, and TCP where that gets no answer",
+        clients={"http3": "clients.racing:RacingClient"},
+    ),
     "hypercorn": Stack(
         "an ASGI application on Hypercorn",
         servers={

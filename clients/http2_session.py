@@ -81,6 +81,7 @@ class Http2Session(asyncio.Protocol):
             self._link.answered(ids)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         self._lost(exc)
 
     def _lost(self, error: Exception | None) -> None:

@@ -125,7 +125,7 @@ def test_serve_options(refused: Refused) -> None:
     holds(refused("serve", "tcp", "--tls", "1.1"), "--tls: '1.1' is unknown; allowed are off, 1.2, 1.3")
     holds(refused("serve", "udp", "--tls", "1.3"), "--tls: udp runs with off only, not 1.3")
     holds(refused("serve", "http3", "--tls", "off"), "--tls: http3 runs with 1.3 only, not off")
-    holds(refused("serve", "tcp", "--stack", "fat"), "--stack: 'fat' is unknown", "lean, aioquic, hypercorn")
+    holds(refused("serve", "tcp", "--stack", "fat"), "--stack: 'fat' is unknown", "lean, aioquic, alt-svc, hypercorn")
     holds(refused("serve", "tcp", "--stack", "granian"), "the stack granian has no server for tcp", "http1")
     holds(refused("serve", "udp", "--execution", "threads"), "udp under threads is not supported")
     holds(refused("serve", "tcp", "--cpus", "a"), "--cpus: 'a' is not a whole number")
