@@ -67,12 +67,14 @@ class RacingClient:
         winner: Any = None
         try:
             await asyncio.wait((quic,), timeout=HEAD_START_S)
-            if quic.done() and isinstance(quic.exception(), ssl.SSLError):
+            if _distrusted(quic):
                 quic.result()  # UDP gets through, and TCP's certificate would be no better
             if not _stands(quic):
                 tcp = asyncio.ensure_future(self._over_tcp.connect(*where))
                 await _first_standing(quic, tcp)
                 if not _stands(quic):
+                    if _distrusted(quic) and not _stands(tcp):
+                        quic.result()  # it says more than a port of TCP's where nobody listens
                     self._winner = self._over_tcp
                     tcp.result()  # neither stands: why not of that which came last
                     _broken[host, port] = time.monotonic() + BROKEN_S
@@ -106,6 +108,11 @@ class RacingClient:
 def _stands(attempt: "asyncio.Future[None]") -> bool:
     """Whether a connection stands."""
     return attempt.done() and not attempt.cancelled() and attempt.exception() is None
+
+
+def _distrusted(attempt: "asyncio.Future[None]") -> bool:
+    """Whether the server answered, and TLS with it failed."""
+    return attempt.done() and not attempt.cancelled() and isinstance(attempt.exception(), ssl.SSLError)
 
 
 async def _first_standing(*attempts: "asyncio.Future[None]") -> None:
