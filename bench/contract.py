@@ -201,6 +201,9 @@ Handshake = Literal["full", "resumed", "early-data"]
 """How a protected connection begins: with certificates; from an earlier connection's ticket (RFC 8446, section 2.2); or
 from a ticket, with the request in the first flight (0-RTT, section 2.3), which may then be a replay (RFC 8470)."""
 
+TICKET_TIMEOUT_S = 10.0
+"""How long a client's connection that is done stays for the ticket that follows its handshake."""
+
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 """The methods that may be sent as early data, since doing them twice does no harm (RFC 9110, section 9.2.1)."""
 

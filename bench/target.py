@@ -231,7 +231,7 @@ def run_load(
     address = target.address
     is_stream = PROTOCOLS[address.protocol].transport_kind == "stream"
     reach = Reach(resolve(target), address.port, "stream" if is_stream else "datagram")
-    link = network(scenario.link, scenario.link_backend, seed, scenario.link_kernel, reaches=(reach,))
+    link = network(scenario, seed, (reach,))
     specs = [
         replace(spec, request=target.request, authority=address.authority, security=target.security, topic=target.topic)
         for spec in load_specs(scenario, link.server_host, address.port, seed, load_processes, placement)

@@ -38,9 +38,7 @@ def run_trial(
     processes = min(load_processes, scenario.concurrency.connections)
     try:
         with (
-            network(
-                scenario.link, scenario.link_backend, seed, scenario.link_kernel, scenario.pattern == "connect"
-            ) as link,
+            network(scenario, seed) as link,
             LoadProcesses(processes, on_progress, link.client) as load,
             ServerProcess(
                 scenario.protocol,

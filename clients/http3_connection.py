@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StopSendingReceived, StreamReset
 from aioquic.tls import SessionTicket
 
-from bench.contract import Handshake, Security
+from bench.contract import TICKET_TIMEOUT_S, Handshake, Security
 from bench.errors import ErrorKind
 from bench.wire.http3 import BlockReader, ErrorCode
 from bench.wire.quic_session import Http3Session, T
@@ -24,9 +24,6 @@ from bench.wire.quic_socket import DatagramSocket
 from clients.quic_security import configure, connection_error, tickets
 
 IDLE_TIMEOUT_S = 60.0
-
-TICKET_TIMEOUT_S = 10.0
-"""How long a connection that is done stays for the ticket that follows its handshake."""
 
 SILENCE_S = 0.5
 """How long the server may be silent while something is due from it before it is asked whether it is there; at least

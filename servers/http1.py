@@ -6,10 +6,10 @@ from collections import deque
 from time import time
 from typing import ClassVar, NamedTuple, cast
 
-from bench.contract import SAFE_METHODS
 from bench.errors import ProtocolError
 from bench.wire.http1 import CONTINUE, LAST_CHUNK, REASONS, RequestReader, encode_chunk
 from servers.counters import ACCEPTS, REQUESTS
+from servers.early_data import SAFE_METHODS, TOO_EARLY
 from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, MAX_BEHIND_BYTES, OPENING, encoded
 from servers.httpdate import http_date
 from servers.service import BINARY, Collect, Refused, Route, Upload, event_id
@@ -83,9 +83,7 @@ class Refusal(NamedTuple):
         )
 
 
-_SAFE_METHODS = frozenset(method.encode("ascii") for method in SAFE_METHODS)
-_TOO_EARLY = Refusal(425, "this could be done twice: send it when the TLS handshake is over")
-"""RFC 8470, section 5.2."""
+_TOO_EARLY = Refusal(*TOO_EARLY)
 
 
 class Http1Connection(RequestReader, asyncio.Protocol):
@@ -297,7 +295,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
 
     def _look_at_fields(self, method: bytes, route: Route) -> None:
         """The fields of a request that is not as most are."""
-        if self.is_early and method not in _SAFE_METHODS:
+        if self.is_early and method not in SAFE_METHODS:
             self._route = None
             self._refuse(_TOO_EARLY)
             return

@@ -1,8 +1,9 @@
 """Requests and answers as header blocks (RFC 9113, section 8.3): what a client asks for, and what it is told."""
 
-from bench.contract import MAX_BODY_BYTES, SAFE_METHODS
+from bench.contract import MAX_BODY_BYTES
 from bench.wire.header_blocks import CONTENT_LENGTH_INDEX, Fields, Head, HeaderWriter, MalformedError, literal
 from bench.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame_head
+from servers.early_data import SAFE_METHODS, TOO_EARLY
 from servers.httpdate import http_date
 from servers.service import BINARY, TEXT, Route, Service, event_id
 from servers.service_error import ServiceError
@@ -11,7 +12,6 @@ MAX_HEADER_LIST_BYTES = 32 * 1024
 """The longest list of fields, each counted with 32 bytes beside its own (SETTINGS_MAX_HEADER_LIST_SIZE)."""
 
 _PSEUDO = {b"method", b"scheme", b"authority", b"path"}
-_SAFE_METHODS = frozenset(method.encode("ascii") for method in SAFE_METHODS)
 
 
 class Refusal:
@@ -26,9 +26,7 @@ class Refusal:
 
 
 TOO_LARGE = Refusal(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
-TOO_EARLY = Refusal(425, "this could be done twice: send it when the TLS handshake is over")
-"""RFC 8470, section 5.2."""
-
+REFUSED_EARLY = Refusal(*TOO_EARLY)
 _BAD_FIELDS = Refusal(431, f"the fields of the request are longer than {MAX_HEADER_LIST_BYTES} bytes")
 
 
@@ -64,7 +62,7 @@ class Request:
         if not (method and path and b"scheme" in pseudo and pseudo.keys() <= _PSEUDO):
             raise MalformedError("pseudo-header fields")
         self.head_only = method == b"HEAD"
-        self.is_safe = method in _SAFE_METHODS
+        self.is_safe = method in SAFE_METHODS
         last_event_id = None
         for name, value in head.fields:
             if name == b"last-event-id":
@@ -76,7 +74,7 @@ class Request:
                     return Refusal(417, "the only expectation known is 100-continue")
                 self.expects_continue = True
             if name == b"early-data" and not self.is_safe:
-                return TOO_EARLY  # an intermediary says so, and whatever it says (RFC 8470, section 5.1)
+                return REFUSED_EARLY  # an intermediary says so, and whatever it says (RFC 8470, section 5.1)
         if head.content_length is not None and head.content_length > MAX_BODY_BYTES:
             return TOO_LARGE
         route = service.route(path)

@@ -22,7 +22,7 @@ from bench.wire.quic_socket import DatagramSocket
 from bench.wire.quic_tickets import ServerTickets
 from bench.wire.quic_varint import read_varint
 from servers.counters import ACCEPTS, REQUESTS
-from servers.http2_messages import TOO_EARLY, TOO_LARGE, Refusal, Request
+from servers.http2_messages import REFUSED_EARLY, TOO_LARGE, Refusal, Request
 from servers.http3_events import EventStreams
 from servers.http3_messages import CONTINUE, AnswerHeads, refusal_head
 from servers.service import Collect, Refused, Route, Upload
@@ -313,7 +313,7 @@ class Http3Connection(Http3Session[Request]):
             self.quic.cancel(stream_id, ErrorCode.REQUEST_REJECTED)
             return
         if not (self._is_open or request.is_safe):
-            self._refuse(stream_id, request, TOO_EARLY)
+            self._refuse(stream_id, request, REFUSED_EARLY)
             return
         self._running += 1
         self._worker.counts[REQUESTS] += 1

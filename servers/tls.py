@@ -141,16 +141,14 @@ class EarlyConnection(SecuredConnection):
     be the replay of another client's, and the connection above is told so: it has `early_data_received` beside
     `data_received`."""
 
-    def __init__(
-        self,
-        worker: Worker,
-        connection: type[Any],
-        end: TlsEnd,
-        later: Callable[[float, Callable[[], None]], Timer],
-    ) -> None:
-        super().__init__(worker, connection, end, later)
-        self._handshake: Any = end.tls
-        self._is_closing = False
+    _is_closing = False
+
+    @property
+    def _is_complete(self) -> bool:
+        """The handshake is over."""
+        tls: Any = self._tls
+        over: bool = tls.is_complete
+        return over
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         super().set_protocol(protocol)
@@ -159,19 +157,19 @@ class EarlyConnection(SecuredConnection):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._flush()  # the tickets that follow the handshake, which may have ended with data
-        if self._is_closing and self._handshake.is_complete:
+        if self._is_closing and self._is_complete:
             super().close()
 
     def close(self) -> None:
         # Closed before the client's end of the handshake has come, the connection would be reset by it, and the answer
         # lost with that; and an end that is to be announced needs the handshake to be over.
         self._is_closing = True
-        if self._handshake.is_complete:
+        if self._is_complete:
             super().close()
 
     def _deliver_early(self, data: bytes) -> None:
         protocol: Any = self._protocol
-        if self._handshake.is_complete:
+        if self._is_complete:
             self._deliver = protocol.data_received
             self._deliver(data)
         else:

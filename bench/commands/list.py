@@ -7,7 +7,11 @@ import typer
 
 from bench.commands.options import Json
 
-_KINDS = ["protocols", "patterns", "executions", "stacks", "suites", "operations", "loads", "links"]
+
+def _kinds() -> list[str]:
+    from bench.catalogue import KINDS
+
+    return list(KINDS)
 
 
 def list_command(
@@ -16,7 +20,7 @@ def list_command(
         typer.Argument(
             metavar="[KIND]",
             help="protocols, patterns, executions, stacks, suites, operations, loads or links; all of them without it.",
-            autocompletion=lambda: _KINDS,
+            autocompletion=_kinds,
         ),
     ] = None,
     json_file: Json = None,

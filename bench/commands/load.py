@@ -92,13 +92,8 @@ def load(
         "duration": duration,
         "timeout": timeout,
     }
-    options |= {
-        key: value
-        for key, value in zip(
-            ("load", "link", "link_backend", "kernel"), (load_model, link, link_backend, kernel), strict=True
-        )
-        if value
-    }
+    given = {"load": load_model, "link": link, "link_backend": link_backend, "kernel": kernel}
+    options |= {key: value for key, value in given.items() if value}
     scenario = target_scenario(target, options)
     preflight.check([scenario])
     check_json(json_file)

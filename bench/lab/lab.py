@@ -96,19 +96,21 @@ class Lab:
         what each node's kernel counted (`nodes`). After the end it is the last account."""
         if self._child.closed and self._last_account is not None:
             return self._last_account
-        self._child.send({"ask": "account"})
-        return self._await("account", _ANSWER_TIMEOUT_S)
+        return self._ask("account", "account")
 
     def readdress(self, node: str, address: str) -> None:
         """Give a node's first device another address, like "10.77.0.9/24", in the place of its own."""
-        self._child.send({"ask": "readdress", "node": node, "address": address})
-        self._await("readdressed", _ANSWER_TIMEOUT_S)
+        self._ask("readdress", "readdressed", node=node, address=address)
 
     def rebind(self, node: str) -> None:
         """Have a router with address translation forget its mappings, and give other ports from then on, as a home
         router does that was started anew. What the node behind it sends next comes from another port."""
-        self._child.send({"ask": "rebind", "node": node})
-        self._await("rebound", _ANSWER_TIMEOUT_S)
+        self._ask("rebind", "rebound", node=node)
+
+    def _ask(self, command: str, answer: str, **fields: str) -> dict[str, Any]:
+        """Give the router a command, and wait for what it says to that."""
+        self._child.send({"ask": command, **fields})
+        return self._await(answer, _ANSWER_TIMEOUT_S)
 
     def _await(self, name: str, timeout_s: float) -> dict[str, Any]:
         while True:

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -12,6 +12,7 @@ from bench.lab.lab import Lab
 from bench.lab.link import Link
 from bench.lab.relay import Reach
 from bench.lab.topology import CLIENT, SERVER, SERVER_ADDRESS, two_ends
+from bench.scenario import Scenario
 
 LADDER_PACKETS = 4_000
 """So many packets of each end are kept for a ladder: many times those of a connection."""
@@ -67,30 +68,31 @@ class LinkedEnds:
 
     server_host = SERVER_ADDRESS
 
-    def __init__(
-        self,
-        link: Link,
-        backend: str,
-        seed: int,
-        kernel: Mapping[str, str],
-        with_ladder: bool,
-        reaches: Sequence[Reach],
-    ) -> None:
+    def __init__(self, scenario: Scenario, link: Link, seed: int, reaches: Sequence[Reach]) -> None:
         self.client: list[str] = []
         self.server: list[str] = []
+        self._scenario = scenario
         self._link = link
-        self._asked = (seed, kernel, reaches, backend)
-        self._with_ladder = with_ladder
+        self._seed = seed
+        self._reaches = reaches
         self._folder: Path | None = None
         self._lab: Lab
         self._undo: contextlib.ExitStack
 
     def __enter__(self) -> Self:
-        seed, kernel, reaches, backend = self._asked
+        scenario = self._scenario
         with contextlib.ExitStack() as undo:
-            if self._with_ladder:
+            if scenario.pattern == "connect":  # whose connections the ladder is of
                 self._folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="wirebench-capture-")))
-            lab = Lab(two_ends(self._link), seed, kernel, self._folder, LADDER_PACKETS, reaches, backend)
+            lab = Lab(
+                two_ends(self._link),
+                self._seed,
+                scenario.link_kernel,
+                self._folder,
+                LADDER_PACKETS,
+                self._reaches,
+                scenario.link_backend,
+            )
             self._lab = undo.enter_context(lab)
             self.client, self.server = lab.within(CLIENT), lab.within(SERVER)
             self._undo = undo.pop_all()
@@ -126,16 +128,9 @@ class LinkedEnds:
         }
 
 
-def network(
-    link: Link | None,
-    backend: str,
-    seed: int,
-    kernel: Mapping[str, str],
-    with_ladder: bool = False,
-    reaches: Sequence[Reach] = (),
-) -> Network:
-    """The network that a scenario asks for. `with_ladder` keeps packets, for what was said on a connection; `reaches`
-    are servers on the host that the server's end of a link stands for."""
-    if link is None:
+def network(scenario: Scenario, seed: int, reaches: Sequence[Reach] = ()) -> Network:
+    """The network that a scenario asks for. `reaches` are servers on the host that the server's end of a link stands
+    for."""
+    if scenario.link is None:
         return Loopback(*(reach.host for reach in reaches))
-    return LinkedEnds(link, backend, seed, kernel, with_ladder, reaches)
+    return LinkedEnds(scenario, scenario.link, seed, reaches)

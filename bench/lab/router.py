@@ -66,10 +66,6 @@ class Router:
         """Call back when something other than a device can be read."""
         self._watched[fd] = on_readable
 
-    def unwatch(self, fd: int) -> None:
-        """Do so no longer."""
-        del self._watched[fd]
-
     def run(self) -> None:
         """Carry packets until `stopping` is set."""
         with contextlib.suppress(OSError):

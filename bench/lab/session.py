@@ -70,18 +70,18 @@ def run_behind(
             capture.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"--pcap: cannot write to {capture}: {error.strerror}") from None
+    own_servers = () if server_command is not None or reaches else OWN_SERVERS
     lab = Lab(two_ends(link), seed, kernel, capture, None, reaches, backend)
     with lab, contextlib.ExitStack() as ends:
         if server_command is not None:
             ends.enter_context(_running(lab, server_command))
-        elif not reaches:
-            for protocol, port, tls in OWN_SERVERS:
-                ends.enter_context(
-                    ServerProcess(protocol, host=SERVER_ADDRESS, port=port, tls=tls, within=lab.within(SERVER))
-                )
+        for protocol, port, tls in own_servers:
+            ends.enter_context(
+                ServerProcess(protocol, host=SERVER_ADDRESS, port=port, tls=tls, within=lab.within(SERVER))
+            )
         say(f"{link} between here and {SERVER_ADDRESS}{_what_serves(server_command, reaches)}")
         environment = {**os.environ, "WIREBENCH_SERVER": SERVER_ADDRESS}
-        if server_command is None and not reaches:
+        if own_servers:
             environment |= dict.fromkeys(("SSL_CERT_FILE", "CURL_CA_BUNDLE"), str(certificates().authority))
         status = _run([*lab.within(CLIENT), *command], environment)
     account = lab.account()

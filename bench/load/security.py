@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from bench.contract import Security
+from bench.contract import TICKET_TIMEOUT_S, Security
 from bench.errors import ErrorKind, ProtocolError, TargetError
 from bench.wire import openssl
 from bench.wire.tls import TlsEnd, TlsTransport, python_end
@@ -20,9 +20,6 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 _OPTIONAL = "http/1.1"
 """What a server speaks that knows nothing of ALPN."""
-
-TICKET_TIMEOUT_S = 10.0
-"""How long a connection that is done stays for the ticket that follows its handshake."""
 
 _MEANING = {
     "wrong version number": "it answers with something that is not TLS",

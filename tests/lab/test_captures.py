@@ -52,17 +52,23 @@ async def main():
                     session_ticket_handler=lambda t: known.update({t.ticket: t}), session_ticket_fetcher=known.get)
         print("ready", flush=True)
         await asyncio.sleep(60)
-    tickets = []
+    tickets, given = [], asyncio.Event()
+
+    def keep(ticket):
+        tickets.append(ticket)
+        given.set()
+
     for resumed in (False, True):
         configuration = QuicConfiguration(alpn_protocols=["x"], verify_mode=ssl.CERT_NONE, server_name="localhost")
         configuration.session_ticket = tickets[0] if resumed else None
         async with connect(sys.argv[3], int(sys.argv[2]), configuration=configuration, create_protocol=Client,
-                           session_ticket_handler=tickets.append, wait_connected=not resumed) as client:
+                           session_ticket_handler=keep, wait_connected=not resumed) as client:
             client.done = asyncio.get_running_loop().create_future()
             client._quic.send_stream_data(client._quic.get_next_available_stream_id(), b"hello", True)
             client.transmit()
             await client.done
-            await asyncio.sleep(0.3)
+            await given.wait()
+            given.clear()
 
 asyncio.run(main())
 """
