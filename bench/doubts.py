@@ -113,8 +113,10 @@ def _little(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
         return
     expected_ns = scenario.concurrency.total / throughput * 1e9
     error = latency["mean"] / expected_ns - 1
-    # Of each request in flight, one that began or ended outside of the window may be counted or not.
+    # Of each request in flight, one that began or ended outside of the window may be counted or not: one of them all,
+    # or as much of the window as the longest took.
     grain = scenario.concurrency.total / max(1, trial["counts"]["completed"])
+    grain = max(grain, latency["max"] / scenario.duration_ns)
     if abs(error) > MAX_LITTLE_ERROR + grain:
         yield Doubt(
             DoubtKind.LITTLE_LAW_VIOLATED,

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple, cast
 
 from bench.errors import ProtocolError
 from bench.wire.http1 import CONTINUE, LAST_CHUNK, REASONS, RequestReader, encode_chunk
+from bench.wire.prompt_writing import prompt_writer
 from servers.counters import ACCEPTS, REQUESTS
 from servers.early_data import SAFE_METHODS, TOO_EARLY
 from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, MAX_BEHIND_BYTES, OPENING, encoded
@@ -117,6 +118,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         "_transport",
         "_waiting",
         "_worker",
+        "_write_promptly",
     )
 
     def __init__(self, worker: Worker) -> None:
@@ -155,6 +157,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._write_promptly = prompt_writer(self._transport)
         self._counts[ACCEPTS] += 1
         self._worker.connections.add(self)
         self._draining = self._worker.draining
@@ -178,7 +181,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
             self._run_waiting()
         self._collecting = False
         if self._out:
-            self._transport.write(b"".join(self._out))
+            self._write_promptly(b"".join(self._out))
             self._out.clear()
             self._out_bytes = 0
         if self._ended:

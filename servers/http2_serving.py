@@ -21,6 +21,7 @@ from bench.wire.http2_frames import (
     encode_window_update,
 )
 from bench.wire.http2_sending import Stream
+from bench.wire.prompt_writing import prompt_writer
 from servers.counters import ACCEPTS
 from servers.http2_messages import MAX_HEADER_LIST_BYTES
 from servers.service import Route
@@ -138,6 +139,7 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._write_promptly = prompt_writer(self._transport)
         self.worker.counts[ACCEPTS] += 1
         self.worker.connections.add(self)
         self._transport.write(_OPENING)
@@ -276,7 +278,7 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
 
     def write(self) -> None:
         """Send what has gathered in `outgoing`."""
-        self._transport.write(b"".join(self.outgoing))  # calls pause_writing at once if the socket takes no more
+        self._write_promptly(b"".join(self.outgoing))  # calls pause_writing at once if the socket takes no more
         self.outgoing.clear()
 
     # The connection

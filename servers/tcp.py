@@ -6,6 +6,7 @@ from typing import ClassVar, cast
 
 from bench.errors import ProtocolError
 from bench.wire.frames import FATAL, HEADER_BYTES, MORE, NO_ID, OK, FrameReader, encode_frame, encode_head, is_status
+from bench.wire.prompt_writing import prompt_writer
 from servers.counters import ACCEPTS, REQUESTS
 from servers.service import Collect, Refused, Route, Upload
 from servers.service_error import ServiceError
@@ -57,6 +58,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._write_promptly = prompt_writer(self._transport)
         self._counts[ACCEPTS] += 1
         self._worker.connections.add(self)
 
@@ -195,7 +197,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
             self._write()  # which calls pause_writing at once if the socket takes no more
 
     def _write(self) -> None:
-        self._transport.write(b"".join(self._out))
+        self._write_promptly(b"".join(self._out))
         self._out.clear()
         self._out_bytes = 0
 

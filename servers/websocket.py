@@ -14,6 +14,7 @@ from bench.contract import Opcode
 from bench.errors import ProtocolError
 from bench.wire.http1_heads import HEAD_END, MAX_HEAD_BYTES
 from bench.wire.permessage_deflate import Deflate, Inflate, accept_offer
+from bench.wire.prompt_writing import prompt_writer
 from bench.wire.websocket import (
     BINARY,
     CONTINUATION,
@@ -93,6 +94,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         "_transport",
         "_waiting",
         "_worker",
+        "_write_promptly",
     )
 
     def __init__(self, worker: Worker) -> None:
@@ -132,6 +134,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._write_promptly = prompt_writer(self._transport)
         self._counts[ACCEPTS] += 1
         self._worker.connections.add(self)
         self._draining = self._worker.draining
@@ -157,7 +160,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
             self._end(error.code, str(error))
         self._collecting = False
         if self._out:
-            self._transport.write(b"".join(self._out))
+            self._write_promptly(b"".join(self._out))
             self._out.clear()
             self._out_bytes = 0
         if self._ended:

@@ -1,7 +1,6 @@
 """One connection of the engine: a client that speaks the protocol, its socket, and the exchanges in flight."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Hashable, Sequence
 from itertools import repeat
@@ -12,6 +11,7 @@ from bench.errors import ErrorKind, ProtocolError
 from bench.load.client import Client, Session
 from bench.load.fast_open import open_fast, went_with_syn
 from bench.load.security import LINES, SecuredLine
+from bench.wire.prompt_writing import prompt_writer
 
 if TYPE_CHECKING:
     from bench.load.engine import Engine
@@ -36,12 +36,8 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
         self._in_flight = in_flight
         self._is_stream = client.transport_kind == "stream"
         self._transport: Any = None
-        self._lower: Any
-        """What takes bytes as they are to be sent: below TLS, where there is TLS."""
         self._abort: Callable[[], None]
-        self._write: Callable[[bytes], None] = self._write_now
-        self._fd = -1
-        self._buffered = False
+        self._write: Callable[[bytes], object]
         self._usable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def connect(self, host: str, port: int, security: Security | None, fast_open: bool = False) -> None:
@@ -95,13 +91,15 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
     # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = self._lower = transport
+        self._transport = transport
         self._abort = self._transport.abort
         if self._is_stream:
-            self._fd = transport.get_extra_info("socket").fileno()
+            # What counts as sent is with the kernel, and not in a queue of the loop's.
             if isinstance(transport, SecuredLine):
-                self._lower = transport.lower
-                self._write, transport.send = transport.write, self._write_now
+                transport.send = prompt_writer(transport.lower)
+                self._write = transport.write
+            else:
+                self._write = prompt_writer(self._transport)
         self.opened = True
         self.client.open()
         self._send_outgoing()
@@ -142,21 +140,6 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
                 for piece in outgoing:
                     self._transport.sendto(piece)
             outgoing.clear()
-
-    def _write_now(self, data: bytes) -> None:
-        """Hand bytes to the kernel now, not at the end of the loop's turn: what counts as sent is sent."""
-        if not self._buffered:
-            try:
-                written = os.write(self._fd, data)
-            except BlockingIOError:
-                written = 0
-            except OSError:
-                return  # the connection is gone; the loop is about to say so
-            if written == len(data):
-                return
-            data = data[written:]
-        self._lower.write(data)
-        self._buffered = self._lower.get_write_buffer_size() > 0
 
 
 class Link(Line):

@@ -1,4 +1,4 @@
-"""A main thread without an event loop that accepts connections and hands them on."""
+"""Accepting connections, and handing them on: what rests while the system is short of something."""
 
 import selectors
 import socket
@@ -37,11 +37,11 @@ def accept_until_stopped(
             for key, _ in selector.select(pause_s if pause_s > 0 else None):
                 if key.fileobj is not listener:
                     control.on_readable()
-                elif not _accept(listener, take):
+                elif not accept(listener, take):
                     resume_at_s = time.monotonic() + SHORTAGE_PAUSE_S
 
 
-def _accept(listener: socket.socket, take: Callable[[socket.socket], None]) -> bool:
+def accept(listener: socket.socket, take: Callable[[socket.socket], None]) -> bool:
     """Accept one connection: while they come faster than they are taken, `control` must be heard too. False if the
     system is short of something."""
     try:

@@ -52,7 +52,9 @@ class LoopThreads:
         reason = ""
         try:
             pin(spec, worker)
-            loop_worker = LoopWorker(self._connection, self._service, control.counters[worker], spec)
+            loop_worker = LoopWorker(
+                self._connection, self._service, control.counters[worker], spec, among_threads=True
+            )
             loop_worker.run(sock, partial(control.post, partial(self._serving, worker, loop_worker)))
         except BaseException as error:  # noqa: BLE001  whatever ends a thread is reported
             traceback.print_exc()

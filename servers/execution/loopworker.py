@@ -19,7 +19,7 @@ class LoopWorker:
     """An event loop on the calling thread, with a worker on it that takes connections from a socket or by hand.
 
     Build it on the thread that is to run it. `run` serves until `stop` is called, then drains: requests in flight have
-    the spec's grace to finish.
+    the spec's grace to finish. `among_threads` says that other workers are threads of this process.
     """
 
     def __init__(
@@ -29,11 +29,13 @@ class LoopWorker:
         slot: Slot,
         spec: ServerSpec,
         make_run: Callable[[asyncio.AbstractEventLoop], Run] = run_on_loop,
+        among_threads: bool = False,
     ) -> None:
         self.loop = uvloop.new_event_loop()
         post = self._call_threadsafe
         self.worker = Worker(service, make_run(self.loop), self.loop.call_later, lambda: post, slot, spec)
         self._connection = connection
+        self._among_threads = among_threads
         self._slot = slot
         self._stopping = asyncio.Event()
         self._acceptor: Acceptor
@@ -88,7 +90,7 @@ class LoopWorker:
         if self._connection.lives in ("listener", "process"):
             listener = self._connection(self.worker)
         else:
-            listener = self._acceptor = Acceptor(self.worker, self._connection)
+            listener = self._acceptor = Acceptor(self.worker, self._connection, self._among_threads)
         if sock is not None:
             await listener.start(sock, spec.backlog)
         on_serving()

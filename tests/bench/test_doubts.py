@@ -176,3 +176,14 @@ def test_littles_law_knows_that_few_requests_do_not_fill_a_window() -> None:
     slow["counts"]["completed"] = 1
     slow["latency_ns"] = latency(p50=400_000_000, mean=4e8, count=1)
     assert DoubtKind.LITTLE_LAW_VIOLATED not in {d.kind for d in find_doubts(scenario("closed:1"), slow, QUIET)}
+
+
+def test_littles_law_knows_that_one_stall_may_lie_across_the_edge_of_a_window() -> None:
+    """All stood still for a sixth of the window as it began: those requests are counted elsewhere."""
+    stalled = copy.deepcopy(SOUND)
+    stalled["latency_ns"]["mean"] = 850_000.0
+    asked = scenario("closed:64")
+    stalled["latency_ns"]["max"] = asked.duration_ns // 6
+    assert find_doubts(asked, stalled, QUIET) == []
+    stalled["latency_ns"]["max"] = 4_000_000
+    assert [doubt.kind for doubt in find_doubts(asked, stalled, QUIET)] == ["little-law-violated"]
