@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import registry
 from bench.output import columns
+from bench.patterns import PATTERNS
 from bench.protocols import PROTOCOLS
 from bench.suites import suite_names
 
@@ -52,7 +53,7 @@ def catalogue() -> dict[str, Any]:
     """Names and lines of every kind, and under "unsupported" which protocols do not go with which execution models."""
     return {
         "protocols": {name: protocol.line for name, protocol in PROTOCOLS.items()},
-        "patterns": dict(registry.PATTERNS),
+        "patterns": {name: pattern.line for name, pattern in PATTERNS.items()},
         "executions": {name: _first_sentence(reference) for name, reference in registry.EXECUTIONS.items()},
         "stacks": {name: stack.line for name, stack in registry.STACKS.items()},
         "suites": {name: _suite_line(name) for name in suite_names()},

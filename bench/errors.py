@@ -64,6 +64,14 @@ class CaptureError(WirebenchError):
     """A capture of packets cannot be read."""
 
 
+class CallError(Exception):
+    """A call of a conversation has failed, or what was answered is not what it has to be."""
+
+    def __init__(self, kind: ErrorKind, message: str = "") -> None:
+        super().__init__(message or kind)
+        self.kind = kind
+
+
 class ProtocolError(Exception):
     """The peer broke the protocol. Raised by codecs; never shown to a user as it is.
 

@@ -167,6 +167,7 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "service": _add(result["service"] for result in results),
         "lateness": None if results[0]["lateness"] is None else _add(result["lateness"] for result in results),
         "intervals": intervals,
+        "tally": dict(sum((Counter(result["tally"]) for result in results), Counter())),
         "delivery": _merge_delivery([result["delivery"] for result in results]),
     }
 

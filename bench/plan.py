@@ -12,6 +12,7 @@ from typing import Any
 from bench import opening, registry
 from bench.contract import MIN_EVENT_BYTES
 from bench.errors import UnsupportedError, UsageError
+from bench.patterns import pattern_of
 from bench.protocols import PROTOCOLS
 from bench.scenario import KEYS, Scenario, parse_scenario, parse_whole
 from bench.schedule import Closed
@@ -121,10 +122,14 @@ def _why_unsupported(scenario: Scenario) -> str | None:
         return f"{scenario.protocol} runs with tls {' or '.join(known)} only"
     try:
         client = registry.load(registry.client(scenario.protocol, scenario.client, scenario.pattern))
-        if scenario.pattern != "push":
+        pattern = pattern_of(scenario.pattern)
+        if pattern.conversation:
+            if scenario.concurrency.in_flight != 1:
+                return f"conversations are held one at a time in each place: write {scenario.concurrency.total}"
+        elif not pattern.has_events:
             client(scenario.exchange, "", True)
         elif isinstance(scenario.load, Closed):
-            return "a publisher needs a rate: choose an open load for the pattern push, like open:100/s"
+            return f"a publisher needs a rate: choose an open load for the pattern {scenario.pattern}, like open:100/s"
         elif scenario.payload_bytes < MIN_EVENT_BYTES:
             return f"a pushed event has at least {MIN_EVENT_BYTES} bytes, not {scenario.payload_bytes}"
     except UnsupportedError as error:

@@ -6,6 +6,8 @@ The declared properties are the rows of the protocol property table; the bytes b
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.patterns import PATTERNS
+
 TransportKind = Literal["stream", "datagram", "quic"]
 Lives = Literal["thread", "loop", "listener", "process"]
 
@@ -58,20 +60,22 @@ class Protocol:
     subscriber: str | None = None
     """What takes pushed events, if the protocol carries them (see `bench.load.push`)."""
     publisher: str | None = None
+    caller: str | None = None
+    """What asks for anything that the protocol's server does (see `bench.load.calls`)."""
+    http_version: str = ""
+    """Which HTTP its requests are of: "1.1", "2" or "3"; empty for what is none."""
     stream_client: str | None = None
     """A client whose exchanges are messages of one long-lived call, where its requests are not that already."""
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """The patterns that the protocol can carry."""
-        found = ["request-response"] if self.client else []
-        if self.client and self.transport_kind != "datagram":
-            found.append("connect")
-        if self.subscriber and self.publisher:
-            found.append("push")
-        if self.stream_client:
-            found.append("stream")
-        return tuple(found)
+        return tuple(name for name, pattern in PATTERNS.items() if all(getattr(self, need) for need in pattern.needs))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether exchanges happen on a connection."""
+        return self.transport_kind != "datagram"
 
 
 _TLS = "TLS 1.2 or 1.3 around the connection, or none"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import UnsupportedError, UsageError
+from bench.patterns import pattern_of
 from bench.protocols import PROTOCOLS
 
 EXECUTIONS = {
@@ -122,14 +123,6 @@ STACKS = {
 }
 """What speaks a protocol: lean is the tier of this project, all others are the library tier."""
 
-PATTERNS = {
-    "request-response": "one request, one answer",
-    "connect": "a connection for each request: opened, one request and its answer, closed",
-    "push": "one publisher, many subscribers: each event is delivered to all of them",
-    "stream": "messages of one long-lived call in both directions, each answered by one",
-}
-
-
 def choose(name: str, allowed: Iterable[str], where: str) -> str:
     """`name`, if it is one of the allowed; `where` names the option or key in the error."""
     names = list(allowed)
@@ -154,16 +147,17 @@ def server(protocol: str, stack: str = "lean") -> str:
 def client(protocol: str, stack: str = "lean", pattern: str = "request-response") -> str:
     """The reference of a stack's client for a pattern. Raises UnsupportedError if there is none."""
     declared = PROTOCOLS[protocol]
-    if pattern not in declared.patterns:
+    name = pattern.partition(":")[0]
+    if name not in declared.patterns:
         raise UnsupportedError(
-            f"{protocol} does not carry the pattern {pattern}; those it carries: {', '.join(declared.patterns)}"
+            f"{protocol} does not carry the pattern {name}; those it carries: {', '.join(declared.patterns)}"
         )
-    if pattern in ("request-response", "connect"):
+    kind = pattern_of(pattern).needs[0]
+    if kind == "client":
         return _reference(protocol, stack, STACKS[stack].clients, "client")
     if stack != "lean":
-        raise UnsupportedError(f"the client {stack} has no pattern {pattern}; choose the client lean")
-    reference = declared.subscriber if pattern == "push" else declared.stream_client
-    assert reference is not None
+        raise UnsupportedError(f"the client {stack} has no pattern {name}; choose the client lean")
+    reference: str = getattr(declared, kind)
     return reference
 
 

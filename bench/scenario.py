@@ -22,6 +22,7 @@ from bench.contract import (
 from bench.errors import UsageError
 from bench.lab.kernel import FAST_OPEN, parse_kernel
 from bench.lab.link import BACKENDS, LOOPBACK, Link, parse_link
+from bench.patterns import pattern_of, spelled
 from bench.protocols import PROTOCOLS, TLS_VERSIONS
 from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
 from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load
@@ -203,7 +204,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "tls": lambda v, w: registry.choose(v, TLS_VERSIONS, w),
     "handshake": lambda v, w: registry.choose(v, get_args(Handshake), w),
     "fast_open": lambda v, w: registry.choose(v, ("off", "on"), w),
-    "pattern": lambda v, w: registry.choose(v, registry.PATTERNS, w),
+    "pattern": spelled,
     "link": parse_network,
     "link_backend": lambda v, w: registry.choose(v, BACKENDS, w),
     "kernel": parse_kernel,

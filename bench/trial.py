@@ -15,6 +15,7 @@ from bench.lab.network import network
 from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
+from bench.patterns import pattern_of
 from bench.placement import Placement
 from bench.protocols import CERTIFIED, PROTOCOLS
 from bench.scenario import Scenario
@@ -113,9 +114,8 @@ def load_specs(
             processes=processes,
             cpus=placement.load[process % len(placement.load) :][:1] if placement.load else (),
             security=security,
-            publisher=PROTOCOLS[scenario.protocol].publisher or "" if scenario.pattern == "push" else "",
-            topic=f"wirebench-{seed}" if scenario.pattern == "push" else "",
-            connects=scenario.pattern == "connect",
+            pattern=scenario.pattern,
+            topic=f"wirebench-{seed}",
             fast_open=scenario.fast_open == "on",
         )
         for process in range(processes)
@@ -141,6 +141,7 @@ NO_FIGURES: dict[str, Any] = {
     "counts": None,
     "offered_per_s": None,
     "throughput_per_s": None,
+    "tally": None,
     "delivery": None,
     "latency_ns": None,
     "service_ns": None,
@@ -220,6 +221,7 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
         },
         "offered_per_s": None if isinstance(scenario.load, Closed) else (sent + dropped) / duration_s,
         "throughput_per_s": merged["done_in_window"] / duration_s,
+        "tally": merged["tally"] if pattern_of(scenario.pattern).tallies else None,
         "delivery": _delivery(merged),
         "latency_ns": summarise(merged["latency"]),
         "service_ns": summarise(merged["service"]),

@@ -9,7 +9,6 @@ from bench.certificates import certificates
 from bench.contract import Security
 from bench.load.__main__ import _make_engine
 from bench.load.spec import LoadSpec, Request
-from bench.protocols import PROTOCOLS
 from bench.registry import STACKS
 from bench.serverprocess import ServerProcess
 
@@ -55,7 +54,7 @@ def push_spec(server: ServerProcess, load: str, subscribers: int, duration_ns: i
         connections=str(subscribers),
         duration_ns=duration_ns,
         client=registry.client(server.protocol, pattern="push"),
-        publisher=PROTOCOLS[server.protocol].publisher,
+        pattern="push",
         topic="prices",
     )
 
@@ -72,7 +71,7 @@ def drive(wanted: LoadSpec) -> dict[str, Any]:
                 start_ns = time.monotonic_ns() + 20 * MS
                 await engine.run(start_ns, start_ns, start_ns + wanted.duration_ns, wanted.intervals)
             result = engine.recorder.result() if wanted.duration_ns else {}
-            return {**result, "delivery": engine.delivery()} if wanted.publisher else result
+            return {**result, "delivery": engine.delivery()} if engine.delivery() is not None else result
         finally:
             for link in list(engine._links):
                 link.close()

@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,11 +23,10 @@ import uvloop
 
 from bench import registry
 from bench.errors import WirebenchError
-from bench.load.connecting import ConnectingClosedEngine, ConnectingOpenEngine
-from bench.load.engine import ClosedEngine, Engine, OpenEngine
-from bench.load.push import PushEngine
+from bench.load.engine import Engine
 from bench.load.spec import PROGRESS_S, LoadSpec
-from bench.schedule import Closed, Open, due_times, parse_concurrency, parse_load
+from bench.patterns import pattern_of
+from bench.schedule import parse_concurrency, parse_load
 
 
 def _emit(event: str, **fields: Any) -> None:
@@ -35,7 +35,6 @@ def _emit(event: str, **fields: Any) -> None:
 
 
 def _make_engine(spec: LoadSpec) -> Engine:
-    share = (spec.process, spec.processes)
     target: dict[str, Any] = {
         "make_client": partial(
             registry.load(spec.client),
@@ -46,32 +45,11 @@ def _make_engine(spec: LoadSpec) -> Engine:
         "host": spec.host,
         "port": spec.port,
         "security": spec.security,
-        "concurrency": parse_concurrency(spec.connections, "connections").share(*share),
+        "concurrency": parse_concurrency(spec.connections, "connections").share(spec.process, spec.processes),
         "timeout_ns": spec.timeout_ns,
     }
-    load = parse_load(spec.load, "load")
-    if spec.connects:
-        target["fast_open"] = spec.fast_open
-    if isinstance(load, Closed):
-        return (ConnectingClosedEngine if spec.connects else ClosedEngine)(**target)
-    if spec.publisher:
-        return _make_push_engine(spec, load, target)
-    times = due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, share)
-    target |= {"due_times": times, "queue_limit": -(-spec.queue_limit // spec.processes)}
-    return (ConnectingOpenEngine if spec.connects else OpenEngine)(**target)
-
-
-def _make_push_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PushEngine:
-    """The first process publishes all events; subscribers are shared out."""
-    address = (spec.topic, spec.authority or f"{spec.host}:{spec.port}", "http" if spec.security is None else "https")
-    target["make_client"] = partial(registry.load(spec.client), *address)
-    is_first = spec.process == 0
-    return PushEngine(
-        partial(registry.load(spec.publisher), *address) if is_first else None,
-        spec.request.payload_bytes,
-        due_times=due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, (0, 1)) if is_first else iter(()),
-        **target,
-    )
+    make: Callable[..., Engine] = registry.load(pattern_of(spec.pattern).engine)
+    return make(spec, parse_load(spec.load, "load"), target)
 
 
 def _end(_: object) -> None:
@@ -108,7 +86,7 @@ async def _run(spec: LoadSpec) -> None:
     progress = loop.create_task(_report_progress(engine, measure_ns))
     before = loop.create_task(_usage_at(measure_ns))
     after = loop.create_task(_usage_at(end_ns))
-    if registry.load(spec.client).transport_kind != "session" and not spec.connects:
+    if registry.load(spec.client).transport_kind != "session" and not engine.makes_cycles:
         # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause. Libraries may need it, as
         # connections do that come and go.
         gc.freeze()
@@ -120,7 +98,8 @@ async def _run(spec: LoadSpec) -> None:
     _emit(
         "result",
         **engine.recorder.result(),
-        delivery=engine.delivery() if isinstance(engine, PushEngine) else None,
+        delivery=engine.delivery(),
+        tally=dict(engine.tally),
         cpu_user_s=b.ru_utime - a.ru_utime,
         cpu_system_s=b.ru_stime - a.ru_stime,
         context_switches_voluntary=b.ru_nvcsw - a.ru_nvcsw,

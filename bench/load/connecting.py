@@ -8,15 +8,17 @@ connection was opened in another way than the one that was asked for counts as a
 
 import asyncio
 import time
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 from bench.errors import ErrorKind, ProtocolError, WirebenchError
-from bench.load.engine import CONNECTS_AT_ONCE, RETRY_S, ClosedEngine, Engine, OpenEngine
+from bench.load.engine import CONNECTS_AT_ONCE, RETRY_S, open_options
 from bench.load.link import Link
 from bench.load.security import tickets
+from bench.load.slots import ClosedSlots, OpenSlots, SlotEngine
+from bench.load.spec import LoadSpec
+from bench.schedule import Closed, Load
 
 _TICKETS_A_SLOT = 4
 """With early data the answer overtakes the ticket by a round trip, in which the next connection begins; the rest is for
@@ -40,18 +42,12 @@ class ConnectingLink(Link):
             self._ready(self, len(ids), now)
 
 
-class _ConnectingEngine(Engine):
+class _ConnectingEngine(SlotEngine):
     """What closed and open loads have in common. A slot is room for one connection."""
 
     def __init__(self, fast_open: bool, **options: Any) -> None:
         super().__init__(**options)
         self.fast_open = fast_open
-        self._opening: dict[asyncio.Task[None], int] = {}
-        """What opens connections now, with when each was intended."""
-
-    @abstractmethod
-    def _slot_freed(self, now_ns: int) -> None:
-        """There is room for another connection."""
 
     # Engine
 
@@ -84,21 +80,7 @@ class _ConnectingEngine(Engine):
         host, port = self._address
         await line.connect(host, port, self._security, self.fast_open)
 
-    def _is_quiet(self) -> bool:
-        return not self._opening and super()._is_quiet()
-
-    def _give_up_opening(self) -> None:
-        now = _clock()
-        for task, intended_ns in self._opening.items():
-            task.cancel()
-            self.recorder.error("timeout", intended_ns, now)
-
     # Connections
-
-    def _begin_exchange(self, intended_ns: int, now_ns: int) -> None:
-        task = self._loop.create_task(self._exchange(intended_ns, now_ns))
-        self._opening[task] = intended_ns
-        task.add_done_callback(self._opening.pop)
 
     async def _exchange(self, intended_ns: int, begun_ns: int) -> None:
         """Open a connection and send its request."""
@@ -156,45 +138,16 @@ class _ConnectingEngine(Engine):
             store.extend(obtained)
 
 
-class ConnectingClosedEngine(_ConnectingEngine, ClosedEngine):
-    """Keeps every slot busy: the next connection begins when an answer is complete."""
-
-    def _begin(self, start_ns: int, measure_ns: int) -> None:
-        for _ in range(self._concurrency.connections):
-            self._slot_freed(_clock())
-
-    def _finish(self) -> None:
-        self._give_up_opening()
-
-    def _slot_freed(self, now_ns: int) -> None:
-        if now_ns < self.end_ns:
-            self._begin_exchange(now_ns, now_ns)
+class _ClosedConnecting(_ConnectingEngine, ClosedSlots):
+    """The next connection begins when an answer is complete."""
 
 
-class ConnectingOpenEngine(_ConnectingEngine, OpenEngine):
-    """Begins connections when they are due; one that finds no slot waits."""
+class _OpenConnecting(_ConnectingEngine, OpenSlots):
+    """Connections begin when they are due."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._slots = self._concurrency.connections
 
-    def _begin(self, start_ns: int, measure_ns: int) -> None:
-        self._start_ns, self._measure_ns = start_ns, measure_ns
-        self._wake()
-
-    def _finish(self) -> None:
-        super()._finish()
-        self._give_up_opening()
-
-    def _slot_freed(self, now_ns: int) -> None:
-        if self._running and self._waiting:
-            self._begin_exchange(self._waiting.popleft(), now_ns)
-        else:
-            self._slots += 1
-
-    def _place(self, due: int, now: int) -> bool:
-        if not self._slots:
-            return False
-        self._slots -= 1
-        self._begin_exchange(due, now)
-        return True
+def make_engine(spec: LoadSpec, load: Load, target: dict[str, Any]) -> SlotEngine:
+    """The engine of a load process; `target` is what every engine is given."""
+    if isinstance(load, Closed):
+        return _ClosedConnecting(fast_open=spec.fast_open, **target)
+    return _OpenConnecting(fast_open=spec.fast_open, **target, **open_options(spec, load))

@@ -10,10 +10,10 @@ import ssl
 import time
 from abc import ABC, abstractmethod
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from bench.load.link import Line, Link
 from bench.load.pacing import make_timer
 from bench.load.recorder import Recorder
 from bench.load.security import describe
-from bench.schedule import Concurrency
+from bench.load.spec import LoadSpec
+from bench.schedule import Closed, Concurrency, Load, Open, due_times
 
 CONNECT_TIMEOUT_S = 5.0
 _TICK_S = 0.05
@@ -64,6 +65,8 @@ class Engine(ABC):
     """Drives one server from one event loop."""
 
     is_closed: bool
+    makes_cycles: ClassVar[bool] = False
+    """Whether what it does leaves cycles of objects behind, so that the collector has to run meanwhile."""
 
     def __init__(
         self,
@@ -80,6 +83,8 @@ class Engine(ABC):
         self._concurrency = concurrency
         self._timeout_ns = timeout_ns
         self.recorder = Recorder(is_open=not self.is_closed)
+        self.tally: Counter[str] = Counter()
+        """What the pattern counts beside exchanges (see `bench.patterns`)."""
         self._loop = asyncio.get_running_loop()
         self._links: set[Link] = set()
         self._retries: set[asyncio.Task[None]] = set()
@@ -146,6 +151,10 @@ class Engine(ABC):
             link.fail_all("timeout")
             link.close()
         await asyncio.sleep(0)
+
+    def delivery(self) -> dict[str, Any] | None:
+        """What patterns with events count of those; None for others."""
+        return None
 
     def lost(self, link: Any) -> None:
         """A connection has ended. While the load runs, another takes its place."""
@@ -345,3 +354,17 @@ class OpenEngine(Engine):
         self._timer.close()
         for due in self._waiting:
             self.recorder.drop(due)
+
+
+def open_options(spec: LoadSpec, load: Open) -> dict[str, Any]:
+    """What an OpenEngine needs beside its target: this process's share of the due times, and of the queue."""
+    share = (spec.process, spec.processes)
+    times = due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, share)
+    return {"due_times": times, "queue_limit": -(-spec.queue_limit // spec.processes)}
+
+
+def make_engine(spec: LoadSpec, load: Load, target: dict[str, Any]) -> Engine:
+    """The engine of a load process; `target` is what every engine is given."""
+    if isinstance(load, Closed):
+        return ClosedEngine(**target)
+    return OpenEngine(**target, **open_options(spec, load))

@@ -7,12 +7,17 @@ load process can tell its delay. It is ASCII text, so that every protocol carrie
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
+from bench import registry
 from bench.contract import MIN_EVENT_BYTES, pattern
 from bench.errors import ProtocolError, TargetError
 from bench.load.engine import CONNECTS_AT_ONCE, OpenEngine
 from bench.load.link import Line
+from bench.load.spec import LoadSpec
+from bench.protocols import PROTOCOLS
+from bench.schedule import Open, due_times
 
 _HEADER = b"%019d %019d %010d "
 _DUE, _SENT, _NUMBER = slice(0, 19), slice(20, 39), slice(40, 50)
@@ -107,7 +112,7 @@ class PushEngine(OpenEngine):
             self._publisher = await self._open_publisher()
             await self._check_publisher(self._publisher)
 
-    def delivery(self) -> dict[str, int | None]:
+    def delivery(self) -> dict[str, Any]:
         """What only this pattern counts: `published` (None where the publisher is another process), `duplicates`."""
         return {
             "subscribers": self._concurrency.connections,
@@ -296,3 +301,27 @@ class PublisherLine(Line):
 
     def ended(self) -> None:
         self._engine.lost_publisher()
+
+
+def make_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PushEngine:
+    """The engine of a load process. The first process publishes all events; subscribers are shared out."""
+    subscriber = partial(registry.load(spec.client), *address_of(spec))
+    return PushEngine(**{**target, "make_client": subscriber}, **push_options(spec, load))
+
+
+def address_of(spec: LoadSpec) -> tuple[str, str, str]:
+    """The topic, the authority and the scheme that publishers and subscribers are made with."""
+    scheme = "http" if spec.security is None else "https"
+    return spec.topic, spec.authority or f"{spec.host}:{spec.port}", scheme
+
+
+def push_options(spec: LoadSpec, load: Open) -> dict[str, Any]:
+    """What a PushEngine needs beside its target."""
+    is_first = spec.process == 0
+    publisher = PROTOCOLS[spec.protocol].publisher
+    assert publisher is not None
+    return {
+        "make_publisher": partial(registry.load(publisher), *address_of(spec)) if is_first else None,
+        "payload_bytes": spec.request.payload_bytes,
+        "due_times": due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, (0, 1)) if is_first else iter(()),
+    }

@@ -70,14 +70,12 @@ class LoadSpec:
     authority: str = ""
     """What requests call the server, where it has a name of its own; else it is host:port."""
     security: Security | None = None
-    publisher: str = ""
-    """"module:Class" of what publishes (see `bench.load.push`), if the pattern is push; `client` then subscribes."""
+    pattern: str = "request-response"
+    """As users spell it (see `bench.patterns`)."""
     topic: str = ""
-    """Where it publishes to."""
-    connects: bool = False
-    """Each exchange has a connection of its own (see `bench.load.connecting`)."""
+    """The name of a topic that is this trial's own, for patterns with events."""
     fast_open: bool = False
-    """Those connections begin with data in the SYN (TCP Fast Open)."""
+    """Connections begin with data in the SYN (TCP Fast Open), where each exchange has one of its own."""
 
     @classmethod
     def from_json(cls, line: str) -> Self:

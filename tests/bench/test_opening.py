@@ -107,7 +107,7 @@ def test_they_are_told_to_the_load() -> None:
     asked = scenario(handshake="early-data", fast_open="on", link=LINK)
     (spec,) = load_specs(asked, "10.77.0.2", 443, 1, 1, PLACEMENT)
     assert isinstance(spec.security, Security)
-    assert (spec.connects, spec.fast_open, spec.security.handshake) == (True, True, "early-data")
+    assert (spec.pattern == "connect", spec.fast_open, spec.security.handshake) == (True, True, "early-data")
     (spec,) = load_specs(replace(asked, handshake="full", fast_open="off"), "10.77.0.2", 443, 1, 1, PLACEMENT)
     assert spec.security is not None
     assert (spec.fast_open, spec.security.handshake) == (False, "full")

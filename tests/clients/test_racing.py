@@ -128,7 +128,7 @@ def test_nobody_there(serve: Serve) -> None:
 @pytest.mark.parametrize("pattern", ["request-response", "connect"])
 def test_loads(serve: Serve, pattern: str) -> None:
     server = serve("http3", stack="alt-svc", tls="1.3")
-    options: dict[str, Any] = {"client": "clients.racing:RacingClient", "connects": pattern == "connect"}
+    options: dict[str, Any] = {"client": "clients.racing:RacingClient", "pattern": pattern}
     load = "closed:2" if pattern == "connect" else "closed:2x4"
     result = run(spec(server.port, security(), "http3", load, request=Request(Opcode.ECHO, 64), **options))
     assert result["errors"] == {}

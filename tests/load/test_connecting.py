@@ -36,7 +36,7 @@ def accepted(server: ServerProcess) -> tuple[int, int]:
 def test_each_exchange_has_a_connection(serve: Serve, protocol: str) -> None:
     server = serve(protocol)
     secured = security() if protocol == "http3" else None
-    result = run(spec(server.port, secured, protocol, "closed:4", request=Request(Opcode.ECHO, 64), connects=True))
+    result = run(spec(server.port, secured, protocol, "closed:4", request=Request(Opcode.ECHO, 64), pattern="connect"))
     assert result["errors"] == {}
     assert result["completed"] > 10
     connections, requests = accepted(server)
@@ -46,14 +46,14 @@ def test_each_exchange_has_a_connection(serve: Serve, protocol: str) -> None:
 def test_littles_law_holds(serve: Serve) -> None:
     """Nothing of a connection's life is left out."""
     server = serve("http1")
-    result = run(spec(server.port, None, load="closed:4", connects=True, duration_ns=S // 2))
+    result = run(spec(server.port, None, load="closed:4", pattern="connect", duration_ns=S // 2))
     mean_ns = result["latency"].get_mean_value()
     assert mean_ns == pytest.approx(4 * S // 2 / result["done_in_window"], rel=0.1)
 
 
 def test_an_open_load(serve: Serve) -> None:
     server = serve("http1")
-    result = run(spec(server.port, None, load="open:200/s", connects=True))
+    result = run(spec(server.port, None, load="open:200/s", pattern="connect"))
     assert (result["completed"], result["errors"], result["dropped"]) == (50, {}, 0)
     connections, requests = accepted(server)
     assert connections == requests == 61  # with warm-up, and one before
@@ -62,7 +62,7 @@ def test_an_open_load(serve: Serve) -> None:
 def test_an_open_load_waits_for_a_slot_and_then_drops(serve: Serve) -> None:
     server = serve("http1")
     slow = Request(Opcode.WORK, 0, 0, 40)
-    asked = spec(server.port, None, load="open:200/s", connects=True, request=slow, connections="1", queue_limit=2)
+    asked = spec(server.port, None, load="open:200/s", pattern="connect", request=slow, connections="1", queue_limit=2)
     result = run(asked)
     assert result["errors"] == {}
     assert result["dropped"] > 30
@@ -79,14 +79,14 @@ def test_a_server_that_ends_some_connections() -> None:
             sock.sendall(OK)
 
     with listening(answer) as port:
-        result = run(spec(port, None, load="closed:1", connects=True))
+        result = run(spec(port, None, load="closed:1", pattern="connect"))
     assert set(result["errors"]) == {"closed"}
     assert result["completed"] >= result["errors"]["closed"] > 3
 
 
 def test_a_server_that_goes_away(serve: Serve) -> None:
     with ServerProcess("http1") as server, LoadProcesses(1, lambda progress: None) as load:
-        load.connect([spec(server.port, None, load="closed:2", connects=True, warmup_ns=0)])
+        load.connect([spec(server.port, None, load="closed:2", pattern="connect", warmup_ns=0)])
         server.stop()
         load.release()
         result = merge(load.results())
@@ -99,14 +99,14 @@ class TestResumed:
     @pytest.mark.parametrize("protocol", ["http1", "http2", "tcp"])
     def test_every_handshake_is(self, serve: Serve, protocol: str, tls: str) -> None:
         server = serve(protocol, tls=tls)
-        result = run(spec(server.port, security(tls, handshake="resumed"), protocol, "closed:4", connects=True))
+        result = run(spec(server.port, security(tls, handshake="resumed"), protocol, "closed:4", pattern="connect"))
         assert result["errors"] == {}
         assert result["completed"] > 10
 
     def test_by_another_server(self) -> None:
         """Python's own, of one context."""
         with listening(answering(certificates())) as port:
-            result = run(spec(port, security(handshake="resumed"), load="closed:1", connects=True))
+            result = run(spec(port, security(handshake="resumed"), load="closed:1", pattern="connect"))
         assert result["errors"] == {}
         assert result["completed"] > 10
 
@@ -121,7 +121,7 @@ class TestResumed:
                     secured.sendall(OK)
 
         with listening(answer) as port:
-            reason = refused(spec(port, security(handshake="resumed"), load="closed:1", connects=True))
+            reason = refused(spec(port, security(handshake="resumed"), load="closed:1", pattern="connect"))
         assert reason.endswith("would not resume a handshake: does it give tickets?")
 
     def test_what_was_not_resumed_is_no_answer(self) -> None:
@@ -139,7 +139,7 @@ class TestResumed:
                     secured.sendall(OK)
 
         with listening(answer) as port:
-            asked = spec(port, security(handshake="resumed"), load="closed:1", connects=True, warmup_ns=0)
+            asked = spec(port, security(handshake="resumed"), load="closed:1", pattern="connect", warmup_ns=0)
             result = run(asked)
         assert result["errors"] == {"not-resumed": 1}
         assert result["completed"] > 3
@@ -151,26 +151,26 @@ class TestEarlyData:
     def test_every_request_is(self, serve: Serve, execution: str, load: str) -> None:
         server = serve("http1", execution, tls="1.3", early_data=True)
         secured = security(handshake="early-data")
-        result = run(spec(server.port, secured, load=load, connects=True, request=BYTES))
+        result = run(spec(server.port, secured, load=load, pattern="connect", request=BYTES))
         assert result["errors"] == {}
         assert result["completed"] > 10
         assert server.stderr == ""
 
     def test_a_server_that_takes_none_is_refused(self, serve: Serve) -> None:
         server = serve("http1", tls="1.3")
-        reason = refused(spec(server.port, security(handshake="early-data"), connects=True, request=BYTES))
+        reason = refused(spec(server.port, security(handshake="early-data"), pattern="connect", request=BYTES))
         assert reason.endswith("would not take early data (0-RTT): does it offer it?")
 
     def test_an_unsafe_request_is_refused_by_the_server(self, serve: Serve) -> None:
         server = serve("http1", tls="1.3", early_data=True)
         request = Request(Opcode.ECHO, 64)
-        reason = refused(spec(server.port, security(handshake="early-data"), connects=True, request=request))
+        reason = refused(spec(server.port, security(handshake="early-data"), pattern="connect", request=request))
         assert "status that says the request failed" in reason
 
     def test_openssl_s_server(self, openssl_server: Callable[..., int]) -> None:
         port = openssl_server("-early_data")
         request = Request(foreign=("GET", "/"))
-        asked = spec(port, security(handshake="early-data"), load="closed:1", connects=True, request=request)
+        asked = spec(port, security(handshake="early-data"), load="closed:1", pattern="connect", request=request)
         result = run(asked)
         assert result["errors"] == {}
         assert result["completed"] > 5
@@ -178,9 +178,9 @@ class TestEarlyData:
     def test_openssl_s_server_without(self, openssl_server: Callable[..., int]) -> None:
         port = openssl_server()
         request = Request(foreign=("GET", "/"))
-        asked = spec(port, security(handshake="early-data"), load="closed:1", connects=True, request=request)
+        asked = spec(port, security(handshake="early-data"), load="closed:1", pattern="connect", request=request)
         assert refused(asked).endswith("would not take early data (0-RTT): does it offer it?")
-        asked = spec(port, security(handshake="resumed"), load="closed:1", connects=True, request=request)
+        asked = spec(port, security(handshake="resumed"), load="closed:1", pattern="connect", request=request)
         assert run(asked)["errors"] == {}
 
 
@@ -234,7 +234,8 @@ WAYS = {
 }
 """Round trips until the answer is there, and how."""
 
-RTT_MS = 100
+RTT_MS = 200
+"""Long against what a busy machine adds, since round trips are counted here, and no speed is measured."""
 
 
 @pytest.mark.usefixtures("links")
@@ -254,7 +255,7 @@ class TestOverALink:
                 server.port,
                 secured,
                 host=SERVER_ADDRESS,
-                connects=True,
+                pattern="connect",
                 fast_open=fast_open,
                 request=BYTES,
                 **changes,
@@ -272,7 +273,7 @@ class TestOverALink:
             result = self.run(lab, secured, fast_open, load="closed:4", duration_ns=S)
         assert result["errors"] == {}
         measured = result["latency"].get_value_at_percentile(50) / (RTT_MS * 1e6)
-        assert measured == pytest.approx(round_trips, abs=0.15)
+        assert measured == pytest.approx(round_trips, abs=0.3)
 
     def test_a_server_that_takes_nothing_with_the_syn_is_refused(self) -> None:
         with self.lab("1ms", "1") as lab, pytest.raises(TargetError, match="would not take data with the SYN"):

@@ -33,7 +33,7 @@ def spec(
     values: dict[str, Any] = {
         "protocol": protocol,
         "client": registry.client(protocol, pattern="push"),
-        "publisher": PROTOCOLS[protocol].publisher,
+        "pattern": "push",
         "topic": "prices",
         "host": "127.0.0.1",
         "port": port,

@@ -18,14 +18,15 @@ from tests.load.test_tls_load import S, refused, run, security, spec
 
 BYTES = Request(Opcode.BYTES, 64)
 ROUND_TRIPS: dict[Handshake, int] = {"full": 2, "resumed": 2, "early-data": 1}
-RTT_MS = 100
+RTT_MS = 200
+"""Long against what a busy machine adds, since round trips are counted here, and no speed is measured."""
 
 Serve = Callable[..., ServerProcess]
 
 
 def asked(port: int, handshake: Handshake, load: str = "closed:4", host: str = "127.0.0.1", **changes: Any) -> LoadSpec:
     secured = security(server_name=host, handshake=handshake)
-    return spec(port, secured, "http3", load, host=host, connects=True, request=BYTES, **changes)
+    return spec(port, secured, "http3", load, host=host, pattern="connect", request=BYTES, **changes)
 
 
 @pytest.mark.parametrize("execution", ["single", "reuseport-threads"])
@@ -42,7 +43,9 @@ def test_every_handshake_is(serve: Serve, handshake: Handshake, load: str, execu
 def test_an_unsafe_request_is_refused_by_the_server(serve: Serve) -> None:
     server = serve("http3", tls="1.3", early_data=True)
     reason = refused(
-        spec(server.port, security(handshake="early-data"), "http3", connects=True, request=Request(Opcode.ECHO, 64))
+        spec(
+            server.port, security(handshake="early-data"), "http3", pattern="connect", request=Request(Opcode.ECHO, 64)
+        )
     )
     assert "status that says the request failed" in reason
 
@@ -73,4 +76,4 @@ def test_round_trips_to_the_first_byte(handshake: Handshake) -> None:
         result = merge(load.results())
     assert result["errors"] == {}
     measured = result["latency"].get_value_at_percentile(50) / (RTT_MS * 1e6)
-    assert measured == pytest.approx(ROUND_TRIPS[handshake], abs=0.15)
+    assert measured == pytest.approx(ROUND_TRIPS[handshake], abs=0.3)

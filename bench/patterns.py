@@ -1,0 +1,244 @@
+"""The patterns: how the two sides talk. Each names what it needs of a protocol, so it runs on every protocol that has it.
+
+A pattern is spelled as its name, or with words of its own: `job:by=long-poll,every=100ms`. What the words may be stands
+here; what they do, in the pattern's engine (`bench.load`) and, for conversations, in `clients.patterns`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.errors import UsageError
+from bench.quantities import parse_duration_ns, parse_size_bytes
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a pattern's own: what it means, what it is by default, and how it is read (text and place of error)."""
+
+    line: str
+    default: str
+    parse: Callable[[str, str], Any]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One pattern. References are "module:name", imported only when they are used."""
+
+    line: str
+    """What it is, in a few words."""
+    engine: str
+    """What makes the engine of a load process: called with its LoadSpec, the load, and what every engine is given."""
+    needs: tuple[str, ...]
+    """The fields of a Protocol that must not be empty. The first is where the reference of its client stands."""
+    conversation: str = ""
+    """What one conversation does (see `bench.conversation`), where the pattern is made of those."""
+    words: Mapping[str, Word] = field(default_factory=dict)
+    tallies: Mapping[str, str] = field(default_factory=dict)
+    """What it counts beside exchanges, in a few words each."""
+    has_events: bool = False
+    """Whether what counts is deliveries of published events, and not answers."""
+
+
+def choice(*allowed: str) -> Callable[[str, str], str]:
+    """Reads one of these words."""
+
+    def parse(text: str, where: str) -> str:
+        if text not in allowed:
+            raise UsageError(f"{where}: {text!r} is unknown; allowed are {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str, str], int]:
+    """Reads a whole number within bounds."""
+
+    def parse(text: str, where: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise UsageError(f"{where}: {text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def share(text: str, where: str) -> float:
+    """Reads "60%" as 0.6."""
+    if not re.fullmatch(r"\d{1,2}(\.\d+)?%|100%", text):
+        raise UsageError(f"{where}: {text!r} is not a share from 0% to 100%, like 60%")
+    return float(text[:-1]) / 100
+
+
+def duration(low_ns: int, high_ns: int) -> Callable[[str, str], int]:
+    """Reads a duration within bounds, in nanoseconds."""
+
+    def parse(text: str, where: str) -> int:
+        found = parse_duration_ns(text, where)
+        if not low_ns <= found <= high_ns:
+            raise UsageError(f"{where}: {text!r} is not within {low_ns // 1_000_000}ms to {high_ns // 1_000_000_000}s")
+        return found
+
+    return parse
+
+
+def chunk(text: str, where: str) -> int:
+    """Reads the size of a piece, in bytes."""
+    found = parse_size_bytes(text, where)
+    if not 1 <= found <= 1 << 26:
+        raise UsageError(f"{where}: {text!r} is not within 1B to 64MiB")
+    return found
+
+
+_MS = 1_000_000
+_PUBLISHED = {"polls": "requests for events", "empty": "polls that brought none"}
+
+PATTERNS = {
+    "request-response": Pattern("one request, one answer", "bench.load.engine:make_engine", ("client",)),
+    "connect": Pattern(
+        "a connection for each request: opened, one request and its answer, closed",
+        "bench.load.connecting:make_engine",
+        ("client", "is_connected"),
+    ),
+    "push": Pattern(
+        "one publisher, many subscribers: each event is delivered to all of them",
+        "bench.load.push:make_engine",
+        ("subscriber", "publisher"),
+        has_events=True,
+    ),
+    "stream": Pattern(
+        "messages of one long-lived call in both directions, each answered by one",
+        "bench.load.engine:make_engine",
+        ("stream_client",),
+    ),
+    "short-poll": Pattern(
+        "as push, but every subscriber asks for events at intervals, and is answered at once",
+        "bench.load.polling:make_engine",
+        ("caller", "publisher"),
+        words={"every": Word("from one poll to the next", "200ms", duration(_MS, 60_000 * _MS))},
+        tallies=_PUBLISHED,
+        has_events=True,
+    ),
+    "long-poll": Pattern(
+        "as push, but every subscriber asks for events, and is answered when there are any",
+        "bench.load.polling:make_engine",
+        ("caller", "publisher"),
+        words={"wait": Word("how long a poll may be held back", "10s", duration(_MS, 60_000 * _MS))},
+        tallies=_PUBLISHED,
+        has_events=True,
+    ),
+    "upload": Pattern(
+        "a payload to the server: as one body, or in pieces that go on where they were cut",
+        "bench.load.conversing:make_engine",
+        ("caller",),
+        "clients.patterns.upload:Upload",
+        words={
+            "as": Word("one body, or a request for each piece", "whole", choice("whole", "chunks")),
+            "chunk": Word("the size of a piece", "64KiB", chunk),
+            "cut": Word("the connection is cut once, after this share of the payload", "0%", share),
+        },
+        tallies={"body_bytes": "bytes of bodies that were sent", "calls": "requests", "cuts": "connections cut"},
+    ),
+    "job": Pattern(
+        "work that outlives its request: submitted for a handle, and then asked for, waited for, or watched",
+        "bench.load.conversing:make_engine",
+        ("caller",),
+        "clients.patterns.job:Job",
+        words={
+            "by": Word(
+                "how the end is learnt",
+                "long-poll",
+                choice("request", "short-poll", "long-poll", "push"),
+            ),
+            "for": Word("how long the work takes", "200ms", duration(_MS, 60_000 * _MS)),
+            "steps": Word("in how many steps", "4", whole(1, 1000)),
+            "every": Word("from one short poll to the next", "50ms", duration(_MS, 60_000 * _MS)),
+            "backoff": Word("what the interval grows by, in percent", "0", whole(0, 1000)),
+            "leave": Word("the client's connection is lost once, after so much of the time", "0%", share),
+        },
+        tallies={"calls": "requests", "progress": "steps heard of", "left": "connections lost", "lost": "answers lost"},
+    ),
+    "page": Pattern(
+        "many objects at once, over a pool of connections or the streams of one: a page is done when all are there",
+        "bench.load.conversing:make_engine",
+        ("caller",),
+        "clients.patterns.page:Page",
+        words={
+            "objects": Word("how many objects a page has", "24", whole(1, 10_000)),
+            "pool": Word("how many connections there may be; 0 for as many as there are objects", "6", whole(0, 1000)),
+            "keep": Word("whether connections are kept for the next page", "yes", choice("yes", "no")),
+        },
+        tallies={"calls": "requests", "opened": "connections opened", "waited": "requests that waited for one"},
+    ),
+    "comment": Pattern(
+        "a POST that is tried again when its answer is lost, with an idempotency key or without",
+        "bench.load.conversing:make_engine",
+        ("caller",),
+        "clients.patterns.comment:Comment",
+        words={
+            "key": Word("whether tries carry a key that makes them one", "yes", choice("yes", "no")),
+            "tries": Word("how often a comment is sent at most", "5", whole(1, 100)),
+        },
+        tallies={
+            "calls": "requests",
+            "retries": "of them not the first of their comment",
+            "stored": "comments that the server has, at the end",
+            "duplicates": "of them stored more than once",
+        },
+    ),
+    "session": Pattern(
+        "a session that is opened once, and then visited: the server, a shared store, or the client itself keeps it",
+        "bench.load.conversing:make_engine",
+        ("caller",),
+        "clients.patterns.session:Session",
+        words={
+            "kept": Word("where its state is", "memory", choice("memory", "store", "token")),
+            "visits": Word("visits of each session", "20", whole(1, 100_000)),
+        },
+        tallies={"calls": "requests", "visits": "visits", "sessions": "sessions opened", "broken": "sessions lost"},
+    ),
+    "callers": Pattern(
+        "a program that makes k calls while it has work of its own: waiting for each, in threads, or all at once",
+        "bench.load.conversing:make_engine",
+        ("caller", "http_version"),
+        "clients.patterns.callers:Callers",
+        words={
+            "how": Word("what calls", "sync", choice("sync", "threads", "async", "lean")),
+            "calls": Word("how many calls", "20", whole(1, 1000)),
+        },
+        tallies={"calls": "requests", "units": "units of the program's own work done meanwhile (about 100 µs each)"},
+    ),
+}
+
+
+def parse_pattern(text: str, where: str) -> tuple[Pattern, dict[str, Any]]:
+    """The pattern that a spelling names, with its words read. Raises UsageError."""
+    from bench.registry import choose  # which lists what is here
+
+    name, _, rest = text.strip().partition(":")
+    pattern = PATTERNS[choose(name, PATTERNS, where)]
+    given = dict(re.findall(r"([a-z]+)=([^,]+)", rest))
+    if rest and ",".join(f"{key}={value}" for key, value in given.items()) != rest:
+        raise UsageError(f"{where}: {text!r}: words are written name=value with commas, like job:by=push,for=200ms")
+    for key in given:
+        if key not in pattern.words:
+            known = f"those it has: {', '.join(pattern.words)}" if pattern.words else "it has none"
+            raise UsageError(f"{where}: {name} has no word {key!r}; {known}")
+    words = {
+        key: word.parse(given.get(key, word.default), f"{where}: {name}: {key}") for key, word in pattern.words.items()
+    }
+    return pattern, words
+
+
+def spelled(text: str, where: str) -> str:
+    """A pattern as scenarios hold it: what is as it is by default goes unsaid. Raises UsageError."""
+    pattern, _ = parse_pattern(text, where)
+    name, _, rest = text.strip().partition(":")
+    given = dict(re.findall(r"([a-z]+)=([^,]+)", rest))
+    said = [f"{key}={given[key]}" for key, word in pattern.words.items() if given.get(key, word.default) != word.default]
+    return f"{name}:{','.join(said)}" if said else name
+
+
+def pattern_of(text: str) -> Pattern:
+    """The pattern that a scenario names."""
+    return PATTERNS[text.partition(":")[0]]
