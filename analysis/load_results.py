@@ -59,7 +59,7 @@ class Scenario:
     @property
     def is_push(self) -> bool:
         """Whether what counts is deliveries of events, and not answers to requests."""
-        return self.pattern == "push"
+        return self.pattern.partition(":")[0] in ("push", "short-poll", "long-poll")
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,8 @@ class Trial:
     error: str | None
     where: str
     delivery: Delivery | None = None
+    tally: Mapping[str, int] | None = None
+    """What the pattern counts beside exchanges, by name."""
     ladder: Ladder | None = None
     first_byte_rtts: float | None = None
     """Round trips until the first byte of an answer, the median over the conversations that were captured."""

@@ -67,6 +67,17 @@ def _switches_per_request(use: ClientUse | ServerUse, trial: Trial) -> float | N
     return _share(use.context_switches_voluntary + use.context_switches_involuntary, _requests(trial))
 
 
+def tallied(name: str) -> Metric:
+    """What a pattern counts under that name, for each exchange or delivery."""
+    return Metric(
+        f"tally_{name}_each",
+        f"{name.replace('_', ' ')}, for each answer or delivery",
+        None,
+        lambda trial: _share(trial.tally.get(name, 0), _requests(trial)) if trial.tally is not None else None,
+        show_number,
+    )
+
+
 def worker_shares(trial: Trial) -> list[float]:
     """The requests of each worker as a multiple of the even share (1.0 each); empty for fewer than two workers.
 

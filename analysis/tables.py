@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from analysis.headlines import show_interval
-from analysis.metrics import ACHIEVED, FAILED, MAX, P50, P99, REACH, SERVER_CPU, THROUGHPUT, Metric
+from analysis.metrics import ACHIEVED, FAILED, MAX, P50, P99, REACH, SERVER_CPU, THROUGHPUT, Metric, tallied
 from analysis.stats import Estimate
 from analysis.summary import Group, Summary
 
@@ -73,7 +73,8 @@ class Table:
 
 
 def table(group: Group, columns: Sequence[Column] = COLUMNS) -> Table:
-    """The figures of a group of scenarios."""
+    """The figures of a group of scenarios, and what their patterns count beside them."""
+    columns = (*columns, *(Column(tallied(name), f"{name.replace('_', ' ')} each") for name in _tallies(group)))
     measured = tuple(
         column for column in columns if any(summary.estimate(column.metric) is not None for summary in group.summaries)
     )
@@ -81,6 +82,12 @@ def table(group: Group, columns: Sequence[Column] = COLUMNS) -> Table:
     if group.is_push:
         measured = tuple(replace(column, head=_PUSH_HEADS.get(column.head, column.head)) for column in measured)
     return Table(measured, rows)
+
+
+def _tallies(group: Group) -> list[str]:
+    """What the patterns of these scenarios count, by name."""
+    trials = (trial for summary in group.summaries for trial in summary.trials)
+    return list(dict.fromkeys(name for trial in trials for name in trial.tally or ()))
 
 
 def _row(group: Group, part: str, summary: Summary, columns: tuple[Column, ...]) -> Row:

@@ -13,13 +13,25 @@ Operations
     read todos         answers with the first `limit` todos
     read todos stream  the same, each todo on its own
 
+    poll               answers with a topic's events after an id: at once, or as soon as there is one
+    submit job         starts work that goes on by itself, and answers with its state
+    read job           answers with a job's state: at once, or when it is done; its steps are events of `job-{id}`
+    create upload      begins an upload in pieces; read upload says how much of it has arrived, write upload adds a
+                       piece (without effect, if it is there already), and end upload checks it against its SHA-256
+    create comment     stores a comment: once, for all tries with the same key
+    count comments     answers with how many comments there are, and how many different ones
+
 HTTP spells them as paths: `POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`, `GET /work?cpu_us=100&wait_ms=5`,
 `GET /health`; `POST /topics/{name}` and `GET /topics/{name}?after=5` (a stream of server-sent events); `POST /todos`,
-`GET /todos?limit=10` and `GET /todos/stream?limit=10` (JSON, and a line of JSON for each todo). TCP and UDP frames
+`GET /todos?limit=10` and `GET /todos/stream?limit=10` (JSON, and a line of JSON for each todo);
+`GET /topics/{name}/events?after=5&wait_ms=1000`; `POST /jobs?ms=500&steps=5` and `GET /jobs/{id}?wait_ms=1000`;
+`POST /uploads?bytes=8000`, `GET` and `PUT /uploads/{id}?offset=4000` and `POST /uploads/{id}/end`; `POST` and
+`GET /comments`. TCP and UDP frames
 spell them as opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; topics have names,
-which there is no place for.
+which there is no place for, and what follows them above is for paths alone.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Hashable, Iterable, Sequence
@@ -36,6 +48,7 @@ MAX_CHUNKS = 65_536
 MIN_EVENT_BYTES = 51
 """What a pushed event needs to say when it was due and sent, and its number (see `bench.load.push`)."""
 
+MAX_JOB_STEPS = 1000
 MAX_WORK_CPU_US = 10_000_000
 MAX_WORK_WAIT_MS = 60_000
 
@@ -53,6 +66,15 @@ class Opcode(IntEnum):
     CREATE_TODO = 7
     READ_TODOS = 8
     READ_TODOS_STREAM = 9
+    POLL = 10
+    SUBMIT_JOB = 11
+    READ_JOB = 12
+    CREATE_UPLOAD = 13
+    READ_UPLOAD = 14
+    WRITE_UPLOAD = 15
+    END_UPLOAD = 16
+    CREATE_COMMENT = 17
+    COUNT_COMMENTS = 18
 
     @property
     def word(self) -> str:
@@ -60,8 +82,10 @@ class Opcode(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-OPERATIONS = {opcode.word: opcode for opcode in Opcode if opcode not in (Opcode.PUBLISH, Opcode.SUBSCRIBE)}
-"""What loads are made of. Events are not asked for one by one: they have a pattern of their own, push."""
+_OF_PATTERNS = (Opcode.PUBLISH, Opcode.SUBSCRIBE)
+
+OPERATIONS = {opcode.word: opcode for opcode in Opcode if opcode not in _OF_PATTERNS and opcode < Opcode.POLL}
+"""What loads are made of. The others are parts of conversations, which patterns hold (see `bench.patterns`)."""
 
 UNKNOWN_ANSWERS = frozenset({Opcode.CREATE_TODO})
 """Operations whose answer cannot be known beforehand: a new todo has the next free id. Only its status is checked."""
@@ -77,6 +101,15 @@ METHODS = {
     Opcode.CREATE_TODO: ("POST",),
     Opcode.READ_TODOS: ("GET", "HEAD"),
     Opcode.READ_TODOS_STREAM: ("GET", "HEAD"),
+    Opcode.POLL: ("GET",),
+    Opcode.SUBMIT_JOB: ("POST",),
+    Opcode.READ_JOB: ("GET",),
+    Opcode.CREATE_UPLOAD: ("POST",),
+    Opcode.READ_UPLOAD: ("GET",),
+    Opcode.WRITE_UPLOAD: ("PUT",),
+    Opcode.END_UPLOAD: ("POST",),
+    Opcode.CREATE_COMMENT: ("POST",),
+    Opcode.COUNT_COMMENTS: ("GET",),
 }
 """The HTTP methods that each operation answers to; the first is the one that clients use."""
 
@@ -190,6 +223,93 @@ def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> 
         case _:
             raise ValueError(f"{opcode.word} is no exchange of one request and one answer")
     return Exchange(METHODS[opcode][0], path, opcode, a, b, body, answer)
+
+
+def _asked(opcode: Opcode, path: str, body: bytes = b"") -> Exchange:
+    return Exchange(METHODS[opcode][0], path, opcode, 0, 0, body, b"")
+
+
+def poll(topic: str, after_id: int | None, wait_ms: int) -> Exchange:
+    """Asks for the events after that id, or for where the topic stands."""
+    after = "" if after_id is None else f"?after={after_id}&wait_ms={wait_ms}"
+    return _asked(Opcode.POLL, f"/topics/{topic}/events{after}")
+
+
+class Polled(NamedTuple):
+    """What a poll is answered with: the last event that was taken into account, and the data of those that are new."""
+
+    last: int
+    events: list[bytes]
+
+
+def encode_poll(last: int, events: list[dict[str, object]]) -> bytes:
+    """A poll's answer: `{"last": 7, "events": [{"id": 7, "data": "..."}]}`; data that is no UTF-8 is under "base64"."""
+    return _to_json({"last": last, "events": events}).encode()
+
+
+def decode_poll(answer: bytes) -> Polled:
+    """Reads a poll's answer. Raises ValueError for what is none."""
+    try:
+        read = json.loads(answer)
+        events = [
+            event["data"].encode() if "data" in event else base64.b64decode(event["base64"], validate=True)
+            for event in read["events"]
+        ]
+        return Polled(int(read["last"]), events)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("not the answer to a poll") from None
+
+
+def submit_job(duration_ms: int, steps: int) -> Exchange:
+    """Starts a job."""
+    return _asked(Opcode.SUBMIT_JOB, f"/jobs?ms={duration_ms}&steps={steps}")
+
+
+def read_job(job_id: int, wait_ms: int) -> Exchange:
+    """Asks for a job's state, to be told when it is done or that time is over."""
+    return _asked(Opcode.READ_JOB, f"/jobs/{job_id}" + (f"?wait_ms={wait_ms}" if wait_ms else ""))
+
+
+def encode_job(job_id: int, step: int, steps: int) -> bytes:
+    """A job's state."""
+    state = "done" if step == steps else "running"
+    return _to_json({"id": job_id, "state": state, "step": step, "steps": steps}).encode()
+
+
+def create_upload(size_bytes: int) -> Exchange:
+    """Begins an upload in pieces."""
+    return _asked(Opcode.CREATE_UPLOAD, f"/uploads?bytes={size_bytes}")
+
+
+def upload_offset(upload_id: str) -> Exchange:
+    """Asks how much of an upload has arrived."""
+    return _asked(Opcode.READ_UPLOAD, f"/uploads/{upload_id}")
+
+
+def write_chunk(upload_id: str, offset: int, chunk: bytes) -> Exchange:
+    """Adds a piece to an upload."""
+    return _asked(Opcode.WRITE_UPLOAD, f"/uploads/{upload_id}?offset={offset}", chunk)
+
+
+def finish_upload(upload_id: str, digest: bytes) -> Exchange:
+    """Ends an upload, with the SHA-256 of all of it in hexadecimal digits."""
+    return _asked(Opcode.END_UPLOAD, f"/uploads/{upload_id}/end", digest)
+
+
+def encode_upload(upload_id: str, offset: int) -> bytes:
+    """How much of an upload has arrived."""
+    return _to_json({"id": upload_id, "offset": offset}).encode()
+
+
+def create_comment(text: str, key: str | None) -> Exchange:
+    """Stores a comment."""
+    body = {"text": text} if key is None else {"text": text, "key": key}
+    return _asked(Opcode.CREATE_COMMENT, "/comments", _to_json(body).encode())
+
+
+def count_comments() -> Exchange:
+    """Asks how many comments are stored."""
+    return _asked(Opcode.COUNT_COMMENTS, "/comments")
 
 
 def foreign_exchange(method: str, path: str, body: bytes = b"", answer: bytes = b"") -> Exchange:

@@ -5,9 +5,10 @@ One conversation is one exchange of a load: its latency counts from when it was 
 stands in `clients/patterns/`, one file a pattern; who says it over which connection is in `bench.load.conversing`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from bench.contract import Exchange
 
@@ -24,6 +25,8 @@ class Line(Protocol):
 
     opened: bool
     """Whether it still stands."""
+    calls_at_once: int
+    """How many calls it carries at a time."""
 
     async def call(self, exchange: Exchange, timeout_s: float) -> Reply:
         """The answer to a request; `exchange.answer` is not looked at. Raises CallError."""
@@ -42,13 +45,16 @@ class Means(Protocol):
     topic: str
     """A name that is the trial's own."""
 
+    http_version: str
+    """Which HTTP the server's requests are of: "1.1" or "2"."""
+
     async def call(self, exchange: Exchange, timeout_s: float | None = None) -> Reply:
         """The answer to a request on the conversation's connection, which is opened if it does not stand. The timeout
         is the scenario's, unless one is given. Raises CallError."""
 
     async def cut_call(self, exchange: Exchange, share: float) -> int:
-        """Send the first share of a request, then cut the connection. Gives how many bytes were sent. Raises CallError.
-        """
+        """Send the first share of a request, then cut the connection. Gives how many bytes were sent. Raises
+        CallError."""
 
     def leave(self) -> None:
         """Cut the conversation's connection."""
@@ -68,11 +74,14 @@ class Means(Protocol):
         window count is left out."""
 
 
-class Conversation(Protocol):
-    """What is said in one pattern. One object speaks in one place, one conversation after the other."""
+class Conversation(ABC):
+    """What is said in one pattern. One object speaks in one place, one conversation after the other. It is made with
+    its Means and the words of the pattern (see `bench.patterns`)."""
 
-    def __init__(self, means: Means, words: Mapping[str, Any]) -> None:
-        """`words` are those of the pattern."""
-
+    @abstractmethod
     async def converse(self) -> None:
         """One conversation, to its end. Raises CallError: the conversation has failed."""
+
+    async def finish(self) -> Mapping[str, int]:
+        """What there is to tally once all conversations are over; asked of one of them. Raises CallError."""
+        return {}

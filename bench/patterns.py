@@ -1,4 +1,4 @@
-"""The patterns: how the two sides talk. Each names what it needs of a protocol, so it runs on every protocol that has it.
+"""The patterns: how the two sides talk. Each names what it needs of a protocol, and runs on every one that has it.
 
 A pattern is spelled as its name, or with words of its own: `job:by=long-poll,every=100ms`. What the words may be stands
 here; what they do, in the pattern's engine (`bench.load`) and, for conversations, in `clients.patterns`.
@@ -35,6 +35,8 @@ class Pattern:
     conversation: str = ""
     """What one conversation does (see `bench.conversation`), where the pattern is made of those."""
     words: Mapping[str, Word] = field(default_factory=dict)
+    further_needs: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """What it needs besides if a word has that value."""
     tallies: Mapping[str, str] = field(default_factory=dict)
     """What it counts beside exchanges, in a few words each."""
     has_events: bool = False
@@ -156,6 +158,7 @@ PATTERNS = {
             "backoff": Word("what the interval grows by, in percent", "0", whole(0, 1000)),
             "leave": Word("the client's connection is lost once, after so much of the time", "0%", share),
         },
+        further_needs={("by", "push"): "subscriber"},
         tallies={"calls": "requests", "progress": "steps heard of", "left": "connections lost", "lost": "answers lost"},
     ),
     "page": Pattern(
@@ -185,17 +188,6 @@ PATTERNS = {
             "stored": "comments that the server has, at the end",
             "duplicates": "of them stored more than once",
         },
-    ),
-    "session": Pattern(
-        "a session that is opened once, and then visited: the server, a shared store, or the client itself keeps it",
-        "bench.load.conversing:make_engine",
-        ("caller",),
-        "clients.patterns.session:Session",
-        words={
-            "kept": Word("where its state is", "memory", choice("memory", "store", "token")),
-            "visits": Word("visits of each session", "20", whole(1, 100_000)),
-        },
-        tallies={"calls": "requests", "visits": "visits", "sessions": "sessions opened", "broken": "sessions lost"},
     ),
     "callers": Pattern(
         "a program that makes k calls while it has work of its own: waiting for each, in threads, or all at once",
@@ -235,7 +227,9 @@ def spelled(text: str, where: str) -> str:
     pattern, _ = parse_pattern(text, where)
     name, _, rest = text.strip().partition(":")
     given = dict(re.findall(r"([a-z]+)=([^,]+)", rest))
-    said = [f"{key}={given[key]}" for key, word in pattern.words.items() if given.get(key, word.default) != word.default]
+    said = [
+        f"{key}={given[key]}" for key, word in pattern.words.items() if given.get(key, word.default) != word.default
+    ]
     return f"{name}:{','.join(said)}" if said else name
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from bench import opening, registry
 from bench.contract import MIN_EVENT_BYTES
 from bench.errors import UnsupportedError, UsageError
-from bench.patterns import pattern_of
+from bench.patterns import parse_pattern
 from bench.protocols import PROTOCOLS
 from bench.scenario import KEYS, Scenario, parse_scenario, parse_whole
 from bench.schedule import Closed
@@ -122,7 +122,10 @@ def _why_unsupported(scenario: Scenario) -> str | None:
         return f"{scenario.protocol} runs with tls {' or '.join(known)} only"
     try:
         client = registry.load(registry.client(scenario.protocol, scenario.client, scenario.pattern))
-        pattern = pattern_of(scenario.pattern)
+        pattern, words = parse_pattern(scenario.pattern, "pattern")
+        for (word, value), need in pattern.further_needs.items():
+            if words[word] == value and not getattr(PROTOCOLS[scenario.protocol], need):
+                return f"{scenario.protocol} does not carry the pattern {scenario.pattern}: it has no {need}"
         if pattern.conversation:
             if scenario.concurrency.in_flight != 1:
                 return f"conversations are held one at a time in each place: write {scenario.concurrency.total}"

@@ -22,7 +22,7 @@ from bench.contract import (
 from bench.errors import UsageError
 from bench.lab.kernel import FAST_OPEN, parse_kernel
 from bench.lab.link import BACKENDS, LOOPBACK, Link, parse_link
-from bench.patterns import pattern_of, spelled
+from bench.patterns import spelled
 from bench.protocols import PROTOCOLS, TLS_VERSIONS
 from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
 from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load

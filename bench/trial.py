@@ -17,7 +17,7 @@ from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
 from bench.patterns import pattern_of
 from bench.placement import Placement
-from bench.protocols import CERTIFIED, PROTOCOLS
+from bench.protocols import CERTIFIED
 from bench.scenario import Scenario
 from bench.schedule import Closed
 from bench.serverprocess import ServerProcess, WorkerCounts

@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import ClassVar, Literal
 
 from bench.contract import Exchange
+from bench.conversation import Reply
 from bench.errors import ErrorKind, ProtocolError
 from bench.wire.http1 import ResponseReader, encode_request
 
@@ -147,5 +148,54 @@ class Http1Client(ResponseReader):
             self._completed.append(number)
         self._body_bytes = 0
         self._body_good = True
+        if not self.keep_alive:
+            self.closing = True
+
+
+class Http1Caller(ResponseReader):
+    """A connection that carries one call after the other (see `bench.load.calls.Caller`)."""
+
+    alpn: ClassVar[tuple[str, ...]] = ("http/1.1",)
+    transport_kind: ClassVar[Literal["stream"]] = "stream"
+
+    def __init__(self, authority: str, scheme: str) -> None:
+        super().__init__()
+        self.max_in_flight = 1
+        self.closing = False
+        self.outgoing: list[bytes] = []
+        self._authority = authority
+        self._asked = 0
+        self._answered = 0
+        self._pieces: list[bytes] = []
+        self._replies: list[tuple[int, Reply]] = []
+
+    def open(self) -> None:
+        """HTTP/1.1 has no greeting."""
+
+    def ask(self, exchange: Exchange) -> tuple[Hashable, list[bytes]]:
+        self._asked += 1
+        return self._asked, [encode_request(exchange.method, exchange.path, self._authority, exchange.body)]
+
+    def feed(self, data: bytes) -> Sequence[tuple[Hashable, Reply]]:
+        self._replies = []
+        self.parse(data)
+        return self._replies
+
+    def feed_eof(self) -> Sequence[tuple[Hashable, Reply]]:
+        self._replies = []
+        self.parse_eof()
+        return self._replies
+
+    # ResponseReader
+
+    def body_received(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def response_received(self, status: int) -> None:
+        if self._answered == self._asked:
+            raise ProtocolError("an answer that nothing asked for")
+        self._answered += 1
+        self._replies.append((self._answered, Reply(status, b"".join(self._pieces))))
+        self._pieces.clear()
         if not self.keep_alive:
             self.closing = True

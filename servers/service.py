@@ -15,9 +15,14 @@ from urllib.parse import parse_qsl
 
 from bench import contract
 from bench.contract import METHODS, Opcode
+from servers import polls
+from servers.comments import Comments
+from servers.jobs import Jobs
 from servers.service_error import ServiceError
 from servers.todos import Todos
 from servers.topics import Topic, Topics
+from servers.uploads import Uploads
+from servers.waiting import Alarms
 
 BINARY, TEXT, JSON, JSON_LINES, EVENT_STREAM = (
     b"application/octet-stream",
@@ -31,8 +36,23 @@ BINARY, TEXT, JSON, JSON_LINES, EVENT_STREAM = (
 MAX_JSON_BYTES = 64 * 1024
 """The longest body that is read as JSON."""
 
-_MAY_REFUSE = (Opcode.PUBLISH, Opcode.CREATE_TODO)
-"""Operations whose argument is the body, which is not known when they are routed."""
+_NEVER_REFUSED = (
+    Opcode.HEALTH,
+    Opcode.ECHO,
+    Opcode.BYTES,
+    Opcode.UPLOAD,
+    Opcode.WORK,
+    Opcode.READ_TODOS,
+    Opcode.READ_TODOS_STREAM,
+    Opcode.SUBSCRIBE,
+)
+"""Operations whose refusal is known when they are routed, before their body."""
+
+_MET_ONCE = (Opcode.READ_JOB, Opcode.POLL, Opcode.READ_UPLOAD, Opcode.WRITE_UPLOAD, Opcode.END_UPLOAD)
+"""Operations whose targets are hardly met twice, so that it does not pay to remember their routes."""
+
+Reply = Callable[[bytes], None]
+"""Takes the answer to one request, once, from whatever thread."""
 
 
 def event_id(text: str) -> int:
@@ -95,8 +115,10 @@ class Route:
         "after_id",
         "chunk_bytes",
         "content_type",
+        "defer",
         "execute",
         "in_pieces",
+        "is_held",
         "is_plain",
         "methods",
         "opcode",
@@ -116,12 +138,17 @@ class Route:
         content_type: bytes = BINARY,
         topic: Topic | None = None,
         after_id: int | None = None,
+        defer: Callable[[bytes, Reply], None] | None = None,
     ) -> None:
         self.opcode = opcode
         self.execute = execute
         self.receiver = receiver
         self.wait_s = wait_s
         """How long the answer must be held back after `execute`, in seconds."""
+        self.defer = defer
+        """Takes the place of `execute` where the answer comes when there is one. It may call back at once."""
+        self.is_held = wait_s > 0 or defer is not None
+        """Whether the answer does not follow at once."""
         self.chunk_bytes = chunk_bytes
         """The size of the pieces that the answer is to be sent in; 0 for no pieces of one size."""
         self.content_type = content_type
@@ -132,7 +159,7 @@ class Route:
         self.after_id = after_id
         self.in_pieces = chunk_bytes > 0 or opcode in (Opcode.READ_TODOS_STREAM, Opcode.SUBSCRIBE)
         """The answer is to be sent as its `pieces`, or as events, and its length is not told beforehand."""
-        self.is_plain = not (self.in_pieces or opcode in _MAY_REFUSE)
+        self.is_plain = not self.in_pieces and opcode in _NEVER_REFUSED
         """The answer is one whole body, and never Refused."""
         self.methods = tuple(method.encode("ascii") for method in METHODS[opcode])
         self.other: Route | None = None
@@ -158,6 +185,13 @@ def _refusing(run: Callable[[bytes], bytes], body: bytes) -> bytes:
         return run(body)
     except ServiceError as error:
         return Refused.of(error)
+
+
+def _deferring(run: Callable[[Reply], None], _body: bytes, reply: Reply) -> None:
+    try:
+        run(reply)
+    except ServiceError as error:
+        reply(Refused.of(error))
 
 
 def _publish(topic: Topic, body: bytes) -> bytes:
@@ -201,12 +235,24 @@ def _work(cpu_ns: int, _body: bytes) -> bytes:
     return contract.WORK_BODY
 
 
+def _wait_s(given: dict[str, str]) -> float:
+    """How long an answer may be held back, as a query says it. Raises ServiceError 400."""
+    wait_ms = int(given.get("wait_ms", "0"))
+    if not 0 <= wait_ms <= contract.MAX_WORK_WAIT_MS:
+        raise ServiceError(400, f"wait_ms must be 0 to {contract.MAX_WORK_WAIT_MS}")
+    return wait_ms / 1000
+
+
 class Service:
     """Resolves operations to routes. One serves every worker of a process; its state, topics and todos, is theirs."""
 
     def __init__(self) -> None:
         self.topics = Topics()
         self.todos = Todos()
+        self.uploads = Uploads()
+        self.comments = Comments()
+        self._alarms = Alarms()
+        self.jobs = Jobs(self.topics, self._alarms)
         self.known: dict[bytes, Route] = {}
         """The routes of targets that were met before; `route` knows the others."""
         self._opcodes: dict[tuple[int, int, int], Route] = {}
@@ -220,7 +266,7 @@ class Service:
         route = self.known.get(target)
         if route is None:
             route = self._parse(target)
-            if len(self.known) < 4096:
+            if len(self.known) < 4096 and route.opcode not in _MET_ONCE:
                 self.known[target] = route
         return route
 
@@ -255,6 +301,16 @@ class Service:
                     return route
                 case "todos", "stream":
                     return self._make(Opcode.READ_TODOS_STREAM, int(given.get("limit", contract.TODO_LIMIT)), 0)
+                case "topics", _ if tail.endswith("/events"):
+                    return self._poll_route(tail.removesuffix("/events"), given)
+                case "jobs", _:
+                    return self._job_route(tail, given)
+                case "uploads", _:
+                    return self._upload_route(tail, given)
+                case "comments", "":
+                    route = Route(Opcode.CREATE_COMMENT, partial(_refusing, self.comments.create), content_type=JSON)
+                    route.other = Route(Opcode.COUNT_COMMENTS, lambda _: self.comments.count(), content_type=JSON)
+                    return route
                 case "topics", _:
                     after = given.get("after")
                     return self._topic_route(self.topics.topic(tail), None if after is None else event_id(after))
@@ -267,6 +323,51 @@ class Service:
         route = Route(Opcode.PUBLISH, publish, content_type=TEXT)
         nothing = partial(_constant, b"")
         route.other = Route(Opcode.SUBSCRIBE, nothing, content_type=EVENT_STREAM, topic=topic, after_id=after_id)
+        return route
+
+    def _poll_route(self, name: str, given: dict[str, str]) -> Route:
+        after, wait_s = given.get("after"), _wait_s(given)
+        defer = partial(
+            polls.defer, self.topics.topic(name), None if after is None else event_id(after), wait_s, self._alarms
+        )
+        return Route(Opcode.POLL, _echo, content_type=JSON, defer=defer)
+
+    def _job_route(self, tail: str, given: dict[str, str]) -> Route:
+        jobs = self.jobs
+        if not tail:
+            duration_ms, steps = int(given.get("ms", "0")), int(given.get("steps", "1"))
+            if not (0 <= duration_ms <= contract.MAX_WORK_WAIT_MS and 1 <= steps <= contract.MAX_JOB_STEPS):
+                raise ServiceError(
+                    400, f"jobs: ms must be 0 to {contract.MAX_WORK_WAIT_MS} and steps 1 to {contract.MAX_JOB_STEPS}"
+                )
+            submit = partial(_refusing, lambda _: jobs.submit(duration_ms / 1000, steps))
+            return Route(Opcode.SUBMIT_JOB, submit, content_type=JSON)
+        job_id, wait_s = int(tail), _wait_s(given)
+        if not wait_s:
+            return Route(Opcode.READ_JOB, partial(_refusing, lambda _: jobs.read(job_id)), content_type=JSON)
+        defer = partial(_deferring, lambda reply: jobs.await_end(job_id, wait_s, reply))
+        return Route(Opcode.READ_JOB, _echo, content_type=JSON, defer=defer)
+
+    def _upload_route(self, tail: str, given: dict[str, str]) -> Route:
+        uploads = self.uploads
+        upload_id, _, rest = tail.partition("/")
+        if not tail:
+            size_bytes = int(given.get("bytes", "0"))
+            if size_bytes < 0:
+                raise ServiceError(400, "uploads: bytes must not be negative")
+            create = partial(_refusing, lambda _: uploads.create(size_bytes))
+            return Route(Opcode.CREATE_UPLOAD, create, content_type=JSON)
+        if rest == "end":
+            return Route(Opcode.END_UPLOAD, partial(_refusing, lambda body: uploads.finish(upload_id, body)))
+        if rest:
+            raise ServiceError(404, f"no such operation: /uploads/{tail}")
+        offset = int(given.get("offset", "0"))
+        if offset < 0:
+            raise ServiceError(400, "uploads: offset must not be negative")
+        write = partial(_refusing, lambda body: uploads.write(upload_id, offset, body))
+        route = Route(Opcode.WRITE_UPLOAD, write, content_type=JSON)
+        read = partial(_refusing, lambda _: uploads.offset(upload_id))
+        route.other = Route(Opcode.READ_UPLOAD, read, content_type=JSON)
         return route
 
     def _make(self, opcode: int, a: int, b: int) -> Route:
@@ -303,5 +404,7 @@ class Service:
                 return Route(Opcode.READ_TODOS_STREAM, read_lines, content_type=JSON_LINES)
             case Opcode.PUBLISH | Opcode.SUBSCRIBE:
                 raise ServiceError(501, "a topic has a name, which this framing has no place for; use HTTP")
+            case _ if Opcode.POLL <= opcode <= Opcode.COUNT_COMMENTS:
+                raise ServiceError(501, "this operation has a path, which this framing has no place for; use HTTP")
             case _:
                 raise ServiceError(404, f"no such operation: {opcode}")

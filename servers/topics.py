@@ -102,7 +102,8 @@ class Topic:
         """
         if len(data) > MAX_EVENT_BYTES:
             raise ServiceError(413, f"an event is at most {MAX_EVENT_BYTES} bytes long")
-        own = None
+        own: list[_Group] = []
+        others: list[_Group] = []
         thread_id = threading.get_ident()
         with self._lock:
             self._last_id += 1
@@ -110,12 +111,11 @@ class Topic:
             self._remember(event)
             for group in self._groups.values():
                 group.add(event)
-                if group.thread_id == thread_id:
-                    own = group
-                else:
-                    group.post(group.deliver)
-        if own is not None:
-            own.deliver()
+                (own if group.thread_id == thread_id else others).append(group)
+        for group in others:
+            group.post(group.deliver)
+        for group in own:
+            group.deliver()
         return event.id
 
     def subscribe(self, subscription: Subscription, post: Post, after_id: int | None = None) -> None:
@@ -157,6 +157,11 @@ class Topic:
             self._history_bytes -= len(history.popleft().data)
 
     @property
+    def last_id(self) -> int:
+        """The id of the last event; 0 before the first."""
+        return self._last_id
+
+    @property
     def subscribers(self) -> int:
         """How many subscriptions there are."""
         with self._lock:
@@ -181,3 +186,8 @@ class Topics:
                     raise ServiceError(503, f"there are {MAX_TOPICS} topics already")
                 topic = self._topics.setdefault(name, Topic())
         return topic
+
+    def forget(self, name: str) -> None:
+        """A topic that nothing more will be published to. Who is subscribed stays so, and hears nothing."""
+        with self._lock:
+            self._topics.pop(name, None)

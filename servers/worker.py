@@ -7,9 +7,12 @@ stream, a frame's id); it is handed back untouched.
 """
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, ClassVar, Literal, Protocol
 
 from servers.control import ServerSpec
@@ -74,21 +77,57 @@ def run_on_loop(loop: asyncio.AbstractEventLoop) -> Run:
     call_later = loop.call_later
 
     def run(connection: Connection, token: Any, route: Route, body: bytes) -> None:
-        answer = route.execute(body)
-        if route.wait_s:
-            call_later(route.wait_s, connection.answer, token, route, answer)
+        if not route.is_held:
+            connection.answer(token, route, route.execute(body))
+        elif route.defer is None:
+            call_later(route.wait_s, connection.answer, token, route, route.execute(body))
         else:
-            connection.answer(token, route, answer)
+            route.defer(body, partial(answer_later, connection, token, route))
+
+    def answer_later(connection: Connection, token: Any, route: Route, answer: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(connection.answer, token, route, answer)
 
     return run
 
 
 def run_blocking(connection: Connection, token: Any, route: Route, body: bytes) -> None:
     """Runs a request on a thread of its connection's own, which sleeps through a wait."""
+    connection.answer(token, route, answer_blocking(route, body))
+
+
+def answer_blocking(route: Route, body: bytes) -> bytes:
+    """The answer to a request, for which the calling thread waits."""
+    if route.defer is not None:
+        answers: SimpleQueue[bytes] = SimpleQueue()
+        route.defer(body, answers.put)
+        return answers.get()
     answer = route.execute(body)
     if route.wait_s:
         time.sleep(route.wait_s)
-    connection.answer(token, route, answer)
+    return answer
+
+
+async def answer_awaited(route: Route, body: bytes) -> bytes:
+    """The answer to a request, for which the calling task waits."""
+    if route.defer is not None:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[bytes] = loop.create_future()
+
+        def take(answer: bytes) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        def reply(answer: bytes) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(take, answer)
+
+        route.defer(body, reply)
+        return await answered
+    answer = route.execute(body)
+    if route.wait_s:
+        await asyncio.sleep(route.wait_s)
+    return answer
 
 
 class Worker:

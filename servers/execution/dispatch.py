@@ -20,7 +20,7 @@ from servers.counters import REQUESTS
 from servers.execution.loopworker import LoopWorker
 from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, listen, not_handed_over, pin
 from servers.service import Route, Service
-from servers.worker import Connection, Lives, TransportKind
+from servers.worker import Connection, Lives, TransportKind, answer_blocking
 
 _Job = tuple[Connection, Any, Route, bytes]
 
@@ -127,15 +127,20 @@ class RunOnThreads:
             while (job := queue.get()) is not None:
                 connection, token, route, body = job
                 slot.values[REQUESTS] += 1
-                answer = route.execute(body)
-                if route.wait_s:
-                    time.sleep(route.wait_s)
-                self._answered.append((worker, connection, token, route, answer))
-                if not self._woken:
-                    self._woken = True
-                    with contextlib.suppress(RuntimeError):  # the grace is over, and the loop closed
-                        self._loop.call_soon_threadsafe(self._deliver)
+                reply = partial(self._reply, worker, connection, token, route)
+                if route.defer is not None:
+                    route.defer(body, reply)
+                else:
+                    reply(answer_blocking(route, body))
         except BaseException as error:  # noqa: BLE001  whatever ends a thread is reported
             traceback.print_exc()
             self._control.post(partial(self._died, worker, f"ended with {describe(error)}", job))
         slot.give_back()
+
+    def _reply(self, worker: int, connection: Connection, token: Any, route: Route, answer: bytes) -> None:
+        """Called from any thread."""
+        self._answered.append((worker, connection, token, route, answer))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the grace is over, and the loop closed
+                self._loop.call_soon_threadsafe(self._deliver)

@@ -13,7 +13,7 @@ from servers.service_error import ServiceError
 from servers.stacks.asgi_delivery import Delivery, Message, Receive, Send
 from servers.stacks.asgi_websocket import Conversation
 from servers.topics import Event
-from servers.worker import Worker
+from servers.worker import Worker, answer_awaited
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -103,9 +103,7 @@ class Application:
         if body is None:
             return
         self._counts[REQUESTS] += 1
-        answer = route.execute(body)
-        if route.wait_s:
-            await asyncio.sleep(route.wait_s)
+        answer = await answer_awaited(route, body)
         if route.topic is not None:
             await self._send_events(route, receive, send, head_only)
         elif route.in_pieces:

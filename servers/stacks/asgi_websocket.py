@@ -17,7 +17,7 @@ from servers.service import TEXT, Collect, Route
 from servers.service_error import ServiceError
 from servers.stacks.asgi_delivery import Delivery, Message, Receive, Send
 from servers.topics import Event, Topic
-from servers.worker import Worker
+from servers.worker import Worker, answer_awaited
 
 _BINARY_ONLY: Final = (Opcode.BYTES, Opcode.UPLOAD)
 """Operations whose answers are no text, whatever they were asked with."""
@@ -95,9 +95,7 @@ class Conversation:
             receiver = route.receiver()
             receiver.feed(body)
             body = receiver.finish()
-        answer = route.execute(body)
-        if route.wait_s:
-            await asyncio.sleep(route.wait_s)
+        answer = await answer_awaited(route, body)
         if text is None or route.opcode in _BINARY_ONLY:
             await self._send({"type": "websocket.send", "bytes": answer})
         else:

@@ -23,7 +23,7 @@ from servers.service import Collect, Route
 from servers.service_error import ServiceError
 from servers.tls import server_context
 from servers.topics import Event, Topic
-from servers.worker import Lives, TransportKind, Worker
+from servers.worker import Lives, TransportKind, Worker, answer_awaited
 
 MAX_BEHIND_BYTES = 4 * 1024 * 1024
 """Events that may wait to be sent to one subscriber; one that is further behind is cut off."""
@@ -160,9 +160,7 @@ class WebsocketsServer:
                 receiver = route.receiver()
                 receiver.feed(body)
                 body = receiver.finish()
-            answer = route.execute(body)
-            if route.wait_s:
-                await asyncio.sleep(route.wait_s)
+            answer = await answer_awaited(route, body)
             if route.in_pieces and answer:
                 await connection.send(route.pieces(answer), text=is_text and not binary_only)
             else:

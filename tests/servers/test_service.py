@@ -42,6 +42,8 @@ EXCHANGES = [
     exchange(Opcode.READ_TODOS_STREAM, a=SEEDED_TODOS),
 ]
 
+OF_CONVERSATIONS = [opcode for opcode in Opcode if opcode >= Opcode.POLL]
+
 
 def run(route: Route, *pieces: bytes) -> bytes:
     receiver = route.receiver()
@@ -147,7 +149,7 @@ def test_a_topic_is_published_to_and_subscribed_to_under_one_name() -> None:
 
 
 def test_loads_are_made_of_operations_with_one_answer() -> None:
-    assert set(Opcode) - set(OPERATIONS.values()) == {Opcode.PUBLISH, Opcode.SUBSCRIBE}
+    assert set(Opcode) - set(OPERATIONS.values()) == {Opcode.PUBLISH, Opcode.SUBSCRIBE, *OF_CONVERSATIONS}
     for opcode in (Opcode.PUBLISH, Opcode.SUBSCRIBE):
         with pytest.raises(ValueError, match=opcode.word):
             exchange(opcode)
@@ -245,7 +247,8 @@ def test_targets_that_are_refused(target: bytes, status: int) -> None:
     [
         (Opcode.PUBLISH, 0, 0, 501),
         (Opcode.SUBSCRIBE, 0, 0, 501),
-        (10, 0, 0, 404),
+        (Opcode.POLL, 0, 0, 501),
+        (99, 0, 0, 404),
         (-1, 0, 0, 404),
         (2, MAX_BODY_BYTES + 1, 0, 400),
         (2, 0, MAX_BODY_BYTES + 1, 400),

@@ -1,0 +1,141 @@
+"""Calls: any request on a connection, and its answer, for conversations (see `bench.conversation`).
+
+A caller is sans-IO, like `bench.load.client.Client`: the line owns the socket. It is not the hot path of a load, so
+each call may ask for something else, and each answer is seen whole.
+"""
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from typing import ClassVar, Literal, Protocol
+
+from bench.contract import Exchange
+from bench.conversation import Reply
+from bench.errors import CallError, ErrorKind, ProtocolError
+from bench.load.link import Line
+
+Replies = Sequence[tuple[Hashable, Reply]]
+
+
+class Caller(Protocol):
+    """One connection's worth of protocol."""
+
+    transport_kind: ClassVar[Literal["stream"]]
+    alpn: ClassVar[tuple[str, ...]]
+    max_in_flight: int
+    """How many calls the connection carries now; 0 until the protocol's own opening handshake is over."""
+    closing: bool
+    """The server takes no further call on this connection."""
+    outgoing: list[bytes]
+
+    def __init__(self, authority: str, scheme: str) -> None:
+        """`authority` is "host:port"."""
+
+    def open(self) -> None:
+        """The connection is up."""
+
+    def ask(self, exchange: Exchange) -> tuple[Hashable, list[bytes]]:
+        """The id of a call, and what to send for it. `exchange.answer` is not looked at."""
+
+    def feed(self, data: bytes) -> Replies:
+        """Take bytes of the stream. Gives the calls that they complete. Raises ProtocolError."""
+
+    def feed_eof(self) -> Replies:
+        """The server closed its side."""
+
+
+class CallLine(Line):
+    """A connection that carries calls: at once as many as the protocol takes, and further ones in their turn."""
+
+    def __init__(self, caller: Caller, in_flight: int = 100) -> None:
+        super().__init__(caller, in_flight)
+        self.sent: dict[Hashable, int] = {}
+        """Calls are in `_calls`, and no exchanges of a load."""
+        self._feed = caller.feed
+        self._calls: dict[Hashable, asyncio.Future[Reply]] = {}
+        self._room = asyncio.Condition()
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls it carries at a time."""
+        return self.limit
+
+    async def call(self, exchange: Exchange, timeout_s: float) -> Reply:
+        """See `bench.conversation.Line`. After a timeout the connection is of no further use."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                async with self._room:
+                    await self._room.wait_for(lambda: not self.opened or len(self._calls) < self.limit)
+                if not self.opened or self.client.closing:
+                    raise CallError("closed", "the connection has ended")
+                call_id, pieces = self.client.ask(exchange)
+                answered = self._calls[call_id] = asyncio.get_running_loop().create_future()
+                self._write(b"".join(pieces))
+                reply: Reply = await answered
+                return reply
+        except TimeoutError:
+            self.abort()
+            raise CallError("timeout", f"{exchange.method} {exchange.path}: no answer in {timeout_s:g} s") from None
+
+    def begin(self, exchange: Exchange, share: float) -> int:
+        """Send the first share of a call, for which no answer is expected. Gives how many bytes were sent."""
+        _, pieces = self.client.ask(exchange)
+        whole = b"".join(pieces)
+        part = whole[: int(len(whole) * share)]
+        self._write(part)
+        return len(part)
+
+    # asyncio
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            replies = self._feed(data)
+        except ProtocolError as error:
+            self._refuse(error)
+            self._fail("protocol")
+            self._abort()
+            return
+        self._take(replies)
+        if self.client.outgoing or not self.limit:
+            self._send_outgoing()
+        if self.client.closing and not self._calls and self._transport is not None:
+            self.opened = False
+            self._transport.close()
+
+    def eof_received(self) -> bool:
+        try:
+            self._take(self.client.feed_eof())
+        except ProtocolError:
+            self._fail("protocol")
+        return False
+
+    def ended(self) -> None:
+        self._fail("closed")
+
+    def abort(self) -> None:
+        self.opened = False
+        super().abort()
+        self._fail("closed")
+
+    def _take(self, replies: Replies) -> None:
+        for call_id, reply in replies:
+            answered = self._calls.pop(call_id, None)
+            if answered is not None and not answered.done():
+                answered.set_result(reply)
+        if replies:
+            self._wake()
+
+    def _fail(self, kind: ErrorKind) -> None:
+        calls, self._calls = self._calls, {}
+        for answered in calls.values():
+            if not answered.done():
+                answered.set_exception(CallError(kind))
+        self._wake()
+
+    def _wake(self) -> None:
+        async def wake() -> None:
+            async with self._room:
+                self._room.notify_all()
+
+        if not self._room.locked() and not getattr(self._room, "_waiters", ()):
+            return
+        self._waking = asyncio.get_running_loop().create_task(wake())

@@ -1,0 +1,100 @@
+"""Jobs: work that takes time and no CPU, and goes on whether or not its client is there."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from bench import contract
+from servers.service_error import ServiceError
+from servers.topics import Topics
+from servers.waiting import Alarms
+
+MAX_JOBS = 100_000
+KEPT_S = 60.0
+"""How long a job that is done can still be asked for."""
+
+
+class Job:
+    """One job. Its steps are published to the topic `job-{id}`."""
+
+    def __init__(self, job_id: int, steps: int) -> None:
+        self.id = job_id
+        self.steps = steps
+        self.step = 0
+        self.waiting: list[Callable[[], None]] = []
+        """Called once it is done."""
+
+    @property
+    def is_done(self) -> bool:
+        return self.step == self.steps
+
+    def state(self) -> bytes:
+        """As clients see it."""
+        return contract.encode_job(self.id, self.step, self.steps)
+
+
+class Jobs:
+    """The jobs of a process. Safe to use from many threads."""
+
+    def __init__(self, topics: Topics, alarms: Alarms) -> None:
+        self._topics = topics
+        self._alarms = alarms
+        self._lock = threading.Lock()
+        self._jobs: dict[int, Job] = {}
+        self._last_id = 0
+
+    def submit(self, duration_s: float, steps: int) -> bytes:
+        """Start a job. Gives its state. Raises ServiceError 503 for one too many."""
+        with self._lock:
+            if len(self._jobs) >= MAX_JOBS:
+                raise ServiceError(503, f"there are {MAX_JOBS} jobs already")
+            self._last_id += 1
+            job = self._jobs[self._last_id] = Job(self._last_id, steps)
+        begun_s = time.monotonic()
+        for number in range(1, steps + 1):
+            self._alarms.at(begun_s + duration_s * number / steps, partial(self._advance, job))
+        return job.state()
+
+    def read(self, job_id: int) -> bytes:
+        """A job's state. Raises ServiceError 404."""
+        return self._job(job_id).state()
+
+    def await_end(self, job_id: int, wait_s: float, reply: Callable[[bytes], None]) -> None:
+        """Reply with a job's state once it is done, or the time is over. Raises ServiceError 404."""
+        job = self._job(job_id)
+        over = threading.Lock()
+
+        def answer() -> None:
+            if over.acquire(blocking=False):
+                reply(job.state())
+
+        with self._lock:
+            if not job.is_done:
+                job.waiting.append(answer)
+        if job.is_done:
+            answer()
+        else:
+            self._alarms.at(time.monotonic() + wait_s, answer)
+
+    def _job(self, job_id: int) -> Job:
+        with self._lock:
+            job = self._jobs.get(job_id)
+        if job is None:
+            raise ServiceError(404, f"no such job: {job_id}")
+        return job
+
+    def _advance(self, job: Job) -> None:
+        with self._lock:
+            job.step += 1
+            waiting, job.waiting = (job.waiting, []) if job.is_done else ([], job.waiting)
+        self._topics.topic(f"job-{job.id}").publish(job.state())
+        for answer in waiting:
+            answer()
+        if job.is_done:
+            self._alarms.at(time.monotonic() + KEPT_S, partial(self._forget, job))
+
+    def _forget(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.pop(job.id, None)
+        self._topics.forget(f"job-{job.id}")

@@ -1,0 +1,104 @@
+"""Uploads in pieces: a body that arrives by several requests, goes on where it was cut, and is checked at its end."""
+
+import hashlib
+import secrets
+import tempfile
+import threading
+import time
+from typing import IO
+
+from bench import contract
+from servers.service_error import ServiceError
+
+MAX_UPLOADS = 256
+ABANDONED_S = 600.0
+"""An upload that nothing was added to for so long may make room for another."""
+
+
+class _Upload:
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.offset = 0
+        self.touched_s = time.monotonic()
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the upload ends)
+        self.lock = threading.Lock()
+
+
+class Uploads:
+    """The uploads of a process that are not complete. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._uploads: dict[str, _Upload] = {}
+        self._lock = threading.Lock()
+
+    def create(self, size_bytes: int) -> bytes:
+        """Begin an upload. Raises ServiceError 413 for one that is too long, 503 for one too many."""
+        if size_bytes > contract.MAX_BODY_BYTES:
+            raise ServiceError(413, f"an upload is at most {contract.MAX_BODY_BYTES} bytes long")
+        upload_id = secrets.token_hex(8)
+        with self._lock:
+            before_s = time.monotonic() - ABANDONED_S
+            for old_id in [old_id for old_id, upload in self._uploads.items() if upload.touched_s < before_s]:
+                self._uploads.pop(old_id).file.close()
+            if len(self._uploads) >= MAX_UPLOADS:
+                raise ServiceError(503, f"there are {MAX_UPLOADS} uploads already")
+            self._uploads[upload_id] = _Upload(size_bytes)
+        return contract.encode_upload(upload_id, 0)
+
+    def offset(self, upload_id: str) -> bytes:
+        """How much has arrived. Raises ServiceError 404."""
+        return contract.encode_upload(upload_id, self._upload(upload_id).offset)
+
+    def write(self, upload_id: str, offset: int, chunk: bytes) -> bytes:
+        """Take a piece. One that is there already, byte for byte, is taken again without effect.
+
+        Raises ServiceError 404; 409 for a piece that does not follow, or differs from what is there; 413 for one that
+        is too long.
+        """
+        upload = self._upload(upload_id)
+        with upload.lock:
+            if offset + len(chunk) > upload.size_bytes:
+                raise ServiceError(
+                    413, f"the upload is {upload.size_bytes} bytes long, and this piece ends behind that"
+                )
+            if offset != upload.offset:
+                if offset + len(chunk) > upload.offset:
+                    raise ServiceError(409, f"the next piece begins at {upload.offset}, not {offset}")
+                upload.file.seek(offset)
+                if upload.file.read(len(chunk)) != chunk:
+                    raise ServiceError(409, f"at {offset} there are other bytes already; next is {upload.offset}")
+            else:
+                upload.file.seek(offset)
+                upload.file.write(chunk)
+                upload.offset += len(chunk)
+            upload.touched_s = time.monotonic()
+            return contract.encode_upload(upload_id, upload.offset)
+
+    def finish(self, upload_id: str, digest: bytes) -> bytes:
+        """The receipt of a whole upload, whose SHA-256 is given in hexadecimal digits; it is forgotten then.
+
+        Raises ServiceError 404; 409 if something is missing; 422 if the digest is another.
+        """
+        upload = self._upload(upload_id)
+        with upload.lock:
+            if upload.offset != upload.size_bytes:
+                raise ServiceError(
+                    409, f"{upload.size_bytes - upload.offset} bytes are missing from {upload.offset} on"
+                )
+            upload.file.seek(0)
+            found = hashlib.sha256()
+            while piece := upload.file.read(1 << 20):
+                found.update(piece)
+            if found.hexdigest().encode() != digest.strip().lower():
+                raise ServiceError(422, f"the SHA-256 of what arrived is {found.hexdigest()}")
+            with self._lock:
+                self._uploads.pop(upload_id, None)
+            upload.file.close()
+            return contract.upload_receipt(upload.size_bytes, found.digest())
+
+    def _upload(self, upload_id: str) -> _Upload:
+        with self._lock:
+            upload = self._uploads.get(upload_id)
+        if upload is None:
+            raise ServiceError(404, f"no such upload: {upload_id:.40}")
+        return upload

@@ -1,0 +1,152 @@
+"""Conversations and polls as loads: every pattern on every protocol that carries it, with real servers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from bench import cli, registry
+from bench.errors import UsageError
+from bench.patterns import PATTERNS, parse_pattern, pattern_of, spelled
+from bench.protocols import PROTOCOLS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHORT = ("--rounds", "1", "--warmup", "50ms")
+
+
+def run(tmp_path: Path, *options: str, duration: str = "600ms") -> dict[str, Any]:
+    """The one trial of a run with these options."""
+    path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+    assert cli.main(["run", *SHORT, "--duration", duration, *options, "--out", str(path)]) in (
+        0,
+        3,
+    )  # 3: a machine too busy for such a trial
+    data = json.loads(path.read_text())
+    jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
+    (trial,) = data["trials"]
+    assert trial["error"] is None
+    found: dict[str, Any] = trial
+    return found
+
+
+CARRIED = [
+    (protocol, name)
+    for protocol, facts in PROTOCOLS.items()
+    for name in facts.patterns
+    if PATTERNS[name].conversation or name.endswith("-poll")
+]
+
+
+@pytest.mark.parametrize(("protocol", "pattern"), CARRIED)
+def test_every_pattern_on_every_protocol(tmp_path: Path, protocol: str, pattern: str) -> None:
+    load = ["--load", "open:50/s", "--connections", "3"] if PATTERNS[pattern].has_events else ["--load", "closed:2"]
+    asked = {"callers": "callers:calls=3"}.get(pattern, pattern)
+    trial = run(tmp_path, "--protocol", protocol, "--pattern", asked, *load)
+    assert trial["counts"]["errors"] == {}
+    assert trial["counts"]["completed"] > 0
+    assert set(trial["tally"]) <= set(PATTERNS[pattern].tallies)
+    assert trial["tally"]
+
+
+@pytest.mark.parametrize("protocol", ["sse", "sse-http2", "websocket"])
+def test_a_job_that_is_watched(tmp_path: Path, protocol: str) -> None:
+    asked = "job:by=push,for=100ms,steps=5"
+    trial = run(tmp_path, "--protocol", protocol, "--pattern", asked, "--load", "closed:2")
+    assert trial["counts"]["errors"] == {}
+    assert trial["tally"]["progress"] == 5 * trial["counts"]["completed"]
+    assert trial["latency_ns"]["min"] > 100_000_000 * 0.99
+
+
+def test_a_client_that_leaves_loses_an_answer_but_no_handle(tmp_path: Path) -> None:
+    plain = run(tmp_path, "--pattern", "job:by=request,for=50ms,leave=50%", "--load", "closed:1")
+    assert plain["tally"]["lost"] == plain["tally"]["left"] == plain["counts"]["completed"]
+    handle = run(tmp_path, "--pattern", "job:by=long-poll,for=50ms,leave=50%", "--load", "closed:1")
+    assert handle["tally"]["left"] == handle["counts"]["completed"]
+    assert "lost" not in handle["tally"]
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+def test_what_a_cut_costs(tmp_path: Path, protocol: str) -> None:
+    def sent(how: str) -> float:
+        options = ("--protocol", protocol, "--payload", "1000000B", "--load", "closed:1")
+        trial = run(tmp_path, "--pattern", f"upload:as={how},cut=60%", *options)
+        assert trial["tally"]["cuts"] == trial["counts"]["completed"]
+        return float(trial["tally"]["body_bytes"] / trial["counts"]["completed"])
+
+    assert sent("chunks") < 1_000_000 + 64 * 1024
+    if protocol == "http1":  # over HTTP/2 no more leaves at once than the window allows
+        assert sent("whole") == pytest.approx(1_600_000, rel=0.001)
+
+
+def test_a_pool_is_as_large_as_it_is_said_to_be(tmp_path: Path) -> None:
+    asked = "page:objects=12,pool=3,keep=no"
+    trial = run(tmp_path, "--pattern", asked, "--load", "closed:1")
+    pages = trial["counts"]["completed"]
+    assert (trial["tally"]["calls"], trial["tally"]["opened"]) == (12 * pages, 3 * pages)
+    assert trial["tally"]["waited"] == 9 * pages
+    one = run(tmp_path, "--protocol", "http2", "--pattern", "page:objects=12,pool=1,keep=no", "--load", "closed:1")
+    assert one["tally"]["opened"] == one["counts"]["completed"]
+
+
+def test_short_polls_are_evenly_spread_and_mostly_empty(tmp_path: Path) -> None:
+    options = ("--load", "open:5/s", "--connections", "20")
+    trial = run(tmp_path, "--pattern", "short-poll:every=100ms", *options, duration="2s")
+    assert trial["delivery"]["reach"] == 1.0
+    assert trial["delivery"]["duplicates"] == 0
+    assert 300 <= trial["tally"]["polls"] <= 440
+    assert trial["tally"]["empty"] > trial["tally"]["polls"] * 0.3
+
+
+def test_a_caller_that_waits_does_nothing_else(tmp_path: Path) -> None:
+    sync = run(tmp_path, "--pattern", "callers:how=sync,calls=3", "--load", "closed:1")
+    assert "units" not in sync["tally"]
+    free = run(tmp_path, "--pattern", "callers:how=lean,calls=3", "--load", "closed:1")
+    assert free["tally"]["units"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("jobb", "did you mean job?"),
+        ("job:how=push", "job has no word 'how'; those it has: by, for, steps, every, backoff, leave"),
+        ("push:every=1s", "push has no word 'every'; it has none"),
+        ("job:by=mail", "allowed are request, short-poll, long-poll, push"),
+        ("job:by", "words are written name=value"),
+        ("upload:cut=120%", "not a share from 0% to 100%"),
+        ("upload:chunk=0B", "not within 1B to 64MiB"),
+        ("page:objects=0", "not a whole number from 1 to 10000"),
+        ("short-poll:every=0ms", "not within 1ms to 60s"),
+    ],
+)
+def test_words_that_cannot_be_read(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=r"--pattern: ") as refused:
+        parse_pattern(text, "--pattern")
+    assert said in str(refused.value)
+
+
+def test_what_is_as_by_default_goes_unsaid() -> None:
+    assert spelled("job:by=long-poll,steps=9", "x") == "job:steps=9"
+    assert spelled("job:for=200ms", "x") == "job"
+    assert pattern_of("job:steps=9") is PATTERNS["job"]
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_what_a_pattern_refers_to_is_there(name: str) -> None:
+    pattern = PATTERNS[name]
+    assert callable(registry.load(pattern.engine))
+    if pattern.conversation:
+        assert callable(registry.load(pattern.conversation))
+    parse_pattern(name, "x")
+
+
+def test_what_a_protocol_cannot_carry_is_unsupported(capsys: pytest.CaptureFixture[str]) -> None:
+    for options, why in (
+        (["--pattern", "job:by=push"], "http1 does not carry the pattern job:by=push: it has no subscriber"),
+        (["--protocol", "udp", "--pattern", "page"], "udp does not carry the pattern page"),
+        (["--pattern", "long-poll"], "a publisher needs a rate"),
+        (["--pattern", "page", "--load", "closed:2x4"], "conversations are held one at a time in each place"),
+    ):
+        assert cli.main(["run", *options]) == 2
+        assert why in capsys.readouterr().err

@@ -1,0 +1,182 @@
+"""The operations that conversations are made of, as any HTTP client meets them: polls, jobs, uploads, comments."""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from bench import contract
+from bench.serverprocess import ServerProcess
+from servers.comments import Comments
+from servers.jobs import Jobs
+from servers.service_error import ServiceError
+from servers.topics import Topics
+from servers.uploads import Uploads
+from servers.waiting import Alarms
+
+Ask = Callable[..., tuple[int, bytes]]
+
+
+@pytest.fixture(params=["single", "dispatch", "thread-per-connection", "threads"])
+def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
+    """Asks a server that runs under an execution model; each call has a connection of its own."""
+    with ServerProcess("http1", request.param, 1 if request.param == "single" else 2) as server:
+
+        def ask(method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+            with contextlib.closing(http.client.HTTPConnection(server.host, server.port, timeout=20)) as connection:
+                connection.request(method, path, body)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+
+        yield ask
+
+
+def read(answer: tuple[int, bytes]) -> dict[str, Any]:
+    status, body = answer
+    assert status == 200, body
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def test_polls(ask: Ask) -> None:
+    assert read(ask("GET", "/topics/news/events")) == {"last": 0, "events": []}
+    assert read(ask("GET", "/topics/news/events?after=0&wait_ms=1")) == {"last": 0, "events": []}
+    with ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(ask, "GET", "/topics/news/events?after=0&wait_ms=15000") for _ in range(3)]
+        assert ask("POST", "/topics/news", "hé".encode()) == (200, b"1")
+        first = {"id": 1, "data": "hé"}
+        for poll in held:
+            assert read(poll.result()) == {"last": 1, "events": [first]}
+    ask("POST", "/topics/news", b"\xff")
+    assert read(ask("GET", "/topics/news/events?after=0")) == {
+        "last": 2,
+        "events": [first, {"id": 2, "base64": "/w=="}],
+    }
+    assert read(ask("GET", "/topics/news/events?after=2")) == {"last": 2, "events": []}
+    assert contract.decode_poll(ask("GET", "/topics/news/events?after=0")[1]).events == ["hé".encode(), b"\xff"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/topics/news/events?after=x", 400),
+        ("GET", "/topics/news/events?after=1&wait_ms=60001", 400),
+        ("GET", "/topics/ne ws/events", 400),
+        ("POST", "/topics/news/events", 405),
+        ("POST", "/jobs?ms=60001", 400),
+        ("POST", "/jobs?ms=1&steps=0", 400),
+        ("GET", "/jobs/77", 404),
+        ("GET", "/jobs/77?wait_ms=10", 404),
+        ("GET", "/jobs/x", 400),
+        ("POST", "/uploads?bytes=-1", 400),
+        ("POST", "/uploads?bytes=99999999999", 413),
+        ("GET", "/uploads/none", 404),
+        ("PUT", "/uploads/none?offset=0", 404),
+        ("POST", "/uploads/none/end", 404),
+        ("POST", "/uploads/none/begin", 404),
+        ("POST", "/comments", 400),
+    ],
+)
+def test_refusals(method: str, path: str, status: int) -> None:
+    with (
+        ServerProcess("http1") as server,
+        contextlib.closing(http.client.HTTPConnection(server.host, server.port, timeout=20)) as connection,
+    ):
+        connection.request(method, path.replace(" ", "%20"))
+        answer = connection.getresponse()
+        assert answer.status == status
+        assert answer.read()
+
+
+def test_jobs(ask: Ask) -> None:
+    state = read(ask("POST", "/jobs?ms=200&steps=4"))
+    assert (state["state"], state["steps"]) == ("running", 4)
+    done = read(ask("GET", f"/jobs/{state['id']}?wait_ms=15000"))
+    assert done == {"id": state["id"], "state": "done", "step": 4, "steps": 4}
+    assert read(ask("GET", f"/jobs/{state['id']}")) == done
+    steps = contract.decode_poll(ask("GET", f"/topics/job-{state['id']}/events?after=0")[1]).events
+    assert [json.loads(step)["step"] for step in steps] == [1, 2, 3, 4]
+    late = read(ask("POST", "/jobs?ms=60000"))
+    assert read(ask("GET", f"/jobs/{late['id']}?wait_ms=1"))["state"] == "running"
+
+
+def test_uploads(ask: Ask) -> None:
+    whole = contract.pattern(100_000)
+    upload = read(ask("POST", f"/uploads?bytes={len(whole)}"))["id"]
+    path = f"/uploads/{upload}"
+    assert read(ask("PUT", f"{path}?offset=0", whole[:60_000]))["offset"] == 60_000
+    assert read(ask("PUT", f"{path}?offset=0", whole[:60_000]))["offset"] == 60_000, "the same piece again"
+    assert read(ask("PUT", f"{path}?offset=10", whole[10:20]))["offset"] == 60_000, "a part of it"
+    for offset, piece in ((0, b"other"), (59_999, whole[59_999:61_000]), (70_000, whole[70_000:])):
+        status, why = ask("PUT", f"{path}?offset={offset}", piece)
+        assert (status, b"60000" in why) == (409, True)
+    assert ask("PUT", f"{path}?offset=60000", whole[60_000:] + b"x")[0] == 413
+    digest = hashlib.sha256(whole)
+    assert ask("POST", f"{path}/end", digest.hexdigest().encode())[0] == 409, "something is missing"
+    assert read(ask("PUT", f"{path}?offset=60000", whole[60_000:]))["offset"] == len(whole)
+    assert read(ask("GET", path))["offset"] == len(whole)
+    assert ask("POST", f"{path}/end", hashlib.sha256(b"x").hexdigest().encode())[0] == 422
+    receipt = contract.upload_receipt(len(whole), digest.digest())
+    assert ask("POST", f"{path}/end", digest.hexdigest().encode()) == (200, receipt)
+    assert ask("GET", path)[0] == 404
+
+
+def test_comments(ask: Ask) -> None:
+    def post(**said: str) -> tuple[int, bytes]:
+        return ask("POST", "/comments", json.dumps(said).encode())
+
+    first = read(post(text="a", key="k"))
+    assert read(post(text="a", key="k")) == first
+    status, why = post(text="b", key="k")
+    assert (status, b"another comment" in why) == (409, True)
+    assert read(post(text="a")) != read(post(text="a"))
+    assert read(ask("GET", "/comments")) == {"comments": 3, "texts": 1}
+
+
+def test_many_tries_at_once_are_one_comment() -> None:
+    comments = Comments()
+    with ThreadPoolExecutor(20) as pool:
+        ids = set(pool.map(lambda _: comments.create(b'{"text":"a","key":"k"}'), range(200)))
+    assert len(ids) == 1
+    assert comments.count() == b'{"comments":1,"texts":1}'
+
+
+def test_a_key_that_has_expired_is_a_new_one() -> None:
+    comments = Comments(kept_s=0.0)
+    assert comments.create(b'{"text":"a","key":"k"}') != comments.create(b'{"text":"b","key":"k"}')
+
+
+def test_abandoned_uploads_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servers.uploads.MAX_UPLOADS", 2)
+    uploads = Uploads()
+    first, _ = uploads.create(1), uploads.create(1)
+    with pytest.raises(ServiceError) as refused:
+        uploads.create(1)
+    assert refused.value.status == 503
+    monkeypatch.setattr("servers.uploads.ABANDONED_S", -1.0)
+    uploads.create(1)
+    with pytest.raises(ServiceError):
+        uploads.offset(json.loads(first)["id"])
+
+
+def test_a_job_that_is_done_is_forgotten_with_its_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servers.jobs.KEPT_S", 0.0)
+    topics = Topics()
+    jobs = Jobs(topics, Alarms())
+    done = threading.Event()
+    jobs.submit(0.2, 1)
+    jobs.await_end(1, 20, lambda _: done.set())
+    topic = topics.topic("job-1")
+    assert done.wait(20)
+    barrier = threading.Event()
+    jobs._alarms.at(0, barrier.set)
+    assert barrier.wait(20)
+    with pytest.raises(ServiceError):
+        jobs.read(1)
+    assert topics.topic("job-1") is not topic
