@@ -72,6 +72,8 @@ def catalogue() -> dict[str, Any]:
 def show(found: dict[str, Any], kinds: tuple[str, ...]) -> str:
     """The catalogue's entries of these kinds, for people."""
     parts = [f"{kind}\n{columns(found[kind].items(), indent=2)}" for kind in kinds]
+    if "patterns" in kinds:
+        parts.append(_words_of_patterns())
     if "protocols" in kinds or "executions" in kinds:
         parts.append(_combinations(found["unsupported"]))
     return "\n\n".join(parts)
@@ -110,6 +112,26 @@ def show_properties(properties: dict[str, Any]) -> str:
         "bytes; of sse, an event of 64 bytes that is published on one connection and delivered on another."
     )
     return "\n\n".join([*blocks, note])
+
+
+def _words_of_patterns() -> str:
+    words = [
+        [f"{name}:{word}={facts.default}", facts.line]
+        for name, pattern in PATTERNS.items()
+        for word, facts in pattern.words.items()
+    ]
+    tallies = [
+        [f"{name}: {tally}", line] for name, pattern in PATTERNS.items() for tally, line in pattern.tallies.items()
+    ]
+    return "\n".join(
+        [
+            "words of patterns, as they are by default; several with commas",
+            columns(words, indent=2),
+            "",
+            "what patterns count beside exchanges",
+            columns(tallies, indent=2),
+        ]
+    )
 
 
 def _combinations(unsupported: list[dict[str, str]]) -> str:
