@@ -9,16 +9,16 @@ import contextlib
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from bench import registry
 from bench.contract import Exchange
-from bench.conversation import Conversation, Reply
+from bench.conversation import Conversation, Means, Reply
 from bench.errors import CallError, TargetError
 from bench.load.calls import CallLine
-from bench.load.engine import open_options
+from bench.load.engine import RETRY_S, open_options
 from bench.load.events import Events
 from bench.load.push import address_of
 from bench.load.slots import ClosedSlots, OpenSlots, SlotEngine
@@ -104,13 +104,10 @@ class _ConversingEngine(SlotEngine):
         self._subscriber = PROTOCOLS[spec.protocol].subscriber
         self._spec = spec
         pattern, words = parse_pattern(spec.pattern, "pattern")
-        self._converse: Callable[[Any], Conversation] = partial(
-            lambda make, words, place: make(place, words), registry.load(pattern.conversation), words
-        )
-        self._measured: tuple[int, int] = (0, 0)
-        places = [Place(self, number) for number in range(self._concurrency.connections)]
-        self._places = places
-        self._idle_places = deque((place, self._converse(place)) for place in places)
+        make: Callable[[Means, Mapping[str, Any]], Conversation] = registry.load(pattern.conversation)
+        self._measured = (0, 0)
+        self._places = [Place(self, number) for number in range(self._concurrency.connections)]
+        self._idle_places = deque((place, make(place, words)) for place in self._places)
 
     # What places use
 
@@ -171,8 +168,10 @@ class _ConversingEngine(SlotEngine):
         except CallError as error:
             self.recorder.error(error.kind, intended_ns, _clock())
             place.leave()
-            await asyncio.sleep(0)
+            await asyncio.sleep(RETRY_S[min(self._failed_connects, len(RETRY_S) - 1)])
+            self._failed_connects += error.kind == "refused"
         else:
+            self._failed_connects = 0
             recorder = self.recorder
             if recorder.intended is not recorder.sent:
                 recorder.intended.append(intended_ns)

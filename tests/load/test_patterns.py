@@ -1,6 +1,9 @@
 """Conversations and polls as loads: every pattern on every protocol that carries it, with real servers."""
 
 import json
+import select
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,11 @@ import pytest
 
 from bench import cli, registry
 from bench.errors import UsageError
+from bench.load.spec import LoadSpec, Request
+from bench.loadprocess import LoadProcesses
 from bench.patterns import PATTERNS, parse_pattern, pattern_of, spelled
 from bench.protocols import PROTOCOLS
+from bench.serverprocess import ServerProcess
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHORT = ("--rounds", "1", "--warmup", "50ms")
@@ -29,6 +35,84 @@ def run(tmp_path: Path, *options: str, duration: str = "600ms") -> dict[str, Any
     assert trial["error"] is None
     found: dict[str, Any] = trial
     return found
+
+
+class Loser:
+    """Passes bytes on between clients and a server. Every so many-th answer is lost: the connection is cut instead,
+    after the server has acted."""
+
+    def __init__(self, host: str, port: int, every: int) -> None:
+        self._server = (host, port)
+        self._every = every
+        self._answers = 0
+        self.lost = 0
+        self._ended = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> "Loser":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        other: dict[socket.socket, socket.socket] = {}
+        servers = set()
+        while not self._ended.is_set():
+            for sock in select.select([self._listener, *other], [], [])[0]:
+                if sock is self._listener:
+                    client, server = sock.accept()[0], socket.create_connection(self._server)
+                    other |= {client: server, server: client}
+                    servers.add(server)
+                elif sock in other:
+                    data = sock.recv(65536)
+                    self._answers += sock in servers and data != b""
+                    is_lost = sock in servers and data != b"" and self._answers % self._every == 0
+                    self.lost += is_lost
+                    if data and not is_lost:
+                        other[sock].sendall(data)
+                        continue
+                    for end in (sock, other[sock]):
+                        other.pop(end)
+                        end.close()
+        for sock in other:
+            sock.close()
+
+
+@pytest.mark.parametrize("key", ["yes", "no"])
+def test_an_answer_that_is_lost_does_not_store_a_comment_twice_if_it_has_a_key(key: str) -> None:
+    with ServerProcess("http1") as server, Loser(server.host, server.port, every=10) as loser:
+        spec = LoadSpec(
+            protocol="http1",
+            client=registry.client("http1", pattern="comment"),
+            host="127.0.0.1",
+            port=loser.port,
+            request=Request(),
+            load="closed:1",
+            connections="1",
+            warmup_ns=0,
+            duration_ns=500_000_000,
+            timeout_ns=5_000_000_000,
+            queue_limit=1,
+            intervals=10,
+            seed=1,
+            pattern=f"comment:key={key}",
+            topic="comments",
+        )
+        with LoadProcesses(1, lambda _: None) as load:
+            load.connect([spec])
+            load.release()
+            (result,) = load.results()
+        assert result["errors"] == {}
+        assert loser.lost > 0
+        assert result["tally"]["retries"] > 0
+        assert bool(result["tally"].get("duplicates")) == (key == "no")
 
 
 CARRIED = [
