@@ -7,19 +7,20 @@ from functools import partial
 
 from bench import contract
 from servers.service_error import ServiceError
-from servers.topics import Topics
+from servers.topics import Topic, Topics
 from servers.waiting import Alarms
 
 MAX_JOBS = 100_000
-KEPT_S = 60.0
+KEPT_S = 5.0
 """How long a job that is done can still be asked for."""
 
 
 class Job:
     """One job. Its steps are published to the topic `job-{id}`."""
 
-    def __init__(self, job_id: int, steps: int) -> None:
+    def __init__(self, job_id: int, steps: int, topic: Topic) -> None:
         self.id = job_id
+        self.topic = topic
         self.steps = steps
         self.step = 0
         self.waiting: list[Callable[[], None]] = []
@@ -50,10 +51,11 @@ class Jobs:
             if len(self._jobs) >= MAX_JOBS:
                 raise ServiceError(503, f"there are {MAX_JOBS} jobs already")
             self._last_id += 1
-            job = self._jobs[self._last_id] = Job(self._last_id, steps)
+            number = self._last_id
+            job = self._jobs[number] = Job(number, steps, self._topics.make(f"job-{number}"))
         begun_s = time.monotonic()
-        for number in range(1, steps + 1):
-            self._alarms.at(begun_s + duration_s * number / steps, partial(self._advance, job))
+        for step in range(1, steps + 1):
+            self._alarms.at(begun_s + duration_s * step / steps, partial(self._advance, job))
         return job.state()
 
     def read(self, job_id: int) -> bytes:
@@ -88,7 +90,7 @@ class Jobs:
         with self._lock:
             job.step += 1
             waiting, job.waiting = (job.waiting, []) if job.is_done else ([], job.waiting)
-        self._topics.topic(f"job-{job.id}").publish(job.state())
+        job.topic.publish(job.state())
         for answer in waiting:
             answer()
         if job.is_done:

@@ -173,11 +173,13 @@ class Topics:
 
     def __init__(self) -> None:
         self._topics: dict[str, Topic] = {}
+        self._own: dict[str, Topic] = {}
+        """Those that the service itself has made."""
         self._lock = threading.Lock()
 
     def topic(self, name: str) -> Topic:
         """The topic of that name. Raises ServiceError 400 for a name that cannot be one, 503 for one too many."""
-        topic = self._topics.get(name)
+        topic = self._topics.get(name) or self._own.get(name)
         if topic is None:
             if not _NAME.fullmatch(name):
                 raise ServiceError(400, "a topic's name is 1 to 64 letters, digits, dots, dashes or underscores")
@@ -187,7 +189,13 @@ class Topics:
                 topic = self._topics.setdefault(name, Topic())
         return topic
 
-    def forget(self, name: str) -> None:
-        """A topic that nothing more will be published to. Who is subscribed stays so, and hears nothing."""
+    def make(self, name: str) -> Topic:
+        """A topic of the service's own, which is none of MAX_TOPICS. It lasts until it is forgotten."""
         with self._lock:
-            self._topics.pop(name, None)
+            topic = self._own[name] = Topic()
+        return topic
+
+    def forget(self, name: str) -> None:
+        """Nothing more will be published to a topic of the service's own. Who is subscribed stays so."""
+        with self._lock:
+            self._own.pop(name, None)

@@ -3,6 +3,7 @@
 import heapq
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from itertools import count
 
@@ -33,4 +34,7 @@ class Alarms:
                 while not self._heap or self._heap[0][0] > time.monotonic():
                     self._changed.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
                 _, _, callback = heapq.heappop(self._heap)
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001  one that fails must not keep the others from being called
+                traceback.print_exc()

@@ -180,3 +180,12 @@ def test_a_job_that_is_done_is_forgotten_with_its_topic(monkeypatch: pytest.Monk
     with pytest.raises(ServiceError):
         jobs.read(1)
     assert topics.topic("job-1") is not topic
+
+
+def test_jobs_take_no_room_from_topics() -> None:
+    topics = Topics()
+    jobs = Jobs(topics, Alarms())
+    for _ in range(2000):
+        jobs.submit(60, 1)
+    assert topics.topic("news") is topics.topic("news")
+    assert topics.topic("job-2000").subscribers == 0
