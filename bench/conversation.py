@@ -25,8 +25,10 @@ class Line(Protocol):
 
     opened: bool
     """Whether it still stands."""
-    calls_at_once: int
-    """How many calls it carries at a time."""
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls it carries at a time."""
 
     async def call(self, exchange: Exchange, timeout_s: float) -> Reply:
         """The answer to a request; `exchange.answer` is not looked at. Raises CallError."""

@@ -5,6 +5,7 @@ each call may ask for something else, and each answer is seen whole.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import ClassVar, Literal, Protocol
 
@@ -52,7 +53,10 @@ class CallLine(Line):
         """Calls are in `_calls`, and no exchanges of a load."""
         self._feed = caller.feed
         self._calls: dict[Hashable, asyncio.Future[Reply]] = {}
-        self._room = asyncio.Condition()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        """Calls that have no room yet, first come first served."""
+        self._promised = 0
+        """Room that was given to calls which have not taken it yet."""
 
     @property
     def calls_at_once(self) -> int:
@@ -63,8 +67,7 @@ class CallLine(Line):
         """See `bench.conversation.Line`. After a timeout the connection is of no further use."""
         try:
             async with asyncio.timeout(timeout_s):
-                async with self._room:
-                    await self._room.wait_for(lambda: not self.opened or len(self._calls) < self.limit)
+                await self._room()
                 if not self.opened or self.client.closing:
                     raise CallError("closed", "the connection has ended")
                 call_id, pieces = self.client.ask(exchange)
@@ -75,6 +78,13 @@ class CallLine(Line):
         except TimeoutError:
             self.abort()
             raise CallError("timeout", f"{exchange.method} {exchange.path}: no answer in {timeout_s:g} s") from None
+
+    async def _room(self) -> None:
+        if self.opened and len(self._calls) + self._promised >= self.limit:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+            self._promised -= 1
 
     def begin(self, exchange: Exchange, share: float) -> int:
         """Send the first share of a call, for which no answer is expected. Gives how many bytes were sent."""
@@ -100,6 +110,7 @@ class CallLine(Line):
         if self.client.closing and not self._calls and self._transport is not None:
             self.opened = False
             self._transport.close()
+            self._fail("closed")
 
     def eof_received(self) -> bool:
         try:
@@ -121,21 +132,21 @@ class CallLine(Line):
             answered = self._calls.pop(call_id, None)
             if answered is not None and not answered.done():
                 answered.set_result(reply)
-        if replies:
-            self._wake()
+            self._promise()
 
     def _fail(self, kind: ErrorKind) -> None:
         calls, self._calls = self._calls, {}
         for answered in calls.values():
             if not answered.done():
                 answered.set_exception(CallError(kind))
-        self._wake()
+        while self._waiting:
+            self._promise()
 
-    def _wake(self) -> None:
-        async def wake() -> None:
-            async with self._room:
-                self._room.notify_all()
-
-        if not self._room.locked() and not getattr(self._room, "_waiters", ()):
-            return
-        self._waking = asyncio.get_running_loop().create_task(wake())
+    def _promise(self) -> None:
+        """Give room to whoever has waited longest."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # one that has given up is passed over
+                turn.set_result(None)
+                self._promised += 1
+                return
