@@ -119,12 +119,18 @@ CARRIED = [
     (protocol, name)
     for protocol, facts in PROTOCOLS.items()
     for name in facts.patterns
-    if PATTERNS[name].conversation or name.endswith("-poll")
+    if (PATTERNS[name].conversation and protocol in ("http1", "http2")) or name == "long-poll"
 ]
+"""Conversations on the protocols whose callers those of all others are."""
+
+
+def test_no_caller_is_left_out() -> None:
+    callers = {facts.caller for facts in PROTOCOLS.values() if facts.caller}
+    assert callers == {PROTOCOLS[protocol].caller for protocol in ("http1", "http2")}
 
 
 @pytest.mark.parametrize(("protocol", "pattern"), CARRIED)
-def test_every_pattern_on_every_protocol(tmp_path: Path, protocol: str, pattern: str) -> None:
+def test_every_pattern_that_is_carried(tmp_path: Path, protocol: str, pattern: str) -> None:
     load = ["--load", "open:50/s", "--connections", "3"] if PATTERNS[pattern].has_events else ["--load", "closed:2"]
     asked = {"callers": "callers:calls=3"}.get(pattern, pattern)
     trial = run(tmp_path, "--protocol", protocol, "--pattern", asked, *load)
