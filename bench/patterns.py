@@ -39,6 +39,8 @@ class Pattern:
     """What it needs besides if a word has that value."""
     tallies: Mapping[str, str] = field(default_factory=dict)
     """What it counts beside exchanges, in a few words each."""
+    in_one_process: bool = False
+    """Whether a server has to be one process, because what is asked for later is known to the one that was told."""
     has_events: bool = False
     """Whether what counts is deliveries of published events, and not answers."""
 
@@ -134,6 +136,7 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.upload:Upload",
+        in_one_process=True,
         words={
             "as": Word("one body, or a request for each piece", "whole", choice("whole", "chunks")),
             "chunk": Word("the size of a piece", "64KiB", chunk),
@@ -146,6 +149,7 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.job:Job",
+        in_one_process=True,
         words={
             "by": Word(
                 "how the end is learnt",
@@ -178,6 +182,7 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.comment:Comment",
+        in_one_process=True,
         words={
             "key": Word("whether tries carry a key that makes them one", "yes", choice("yes", "no")),
             "tries": Word("how often a comment is sent at most", "5", whole(1, 100)),

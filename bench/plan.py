@@ -126,6 +126,8 @@ def _why_unsupported(scenario: Scenario) -> str | None:
         for (word, value), need in pattern.further_needs.items():
             if words[word] == value and not getattr(PROTOCOLS[scenario.protocol], need):
                 return f"{scenario.protocol} does not carry the pattern {scenario.pattern}: it has no {need}"
+        if pattern.in_one_process and scenario.execution in registry.SEVERAL_PROCESSES:
+            return f"{scenario.pattern} asks a process for what it has kept; choose a model of one, like threads"
         if pattern.conversation:
             if scenario.concurrency.in_flight != 1:
                 return f"conversations are held one at a time in each place: write {scenario.concurrency.total}"

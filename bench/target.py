@@ -113,7 +113,7 @@ def _check_wanted(address: Address, wanted: Wanted) -> None:
     if "push" not in (patterns := PROTOCOLS[protocol].patterns):
         if wanted.topic is not None:
             raise UsageError(f"--topic: {protocol} carries no pushed events; use sse+http://, ws:// or grpc://")
-    elif wanted.topic is None and patterns == ("push",):
+    elif wanted.topic is None and "request-response" not in patterns:
         raise UsageError(f"--topic: which topic of a wirebench server? {scheme}:// takes pushed events: --topic NAME")
 
 

@@ -5,12 +5,16 @@ import sqlite3
 import tempfile
 import threading
 import time
+import weakref
 from typing import IO
 
 from servers.service_error import ServiceError
 
 KEPT_S = 24 * 3600.0
 """How long a key is remembered."""
+
+MAX_BYTES = 64 * 1024
+"""The longest body that is read as a comment."""
 
 _SCHEMA = """
 CREATE TABLE comment (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
@@ -60,14 +64,18 @@ class Comments:
     def _open(self) -> sqlite3.Connection:
         if self._file is None:
             self._file = tempfile.NamedTemporaryFile(prefix="wirebench-comments-")  # noqa: SIM115 (lives with this)
+            weakref.finalize(self, self._file.close)
             self._database = sqlite3.connect(self._file.name, check_same_thread=False)
             self._database.executescript(_SCHEMA)
         return self._database
 
 
 def _read(body: bytes) -> tuple[str, str | None]:
+    if len(body) > MAX_BYTES:
+        raise ServiceError(413, f"a comment is at most {MAX_BYTES} bytes of JSON")
     try:
         read = json.loads(body)
+        json.dumps(read, ensure_ascii=False).encode()  # half of a pair of surrogates is no text
     except (ValueError, RecursionError):
         read = None
     text, key = (read.get("text"), read.get("key")) if isinstance(read, dict) else (None, None)

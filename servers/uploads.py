@@ -5,6 +5,7 @@ import secrets
 import tempfile
 import threading
 import time
+import weakref
 from typing import IO
 
 from bench import contract
@@ -24,12 +25,18 @@ class _Upload:
         self.lock = threading.Lock()
 
 
+def _close_all(uploads: dict[str, _Upload]) -> None:
+    for upload in uploads.values():
+        upload.file.close()
+
+
 class Uploads:
     """The uploads of a process that are not complete. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._uploads: dict[str, _Upload] = {}
         self._lock = threading.Lock()
+        weakref.finalize(self, _close_all, self._uploads)
 
     def create(self, size_bytes: int) -> bytes:
         """Begin an upload. Raises ServiceError 413 for one that is too long, 503 for one too many."""
@@ -39,7 +46,9 @@ class Uploads:
         with self._lock:
             before_s = time.monotonic() - ABANDONED_S
             for old_id in [old_id for old_id, upload in self._uploads.items() if upload.touched_s < before_s]:
-                self._uploads.pop(old_id).file.close()
+                abandoned = self._uploads.pop(old_id)
+                with abandoned.lock:
+                    abandoned.file.close()
             if len(self._uploads) >= MAX_UPLOADS:
                 raise ServiceError(503, f"there are {MAX_UPLOADS} uploads already")
             self._uploads[upload_id] = _Upload(size_bytes)
@@ -57,6 +66,7 @@ class Uploads:
         """
         upload = self._upload(upload_id)
         with upload.lock:
+            _require_open(upload, upload_id)
             if offset + len(chunk) > upload.size_bytes:
                 raise ServiceError(
                     413, f"the upload is {upload.size_bytes} bytes long, and this piece ends behind that"
@@ -81,6 +91,7 @@ class Uploads:
         """
         upload = self._upload(upload_id)
         with upload.lock:
+            _require_open(upload, upload_id)
             if upload.offset != upload.size_bytes:
                 raise ServiceError(
                     409, f"{upload.size_bytes - upload.offset} bytes are missing from {upload.offset} on"
@@ -102,3 +113,9 @@ class Uploads:
         if upload is None:
             raise ServiceError(404, f"no such upload: {upload_id:.40}")
         return upload
+
+
+def _require_open(upload: _Upload, upload_id: str) -> None:
+    """Somebody else may have ended it meanwhile. Raises ServiceError 404."""
+    if upload.file.closed:
+        raise ServiceError(404, f"no such upload: {upload_id:.40}")

@@ -236,6 +236,7 @@ def test_what_a_protocol_cannot_carry_is_unsupported(capsys: pytest.CaptureFixtu
         (["--pattern", "job:by=push"], "http1 does not carry the pattern job:by=push: it has no subscriber"),
         (["--protocol", "udp", "--pattern", "page"], "udp does not carry the pattern page"),
         (["--pattern", "long-poll"], "a publisher needs a rate"),
+        (["--pattern", "job", "--execution", "prefork"], "choose a model of one"),
         (["--pattern", "page", "--load", "closed:2x4"], "conversations are held one at a time in each place"),
     ):
         assert cli.main(["run", *options]) == 2

@@ -147,6 +147,34 @@ def test_many_tries_at_once_are_one_comment() -> None:
     assert comments.count() == b'{"comments":1,"texts":1}'
 
 
+@pytest.mark.parametrize("body", [b'{"text":"\\ud800"}', b'{"text":"a","key":"\\ud800"}', b'{"text":1}', b"[]", b"x"])
+def test_a_comment_that_is_no_text_is_refused(body: bytes) -> None:
+    with pytest.raises(ServiceError) as refused:
+        Comments().create(body)
+    assert refused.value.status == 400
+
+
+def test_uploads_that_are_ended_twice_at_once() -> None:
+    uploads = Uploads()
+    digest = hashlib.sha256(b"x").hexdigest().encode()
+
+    def answer(ask: Callable[[], bytes]) -> int:
+        try:
+            ask()
+        except ServiceError as error:
+            return error.status
+        return 200
+
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(30):
+            upload = json.loads(uploads.create(1))["id"]
+            uploads.write(upload, 0, b"x")
+            ends = [pool.submit(answer, lambda upload=upload: uploads.finish(upload, digest)) for _ in range(4)]
+            writes = [pool.submit(answer, lambda upload=upload: uploads.write(upload, 0, b"x")) for _ in range(2)]
+            assert sorted(end.result() for end in ends) == [200, 404, 404, 404]
+            assert {write.result() for write in writes} <= {200, 404}
+
+
 def test_a_key_that_has_expired_is_a_new_one() -> None:
     comments = Comments(kept_s=0.0)
     assert comments.create(b'{"text":"a","key":"k"}') != comments.create(b'{"text":"b","key":"k"}')
