@@ -38,7 +38,7 @@ def test_each_exchange_has_a_connection(serve: Serve, protocol: str) -> None:
     secured = security() if protocol == "http3" else None
     result = run(spec(server.port, secured, protocol, "closed:4", request=Request(Opcode.ECHO, 64), pattern="connect"))
     assert result["errors"] == {}
-    assert result["completed"] > 10
+    assert result["completed"] > 3
     connections, requests = accepted(server)
     assert connections >= requests >= result["completed"]
 
@@ -101,14 +101,14 @@ class TestResumed:
         server = serve(protocol, tls=tls)
         result = run(spec(server.port, security(tls, handshake="resumed"), protocol, "closed:4", pattern="connect"))
         assert result["errors"] == {}
-        assert result["completed"] > 10
+        assert result["completed"] > 3
 
     def test_by_another_server(self) -> None:
         """Python's own, of one context."""
         with listening(answering(certificates())) as port:
             result = run(spec(port, security(handshake="resumed"), load="closed:1", pattern="connect"))
         assert result["errors"] == {}
-        assert result["completed"] > 10
+        assert result["completed"] > 3
 
     def test_a_server_without_tickets_is_refused(self) -> None:
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -153,7 +153,7 @@ class TestEarlyData:
         secured = security(handshake="early-data")
         result = run(spec(server.port, secured, load=load, pattern="connect", request=BYTES))
         assert result["errors"] == {}
-        assert result["completed"] > 10
+        assert result["completed"] > 3
         assert server.stderr == ""
 
     def test_a_server_that_takes_none_is_refused(self, serve: Serve) -> None:

@@ -36,7 +36,7 @@ def test_every_handshake_is(serve: Serve, handshake: Handshake, load: str, execu
     server = serve("http3", execution, workers=2 if execution != "single" else 1, tls="1.3", early_data=True)
     result = run(asked(server.port, handshake, load))
     assert result["errors"] == {}
-    assert result["completed"] > 10
+    assert result["completed"] > 3
     assert server.stderr == ""
 
 
