@@ -69,7 +69,7 @@ def test_loads_are_served_to_the_last_request(
 ) -> None:
     server = lean(protocol, tls)
     before = server.stats()[0][0].requests
-    result = drive(spec(server, stack, REQUESTS["echo"], "closed:2x8", duration_ns=400 * MS))
+    result = drive(spec(server, stack, REQUESTS["echo"], "closed:2x8", duration_ns=100 * MS))
     assert result["errors"] == {}
     assert server.stats()[0][0].requests > before + 2
     result = drive(spec(server, stack, REQUESTS["health"], "open:100/s", duration_ns=100 * MS))
