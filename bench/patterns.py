@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import UsageError
-from bench.quantities import parse_duration_ns, parse_size_bytes
+from bench.quantities import parse_arguments, parse_duration_ns, parse_size_bytes, parse_whole
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,16 @@ def choice(*allowed: str) -> Callable[[str, str], str]:
     """Reads one of these words."""
 
     def parse(text: str, where: str) -> str:
-        if text not in allowed:
-            raise UsageError(f"{where}: {text!r} is unknown; allowed are {', '.join(allowed)}")
-        return text
+        from bench.registry import choose  # which knows protocols, and these know patterns
+
+        return choose(text, allowed, where)
 
     return parse
 
 
 def whole(low: int, high: int) -> Callable[[str, str], int]:
     """Reads a whole number within bounds."""
-
-    def parse(text: str, where: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
-            raise UsageError(f"{where}: {text!r} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
+    return lambda text, where: parse_whole(text, low, high, where)
 
 
 def share(text: str, where: str) -> float:
@@ -210,17 +204,7 @@ PATTERNS = {
 
 def parse_pattern(text: str, where: str) -> tuple[Pattern, dict[str, Any]]:
     """The pattern that a spelling names, with its words read. Raises UsageError."""
-    from bench.registry import choose  # which lists what is here
-
-    name, _, rest = text.strip().partition(":")
-    pattern = PATTERNS[choose(name, PATTERNS, where)]
-    given = dict(re.findall(r"([a-z]+)=([^,]+)", rest))
-    if rest and ",".join(f"{key}={value}" for key, value in given.items()) != rest:
-        raise UsageError(f"{where}: {text!r}: words are written name=value with commas, like job:by=push,for=200ms")
-    for key in given:
-        if key not in pattern.words:
-            known = f"those it has: {', '.join(pattern.words)}" if pattern.words else "it has none"
-            raise UsageError(f"{where}: {name} has no word {key!r}; {known}")
+    name, pattern, given = _read(text, where)
     words = {
         key: word.parse(given.get(key, word.default), f"{where}: {name}: {key}") for key, word in pattern.words.items()
     }
@@ -229,13 +213,23 @@ def parse_pattern(text: str, where: str) -> tuple[Pattern, dict[str, Any]]:
 
 def spelled(text: str, where: str) -> str:
     """A pattern as scenarios hold it: what is as it is by default goes unsaid. Raises UsageError."""
-    pattern, _ = parse_pattern(text, where)
-    name, _, rest = text.strip().partition(":")
-    given = dict(re.findall(r"([a-z]+)=([^,]+)", rest))
-    said = [
-        f"{key}={given[key]}" for key, word in pattern.words.items() if given.get(key, word.default) != word.default
-    ]
-    return f"{name}:{','.join(said)}" if said else name
+    parse_pattern(text, where)
+    name, pattern, given = _read(text, where)
+    meant = {key: given[key] for key, word in pattern.words.items() if given.get(key, word.default) != word.default}
+    return f"{name}:{','.join(f'{key}={text}' for key, text in meant.items())}" if meant else name
+
+
+def _read(text: str, where: str) -> tuple[str, Pattern, dict[str, str]]:
+    """A pattern's name, the pattern, and the words that are given for it, as text."""
+    from bench.registry import choose
+
+    name, given = parse_arguments(text, where, "words", "job:by=push,for=200ms")
+    pattern = PATTERNS[choose(name, PATTERNS, where)]
+    for key in given:
+        if key not in pattern.words:
+            known = f"those it has: {', '.join(pattern.words)}" if pattern.words else "it has none"
+            raise UsageError(f"{where}: {name} has no word {key!r}; {known}")
+    return name, pattern, given
 
 
 def pattern_of(text: str) -> Pattern:

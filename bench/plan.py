@@ -14,7 +14,8 @@ from bench.contract import MIN_EVENT_BYTES
 from bench.errors import UnsupportedError, UsageError
 from bench.patterns import parse_pattern
 from bench.protocols import PROTOCOLS
-from bench.scenario import KEYS, Scenario, parse_scenario, parse_whole
+from bench.quantities import parse_whole
+from bench.scenario import KEYS, Scenario, parse_scenario
 from bench.schedule import Closed
 from bench.suites import suite_names
 

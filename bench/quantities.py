@@ -58,6 +58,26 @@ def parse_rate_per_s(text: str, where: str) -> float:
     return rate
 
 
+def parse_whole(text: str | int, low: int, high: int, where: str) -> int:
+    """A whole number within bounds."""
+    number = text if isinstance(text, int) and not isinstance(text, bool) else None
+    if isinstance(text, str) and re.fullmatch(r"\d{1,12}", text):
+        number = int(text)
+    if number is None or not low <= number <= high:
+        raise UsageError(f"{where}: {text!r} is not a whole number from {low} to {high}")
+    return number
+
+
+def parse_arguments(text: str, where: str, what: str, example: str) -> tuple[str, dict[str, str]]:
+    """The name and the arguments of "work:cpu=100us,wait=5ms". `what` and `example` say in errors what arguments are
+    called, and how they are written."""
+    name, _, rest = text.strip().partition(":")
+    arguments = dict(re.findall(r"(\w+)=([^,]+)", rest))
+    if rest and ",".join(f"{key}={value}" for key, value in arguments.items()) != rest:
+        raise UsageError(f"{where}: {text!r}: {what} are written name=value with commas, like {example}")
+    return name, arguments
+
+
 def format_duration(ns: float) -> str:
     """Three significant digits and the unit that fits: "1.23 ms"."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):

@@ -1,7 +1,6 @@
 """A scenario: one full choice of protocol, stack, pattern, execution model, link and load. Frozen, and spelled one
 way."""
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -24,7 +23,14 @@ from bench.lab.kernel import FAST_OPEN, parse_kernel
 from bench.lab.link import BACKENDS, LOOPBACK, Link, parse_link
 from bench.patterns import spelled
 from bench.protocols import PROTOCOLS, TLS_VERSIONS
-from bench.quantities import parse_duration_ns, parse_size_bytes, spell_duration, spell_size
+from bench.quantities import (
+    parse_arguments,
+    parse_duration_ns,
+    parse_size_bytes,
+    parse_whole,
+    spell_duration,
+    spell_size,
+)
 from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load
 
 MAX_WORKERS = 256
@@ -151,13 +157,8 @@ class Scenario:
 
 def parse_operation(text: str, where: str) -> Operation:
     """Reads "echo", "bytes:chunk=1KiB", "work:cpu=100us,wait=5ms", "read-todos:limit=10"."""
-    name, _, rest = text.strip().partition(":")
+    name, arguments = parse_arguments(text, where, "arguments", "work:cpu=100us,wait=5ms")
     opcode = OPERATIONS[registry.choose(name, OPERATIONS, where)]
-    arguments = dict(re.findall(r"(\w+)=([^,]+)", rest))
-    if rest and ",".join(f"{k}={v}" for k, v in arguments.items()) != rest:
-        raise UsageError(
-            f"{where}: {text!r}: arguments are written name=value with commas, like work:cpu=100us,wait=5ms"
-        )
     a = b = 0
     if opcode is Opcode.WORK:
         a = parse_duration_ns(arguments.pop("cpu", "0s"), f"{where}: cpu") // 1000
@@ -171,16 +172,6 @@ def parse_operation(text: str, where: str) -> Operation:
     if arguments:
         raise UsageError(f"{where}: {name} takes no argument named {next(iter(arguments))!r}")
     return Operation(opcode, a, b)
-
-
-def parse_whole(text: str | int, low: int, high: int, where: str) -> int:
-    """A whole number within bounds."""
-    number = text if isinstance(text, int) and not isinstance(text, bool) else None
-    if isinstance(text, str) and re.fullmatch(r"\d{1,12}", text):
-        number = int(text)
-    if number is None or not low <= number <= high:
-        raise UsageError(f"{where}: {text!r} is not a whole number from {low} to {high}")
-    return number
 
 
 def parse_payload(text: str, where: str) -> int:

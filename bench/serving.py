@@ -11,7 +11,7 @@ from bench.certificates import certificates
 from bench.errors import UnsupportedError, UsageError
 from bench.output import columns
 from bench.protocols import CERTIFIED, PROTOCOLS, TLS_VERSIONS
-from bench.scenario import parse_whole
+from bench.quantities import parse_whole
 from bench.serverprocess import ServerProcess
 
 _POLL_S = 0.25

@@ -15,8 +15,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import uvloop
@@ -36,12 +34,6 @@ def _emit(event: str, **fields: Any) -> None:
 
 def _make_engine(spec: LoadSpec) -> Engine:
     target: dict[str, Any] = {
-        "make_client": partial(
-            registry.load(spec.client),
-            replace(spec.request.exchange(), scheme="http" if spec.security is None else "https"),
-            spec.authority or f"{spec.host}:{spec.port}",
-            spec.request.check_content,
-        ),
         "host": spec.host,
         "port": spec.port,
         "security": spec.security,

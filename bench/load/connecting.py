@@ -13,12 +13,12 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from bench.errors import ErrorKind, ProtocolError, WirebenchError
-from bench.load.engine import CONNECTS_AT_ONCE, RETRY_S, open_options
+from bench.load.engine import CONNECTS_AT_ONCE, RETRY_S, closed_or_open, make_client
 from bench.load.link import Link
 from bench.load.security import tickets
 from bench.load.slots import ClosedSlots, OpenSlots, SlotEngine
 from bench.load.spec import LoadSpec
-from bench.schedule import Closed, Load
+from bench.schedule import Load
 
 _TICKETS_A_SLOT = 4
 """With early data the answer overtakes the ticket by a round trip, in which the next connection begins; the rest is for
@@ -148,6 +148,5 @@ class _OpenConnecting(_ConnectingEngine, OpenSlots):
 
 def make_engine(spec: LoadSpec, load: Load, target: dict[str, Any]) -> SlotEngine:
     """The engine of a load process; `target` is what every engine is given."""
-    if isinstance(load, Closed):
-        return _ClosedConnecting(fast_open=spec.fast_open, **target)
-    return _OpenConnecting(fast_open=spec.fast_open, **target, **open_options(spec, load))
+    target = {**target, "make_client": make_client(spec), "fast_open": spec.fast_open}
+    return closed_or_open(_ClosedConnecting, _OpenConnecting, spec, load, target)

@@ -18,14 +18,13 @@ from bench.contract import Exchange
 from bench.conversation import Conversation, Means, Reply
 from bench.errors import CallError, TargetError
 from bench.load.calls import CallLine
-from bench.load.engine import RETRY_S, open_options
+from bench.load.engine import RETRY_S, closed_or_open
 from bench.load.events import Events
-from bench.load.push import address_of
 from bench.load.slots import ClosedSlots, OpenSlots, SlotEngine
 from bench.load.spec import LoadSpec
 from bench.patterns import parse_pattern
 from bench.protocols import PROTOCOLS
-from bench.schedule import Closed, Load
+from bench.schedule import Load
 
 _clock = time.monotonic_ns
 
@@ -52,9 +51,7 @@ class Place:
         line = await self._connected()
         self.tally("calls")
         sent = line.begin(exchange, share)
-        # What was written is with the kernel; closing the connection in order lets it still arrive.
-        line.close()
-        self._line = None
+        self.close()  # and not cut off at once: what was written still arrives
         return sent
 
     def leave(self) -> None:
@@ -122,15 +119,14 @@ class _ConversingEngine(SlotEngine):
         """A subscription. Raises CallError."""
         if self._subscriber is None:
             raise CallError("refused", f"{self._spec.protocol} pushes no events")
-        _, authority, scheme = address_of(self._spec)
-        events = Events(registry.load(self._subscriber)(f"{topic}?after={after_id}", authority, scheme))
+        spec = self._spec
+        events = Events(registry.load(self._subscriber)(f"{topic}?after={after_id}", spec.called, spec.scheme))
         await self._open_for_conversation(events)
         return events
 
     def url(self, path: str) -> str:
         """The URL of a path of the server."""
-        _, authority, scheme = address_of(self._spec)
-        return f"{scheme}://{authority}{path}"
+        return f"{self._spec.scheme}://{self._spec.called}{path}"
 
     async def _open_for_conversation(self, line: Any) -> None:
         try:
@@ -173,7 +169,7 @@ class _ConversingEngine(SlotEngine):
         else:
             self._failed_connects = 0
             recorder = self.recorder
-            if recorder.intended is not recorder.sent:
+            if not self.is_closed:
                 recorder.intended.append(intended_ns)
             recorder.sent.append(begun_ns)
             recorder.done.append(_clock())
@@ -195,8 +191,5 @@ class _OpenConversing(_ConversingEngine, OpenSlots):
 
 def make_engine(spec: LoadSpec, load: Load, target: dict[str, Any]) -> SlotEngine:
     """The engine of a load process; `target` is what every engine is given."""
-    _, authority, scheme = address_of(spec)
-    target = {**target, "make_client": partial(registry.load(spec.client), authority, scheme)}
-    if isinstance(load, Closed):
-        return _ClosedConversing(spec, **target)
-    return _OpenConversing(spec, **target, **open_options(spec, load))
+    target = {**target, "spec": spec, "make_client": partial(registry.load(spec.client), spec.called, spec.scheme)}
+    return closed_or_open(_ClosedConversing, _OpenConversing, spec, load, target)

@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import repeat
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import registry
 from bench.contract import Security
 from bench.errors import ProtocolError, TargetError
 from bench.load.client import Client, Session
@@ -26,7 +29,7 @@ from bench.load.pacing import make_timer
 from bench.load.recorder import Recorder
 from bench.load.security import describe
 from bench.load.spec import LoadSpec
-from bench.schedule import Closed, Concurrency, Load, Open, due_times
+from bench.schedule import Closed, Concurrency, Load, due_times
 
 CONNECT_TIMEOUT_S = 5.0
 _TICK_S = 0.05
@@ -356,15 +359,27 @@ class OpenEngine(Engine):
             self.recorder.drop(due)
 
 
-def open_options(spec: LoadSpec, load: Open) -> dict[str, Any]:
-    """What an OpenEngine needs beside its target: this process's share of the due times, and of the queue."""
+E = TypeVar("E", bound=Engine)
+
+
+def closed_or_open(
+    closed: Callable[..., E], opened: Callable[..., E], spec: LoadSpec, load: Load, target: dict[str, Any]
+) -> E:
+    """The engine that suits a load, made with the target; an open one also with this process's share of the due times,
+    and of the queue."""
+    if isinstance(load, Closed):
+        return closed(**target)
     share = (spec.process, spec.processes)
     times = due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, share)
-    return {"due_times": times, "queue_limit": -(-spec.queue_limit // spec.processes)}
+    return opened(**target, due_times=times, queue_limit=-(-spec.queue_limit // spec.processes))
+
+
+def make_client(spec: LoadSpec) -> Callable[[], Client | Session]:
+    """What makes a client that sends the spec's request over and over."""
+    exchange = replace(spec.request.exchange(), scheme=spec.scheme)
+    return partial(registry.load(spec.client), exchange, spec.called, spec.request.check_content)
 
 
 def make_engine(spec: LoadSpec, load: Load, target: dict[str, Any]) -> Engine:
     """The engine of a load process; `target` is what every engine is given."""
-    if isinstance(load, Closed):
-        return ClosedEngine(**target)
-    return OpenEngine(**target, **open_options(spec, load))
+    return closed_or_open(ClosedEngine, OpenEngine, spec, load, {**target, "make_client": make_client(spec)})

@@ -7,10 +7,11 @@ its place. A long poller asks again as soon as it is answered.
 
 import random
 import time
+from functools import partial
 from typing import Any
 
 from bench import registry
-from bench.load.push import PushEngine, SubscriberLine, address_of, push_options
+from bench.load.push import PushEngine, SubscriberLine, publishing
 from bench.load.spec import LoadSpec
 from bench.patterns import parse_pattern
 from bench.schedule import Open
@@ -109,8 +110,12 @@ class PollingEngine(PushEngine):
 def make_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PollingEngine:
     """The engine of a load process; `target` is what every engine is given."""
     _, words = parse_pattern(spec.pattern, "pattern")
-    topic, authority, scheme = address_of(spec)
-    caller, poller = registry.load(spec.client), registry.load(_POLLER)
-    target = {**target, "make_client": lambda: poller(caller(authority, scheme), topic, words.get("wait", 0) // _MS)}
-    seed = f"{spec.seed}/{spec.process}"
-    return PollingEngine(words.get("every", 0), seed, **target, **push_options(spec, load))
+    make_caller = partial(registry.load(spec.client), spec.called, spec.scheme)
+    make_poller, wait_ms = registry.load(_POLLER), words.get("wait", 0) // _MS
+    return PollingEngine(
+        words.get("every", 0),
+        f"{spec.seed}/{spec.process}",
+        make_client=lambda: make_poller(make_caller(), spec.topic, wait_ms),
+        **target,
+        **publishing(spec, load),
+    )

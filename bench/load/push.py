@@ -304,24 +304,19 @@ class PublisherLine(Line):
 
 
 def make_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PushEngine:
-    """The engine of a load process. The first process publishes all events; subscribers are shared out."""
-    subscriber = partial(registry.load(spec.client), *address_of(spec))
-    return PushEngine(**{**target, "make_client": subscriber}, **push_options(spec, load))
+    """The engine of a load process; `target` is what every engine is given."""
+    subscriber = partial(registry.load(spec.client), spec.topic, spec.called, spec.scheme)
+    return PushEngine(make_client=subscriber, **target, **publishing(spec, load))
 
 
-def address_of(spec: LoadSpec) -> tuple[str, str, str]:
-    """The topic, the authority and the scheme that publishers and subscribers are made with."""
-    scheme = "http" if spec.security is None else "https"
-    return spec.topic, spec.authority or f"{spec.host}:{spec.port}", scheme
-
-
-def push_options(spec: LoadSpec, load: Open) -> dict[str, Any]:
-    """What a PushEngine needs beside its target."""
+def publishing(spec: LoadSpec, load: Open) -> dict[str, Any]:
+    """What a PushEngine needs beside its target and its subscribers. The first process publishes all events."""
     is_first = spec.process == 0
-    publisher = PROTOCOLS[spec.protocol].publisher
-    assert publisher is not None
+    reference = PROTOCOLS[spec.protocol].publisher
+    assert reference is not None
+    publisher = registry.load(reference)
     return {
-        "make_publisher": partial(registry.load(publisher), *address_of(spec)) if is_first else None,
+        "make_publisher": partial(publisher, spec.topic, spec.called, spec.scheme) if is_first else None,
         "payload_bytes": spec.request.payload_bytes,
         "due_times": due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, (0, 1)) if is_first else iter(()),
     }

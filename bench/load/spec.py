@@ -68,7 +68,7 @@ class LoadSpec:
     processes: int = 1
     cpus: tuple[int, ...] = ()
     authority: str = ""
-    """What requests call the server, where it has a name of its own; else it is host:port."""
+    """What the server is called, where it has a name of its own; else it is host:port."""
     security: Security | None = None
     pattern: str = "request-response"
     """As users spell it (see `bench.patterns`)."""
@@ -76,6 +76,16 @@ class LoadSpec:
     """The name of a topic that is this trial's own, for patterns with events."""
     fast_open: bool = False
     """Connections begin with data in the SYN (TCP Fast Open), where each exchange has one of its own."""
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the server's URLs."""
+        return "http" if self.security is None else "https"
+
+    @property
+    def called(self) -> str:
+        """What requests call the server."""
+        return self.authority or f"{self.host}:{self.port}"
 
     @classmethod
     def from_json(cls, line: str) -> Self:
