@@ -9,6 +9,7 @@ from bench.output import columns
 
 def examine() -> list[Check]:
     """Every check. Takes under a second; nothing on the machine is changed."""
+    from bench.doctor.brokers import brokers
     from bench.doctor.kernel import kernel
     from bench.doctor.machine import machine
     from bench.doctor.software import peers, software
@@ -19,7 +20,7 @@ def examine() -> list[Check]:
         from bench.doctor.timing import timing
 
         checks += [*lab(), *timing()]
-    return [*checks, *peers()]
+    return [*checks, *brokers(), *peers()]
 
 
 def show(checks: Sequence[Check]) -> str:

@@ -7,6 +7,7 @@ from functools import partial
 from bench.contract import Opcode
 from bench.peers import recorder_cost
 from bench.peers.asgi import asgi_server
+from bench.peers.broker_questions import broker_questions
 from bench.peers.comparison import Measure, Question, Sample, Setting
 from bench.peers.generator import Generator, run_generator
 from bench.peers.h2load import H2load
@@ -138,6 +139,7 @@ def questions() -> list[Question]:
             partial(_open_idle, idle),
         ),
         *protocol_questions(),
+        *broker_questions(),
     ]
 
 
