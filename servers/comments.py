@@ -1,6 +1,5 @@
 """Comments that are stored once: a key that comes with one makes all tries of it the same comment."""
 
-import json
 import sqlite3
 import tempfile
 import threading
@@ -8,13 +7,11 @@ import time
 import weakref
 from typing import IO
 
+from servers.json_bodies import read_object
 from servers.service_error import ServiceError
 
 KEPT_S = 24 * 3600.0
 """How long a key is remembered."""
-
-MAX_BYTES = 64 * 1024
-"""The longest body that is read as a comment."""
 
 _SCHEMA = """
 CREATE TABLE comment (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
@@ -71,14 +68,8 @@ class Comments:
 
 
 def _read(body: bytes) -> tuple[str, str | None]:
-    if len(body) > MAX_BYTES:
-        raise ServiceError(413, f"a comment is at most {MAX_BYTES} bytes of JSON")
-    try:
-        read = json.loads(body)
-        json.dumps(read, ensure_ascii=False).encode()  # half of a pair of surrogates is no text
-    except (ValueError, RecursionError):
-        read = None
-    text, key = (read.get("text"), read.get("key")) if isinstance(read, dict) else (None, None)
+    read = read_object(body, "a comment")
+    text, key = read.get("text"), read.get("key")
     if not isinstance(text, str) or not (key is None or (isinstance(key, str) and 0 < len(key) <= 255)):
-        raise ServiceError(400, 'a comment is written as a JSON object like {"text": "well done", "key": "a1b2"}')
+        raise ServiceError(400, 'a comment has a text and perhaps a key, like {"text": "well done", "key": "a1b2"}')
     return text, key

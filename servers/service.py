@@ -6,7 +6,6 @@ timer, a thread by sleeping.
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from bench.contract import METHODS, Opcode
 from servers import polls
 from servers.comments import Comments
 from servers.jobs import Jobs
+from servers.json_bodies import read_object
 from servers.service_error import ServiceError
 from servers.todos import Todos
 from servers.topics import Topic, Topics
@@ -32,9 +32,6 @@ BINARY, TEXT, JSON, JSON_LINES, EVENT_STREAM = (
     b"text/event-stream",
 )
 """What answers are, as media types."""
-
-MAX_JSON_BYTES = 64 * 1024
-"""The longest body that is read as JSON."""
 
 _NEVER_REFUSED = (
     Opcode.HEALTH,
@@ -199,15 +196,10 @@ def _publish(topic: Topic, body: bytes) -> bytes:
 
 
 def _create_todo(todos: Todos, body: bytes) -> bytes:
-    if len(body) > MAX_JSON_BYTES:
-        raise ServiceError(413, f"a todo is at most {MAX_JSON_BYTES} bytes of JSON")
-    try:
-        read = json.loads(body)
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict) or not isinstance(read.get("text"), str):
-        raise ServiceError(400, 'a todo is written as a JSON object with a text, like {"text": "buy milk"}')
-    return contract.encode_todo(todos.create(read["text"]))
+    text = read_object(body, "a todo").get("text")
+    if not isinstance(text, str):
+        raise ServiceError(400, 'a todo has a text, like {"text": "buy milk"}')
+    return contract.encode_todo(todos.create(text))
 
 
 def _read_todos(todos: Todos, limit: int, _body: bytes) -> bytes:

@@ -1,11 +1,13 @@
 """Uploads in pieces: a body that arrives by several requests, goes on where it was cut, and is checked at its end."""
 
+import contextlib
 import hashlib
 import secrets
 import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from typing import IO
 
 from bench import contract
@@ -45,18 +47,22 @@ class Uploads:
         upload_id = secrets.token_hex(8)
         with self._lock:
             before_s = time.monotonic() - ABANDONED_S
-            for old_id in [old_id for old_id, upload in self._uploads.items() if upload.touched_s < before_s]:
-                abandoned = self._uploads.pop(old_id)
-                with abandoned.lock:
-                    abandoned.file.close()
-            if len(self._uploads) >= MAX_UPLOADS:
-                raise ServiceError(503, f"there are {MAX_UPLOADS} uploads already")
-            self._uploads[upload_id] = _Upload(size_bytes)
+            old_ids = [old_id for old_id, upload in self._uploads.items() if upload.touched_s < before_s]
+            abandoned = [self._uploads.pop(old_id) for old_id in old_ids]
+            is_full = len(self._uploads) >= MAX_UPLOADS
+            if not is_full:
+                self._uploads[upload_id] = _Upload(size_bytes)
+        for upload in abandoned:  # not under the lock of all: whoever holds an upload's own may wait for that
+            with upload.lock:
+                upload.file.close()
+        if is_full:
+            raise ServiceError(503, f"there are {MAX_UPLOADS} uploads already")
         return contract.encode_upload(upload_id, 0)
 
     def offset(self, upload_id: str) -> bytes:
         """How much has arrived. Raises ServiceError 404."""
-        return contract.encode_upload(upload_id, self._upload(upload_id).offset)
+        with self._held(upload_id) as upload:
+            return contract.encode_upload(upload_id, upload.offset)
 
     def write(self, upload_id: str, offset: int, chunk: bytes) -> bytes:
         """Take a piece. One that is there already, byte for byte, is taken again without effect.
@@ -64,9 +70,7 @@ class Uploads:
         Raises ServiceError 404; 409 for a piece that does not follow, or differs from what is there; 413 for one that
         is too long.
         """
-        upload = self._upload(upload_id)
-        with upload.lock:
-            _require_open(upload, upload_id)
+        with self._held(upload_id) as upload:
             if offset + len(chunk) > upload.size_bytes:
                 raise ServiceError(
                     413, f"the upload is {upload.size_bytes} bytes long, and this piece ends behind that"
@@ -89,9 +93,7 @@ class Uploads:
 
         Raises ServiceError 404; 409 if something is missing; 422 if the digest is another.
         """
-        upload = self._upload(upload_id)
-        with upload.lock:
-            _require_open(upload, upload_id)
+        with self._held(upload_id) as upload:
             if upload.offset != upload.size_bytes:
                 raise ServiceError(
                     409, f"{upload.size_bytes - upload.offset} bytes are missing from {upload.offset} on"
@@ -107,15 +109,14 @@ class Uploads:
             upload.file.close()
             return contract.upload_receipt(upload.size_bytes, found.digest())
 
-    def _upload(self, upload_id: str) -> _Upload:
+    @contextlib.contextmanager
+    def _held(self, upload_id: str) -> Iterator[_Upload]:
+        """An upload that nobody else touches meanwhile. Raises ServiceError 404."""
         with self._lock:
             upload = self._uploads.get(upload_id)
-        if upload is None:
-            raise ServiceError(404, f"no such upload: {upload_id:.40}")
-        return upload
-
-
-def _require_open(upload: _Upload, upload_id: str) -> None:
-    """Somebody else may have ended it meanwhile. Raises ServiceError 404."""
-    if upload.file.closed:
+        if upload is not None:
+            with upload.lock:
+                if not upload.file.closed:  # somebody else may have ended it
+                    yield upload
+                    return
         raise ServiceError(404, f"no such upload: {upload_id:.40}")

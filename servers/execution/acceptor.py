@@ -33,20 +33,20 @@ class Acceptor:
         if self._connection.transport_kind == "stream" and self._among_threads:
             self._listener = sock
             sock.listen(backlog)
-            self._accept_from(sock)
+            self._accept_more()
         elif self._connection.transport_kind == "stream":
             self._server = await self._loop.create_server(self._make, sock=sock, backlog=backlog)
         else:
             await self._loop.create_datagram_endpoint(self._make, sock=sock)
 
-    def _accept_from(self, listener: socket.socket) -> None:
+    def _accept_more(self) -> None:
         if self._listener is not None:
-            self._loop.add_reader(listener.fileno(), self._accept, listener)
+            self._loop.add_reader(self._listener.fileno(), self._accept, self._listener)
 
     def _accept(self, listener: socket.socket) -> None:
         if not accept(listener, self.adopt):
             self._loop.remove_reader(listener.fileno())
-            self._loop.call_later(SHORTAGE_PAUSE_S, self._accept_from, listener)
+            self._loop.call_later(SHORTAGE_PAUSE_S, self._accept_more)
 
     def adopt(self, sock: socket.socket) -> None:
         """Take over a connection that another thread has accepted."""

@@ -127,11 +127,10 @@ class RunOnThreads:
             while (job := queue.get()) is not None:
                 connection, token, route, body = job
                 slot.values[REQUESTS] += 1
-                reply = partial(self._reply, worker, connection, token, route)
-                if route.defer is not None:
-                    route.defer(body, reply)
+                if route.defer is None:
+                    self._reply(worker, connection, token, route, answer_blocking(route, body))
                 else:
-                    reply(answer_blocking(route, body))
+                    route.defer(body, partial(self._reply, worker, connection, token, route))
         except BaseException as error:  # noqa: BLE001  whatever ends a thread is reported
             traceback.print_exc()
             self._control.post(partial(self._died, worker, f"ended with {describe(error)}", job))

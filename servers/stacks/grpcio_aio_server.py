@@ -15,7 +15,7 @@ from servers.service import Upload
 from servers.service_error import ServiceError
 from servers.stacks import grpcio_methods as methods
 from servers.topics import Event
-from servers.worker import Lives, TransportKind, Worker
+from servers.worker import Lives, TransportKind, Worker, answer_awaited
 
 
 class GrpcioAioServer:
@@ -70,10 +70,7 @@ class _Calls:
             route, body = ask(self._service, request)
         except ServiceError as error:
             await context.abort(*methods.status_of(error))
-        answer = route.execute(body)
-        if route.wait_s:
-            await asyncio.sleep(route.wait_s)
-        return reply(answer)
+        return reply(await answer_awaited(route, body))
 
     async def _answer(self, answer: Callable[..., Any], request: Any, context: Any) -> Any:
         self._counts[REQUESTS] += 1

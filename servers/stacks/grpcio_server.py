@@ -4,7 +4,6 @@ import asyncio
 import queue
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,7 +18,7 @@ from servers.service import Upload
 from servers.service_error import ServiceError
 from servers.stacks import grpcio_methods as methods
 from servers.topics import Event
-from servers.worker import Lives, TransportKind, Worker
+from servers.worker import Lives, TransportKind, Worker, answer_blocking
 
 THREADS = 32
 """Calls that are served at once; more wait."""
@@ -87,10 +86,7 @@ class _Calls:
             route, body = ask(self._service, request)
         except ServiceError as error:
             context.abort(*methods.status_of(error))
-        answer = route.execute(body)
-        if route.wait_s:
-            time.sleep(route.wait_s)
-        return reply(answer)
+        return reply(answer_blocking(route, body))
 
     def _answer(self, answer: Callable[..., Any], request: Any, context: grpc.ServicerContext) -> Any:
         self._count()

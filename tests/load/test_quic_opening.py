@@ -76,4 +76,4 @@ def test_round_trips_to_the_first_byte(handshake: Handshake) -> None:
         result = merge(load.results())
     assert result["errors"] == {}
     measured = result["latency"].get_value_at_percentile(50) / (RTT_MS * 1e6)
-    assert measured == pytest.approx(ROUND_TRIPS[handshake], abs=0.3)
+    assert measured == pytest.approx(ROUND_TRIPS[handshake], abs=0.2)

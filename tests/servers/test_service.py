@@ -20,7 +20,8 @@ from bench.contract import (
     pattern,
     upload_receipt,
 )
-from servers.service import MAX_JSON_BYTES, Collect, Refused, Route, Service, Upload
+from servers.json_bodies import MAX_JSON_BYTES
+from servers.service import Collect, Refused, Route, Service, Upload
 from servers.service_error import ServiceError
 from servers.todos import MAX_CREATED
 from servers.topics import MAX_EVENT_BYTES
