@@ -21,6 +21,7 @@ FIELDS = (
     "load",
     "connections",
     "link",
+    "restart",
     "warmup_ns",
     "duration_ns",
     "timeout_ns",
@@ -49,6 +50,7 @@ _DEFAULTS = {
     "handshake": "full",
     "fast_open": "off",
     "pattern": "request-response",
+    "restart": 0.0,
 }
 
 
@@ -76,7 +78,7 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
     if first.execution == "single":
         unsaid.add("workers")  # it has one by its nature
-    by_default = ("client", "tls", "handshake", "fast_open")
+    by_default = ("client", "tls", "handshake", "fast_open", "restart")
     unsaid |= {field for field in by_default if getattr(first, field) == _DEFAULTS[field]}
     if first.is_push:
         unsaid -= {"pattern", "connections"} - set(apart)
@@ -108,6 +110,8 @@ def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
             return f"{value} handshake"
         case "fast_open":
             return f"TCP Fast Open {value}"
+        case "restart":
+            return f"server restarted at {value:.0%}" if value else "server not restarted"
         case "warmup_ns":
             return f"warm-up {spell_duration(value)}"
         case "duration_ns":

@@ -46,6 +46,7 @@ class Scenario:
     tls: str = "off"
     handshake: str = "full"
     fast_open: str = "off"
+    restart: float = 0.0
 
     @property
     def load_kind(self) -> str:

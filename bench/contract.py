@@ -20,15 +20,21 @@ Operations
                        piece (without effect, if it is there already), and end upload checks it against its SHA-256
     create comment     stores a comment: once, for all tries with the same key
     count comments     answers with how many comments there are, and how many different ones
+    create session     logs a client in: its session is kept in the process, in the server's store, or by the client;
+                       visit session answers with how many visits it has had
+
+    block              sleeps for a time, on the thread that requests run on or on one of a pool
+    file               answers as `bytes` does, from a file that is read past the page cache, on either
 
 HTTP spells them as paths: `POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`, `GET /work?cpu_us=100&wait_ms=5`,
 `GET /health`; `POST /topics/{name}` and `GET /topics/{name}?after=5` (a stream of server-sent events); `POST /todos`,
 `GET /todos?limit=10` and `GET /todos/stream?limit=10` (JSON, and a line of JSON for each todo);
 `GET /topics/{name}/events?after=5&wait_ms=1000`; `POST /jobs?ms=500&steps=5` and `GET /jobs/{id}?wait_ms=1000`;
 `POST /uploads?bytes=8000`, `GET` and `PUT /uploads/{id}?offset=4000` and `POST /uploads/{id}/end`; `POST` and
-`GET /comments`. TCP and UDP frames
-spell them as opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; topics have names,
-which there is no place for, and what follows them above is for paths alone.
+`GET /comments`; `POST /sessions?kept=memory&life_ms=60000` and `POST /sessions/visits?kept=memory`;
+`GET /block?us=5000&offload=1` and `GET /file/64?offload=1`. TCP and UDP frames spell them as opcodes with two unsigned
+arguments (see `bench.wire.frames`), and carry the same JSON; topics have names, which there is no place for, and parts
+of conversations are for paths alone.
 """
 
 import base64
@@ -51,6 +57,13 @@ MIN_EVENT_BYTES = 51
 MAX_JOB_STEPS = 1000
 MAX_WORK_CPU_US = 10_000_000
 MAX_WORK_WAIT_MS = 60_000
+MAX_BLOCK_US = 1_000_000
+
+MAX_READ_BYTES = 1 << 20
+"""The most that is read of the file at a time."""
+
+SESSION_LIFE_MS = 1_800_000
+"""How long a session lives where nothing is said."""
 
 
 class Opcode(IntEnum):
@@ -75,6 +88,10 @@ class Opcode(IntEnum):
     END_UPLOAD = 16
     CREATE_COMMENT = 17
     COUNT_COMMENTS = 18
+    CREATE_SESSION = 19
+    VISIT_SESSION = 20
+    BLOCK = 21
+    FILE = 22
 
     @property
     def word(self) -> str:
@@ -82,10 +99,11 @@ class Opcode(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-_OF_PATTERNS = (Opcode.PUBLISH, Opcode.SUBSCRIBE)
+BY_PATH = frozenset(map(Opcode, range(Opcode.POLL, Opcode.VISIT_SESSION + 1)))
+"""Operations that need a path: parts of conversations, which patterns hold (see `bench.patterns`)."""
 
-OPERATIONS = {opcode.word: opcode for opcode in Opcode if opcode not in _OF_PATTERNS and opcode < Opcode.POLL}
-"""What loads are made of. The others are parts of conversations, which patterns hold (see `bench.patterns`)."""
+OPERATIONS = {opcode.word: opcode for opcode in Opcode if opcode not in (Opcode.PUBLISH, Opcode.SUBSCRIBE, *BY_PATH)}
+"""What loads are made of."""
 
 UNKNOWN_ANSWERS = frozenset({Opcode.CREATE_TODO})
 """Operations whose answer cannot be known beforehand: a new todo has the next free id. Only its status is checked."""
@@ -110,6 +128,10 @@ METHODS = {
     Opcode.END_UPLOAD: ("POST",),
     Opcode.CREATE_COMMENT: ("POST",),
     Opcode.COUNT_COMMENTS: ("GET",),
+    Opcode.CREATE_SESSION: ("POST",),
+    Opcode.VISIT_SESSION: ("POST",),
+    Opcode.BLOCK: ("GET", "POST"),
+    Opcode.FILE: ("GET", "HEAD"),
 }
 """The HTTP methods that each operation answers to; the first is the one that clients use."""
 
@@ -181,8 +203,9 @@ class Exchange:
     """One request and the answer it must get, before any protocol has encoded it.
 
     HTTP uses `method` and `path`; the binary framings use `opcode`, `a` and `b` (n and chunk for bytes, cpu_us and
-    wait_ms for work, limit for the reading of todos, else 0). `body` and `answer` are theirs; gRPC makes its own
-    messages, from the arguments and TODO_TEXT. The answer is empty for those of UNKNOWN_ANSWERS.
+    wait_ms for work, us and offload for block, n and offload for file, limit for the reading of todos, else 0). `body`
+    and `answer` are theirs; gRPC makes its own messages, from the arguments and TODO_TEXT. The answer is empty for
+    those of UNKNOWN_ANSWERS.
     """
 
     method: str
@@ -198,7 +221,7 @@ class Exchange:
 
 def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> Exchange:
     """The exchange of an operation: `payload_bytes` is the size of the request body for echo and upload, and of the
-    answer for bytes. For the reading of todos `a` is the limit, at most SEEDED_TODOS."""
+    answer for bytes and file. For the reading of todos `a` is the limit, at most SEEDED_TODOS."""
     body = pattern(payload_bytes) if opcode in (Opcode.ECHO, Opcode.UPLOAD) else b""
     path = f"/{opcode.name.lower()}"
     match opcode:
@@ -212,6 +235,12 @@ def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> 
         case Opcode.WORK:
             answer = WORK_BODY
             path += f"?cpu_us={a}&wait_ms={b}"
+        case Opcode.BLOCK:
+            answer = WORK_BODY
+            path += f"?us={a}&offload={b}"
+        case Opcode.FILE:
+            a, answer = payload_bytes, pattern(payload_bytes)
+            path += f"/{a}?offload={b}"
         case Opcode.HEALTH:
             answer = HEALTH_BODY
         case Opcode.CREATE_TODO:
@@ -310,6 +339,21 @@ def create_comment(text: str, key: str | None) -> Exchange:
 def count_comments() -> Exchange:
     """Asks how many comments are stored."""
     return _asked(Opcode.COUNT_COMMENTS, "/comments")
+
+
+def create_session(kept: str, life_ms: int = SESSION_LIFE_MS) -> Exchange:
+    """Logs in."""
+    return _asked(Opcode.CREATE_SESSION, f"/sessions?kept={kept}&life_ms={life_ms}")
+
+
+def visit_session(kept: str, session: str) -> Exchange:
+    """Another visit."""
+    return _asked(Opcode.VISIT_SESSION, f"/sessions/visits?kept={kept}", _to_json({"session": session}).encode())
+
+
+def encode_session(session: str, visits: int) -> bytes:
+    """A session: what it is called from now on, and how many visits it has had."""
+    return _to_json({"session": session, "visits": visits}).encode()
 
 
 def foreign_exchange(method: str, path: str, body: bytes = b"", answer: bytes = b"") -> Exchange:

@@ -4,13 +4,12 @@ A pattern is spelled as its name, or with words of its own: `job:by=long-poll,ev
 here; what they do, in the pattern's engine (`bench.load`) and, for conversations, in `clients.patterns`.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import UsageError
-from bench.quantities import parse_arguments, parse_duration_ns, parse_size_bytes, parse_whole
+from bench.quantities import parse_arguments, parse_duration_ns, parse_share, parse_size_bytes, parse_whole
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,6 @@ def choice(*allowed: str) -> Callable[[str, str], str]:
 def whole(low: int, high: int) -> Callable[[str, str], int]:
     """Reads a whole number within bounds."""
     return lambda text, where: parse_whole(text, low, high, where)
-
-
-def share(text: str, where: str) -> float:
-    """Reads "60%" as 0.6."""
-    if not re.fullmatch(r"\d{1,2}(\.\d+)?%|100%", text):
-        raise UsageError(f"{where}: {text!r} is not a share from 0% to 100%, like 60%")
-    return float(text[:-1]) / 100
 
 
 def duration(low_ns: int, high_ns: int) -> Callable[[str, str], int]:
@@ -134,7 +126,7 @@ PATTERNS = {
         words={
             "as": Word("one body, or a request for each piece", "whole", choice("whole", "chunks")),
             "chunk": Word("the size of a piece", "64KiB", chunk),
-            "cut": Word("the connection is cut once, after this share of the payload", "0%", share),
+            "cut": Word("the connection is cut once, after this share of the payload", "0%", parse_share),
         },
         tallies={"body_bytes": "bytes of bodies that were sent", "calls": "requests", "cuts": "connections cut"},
     ),
@@ -154,7 +146,7 @@ PATTERNS = {
             "steps": Word("in how many steps", "4", whole(1, 1000)),
             "every": Word("from one short poll to the next", "50ms", duration(_MS, 60_000 * _MS)),
             "backoff": Word("what the interval grows by, in percent", "0", whole(0, 1000)),
-            "leave": Word("the client's connection is lost once, after so much of the time", "0%", share),
+            "leave": Word("the client's connection is lost once, after so much of the time", "0%", parse_share),
         },
         further_needs={("by", "push"): "subscriber"},
         tallies={"calls": "requests", "progress": "steps heard of", "left": "connections lost", "lost": "answers lost"},
@@ -176,7 +168,6 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.comment:Comment",
-        in_one_process=True,
         words={
             "key": Word("whether tries carry a key that makes them one", "yes", choice("yes", "no")),
             "tries": Word("how often a comment is sent at most", "5", whole(1, 100)),
@@ -187,6 +178,19 @@ PATTERNS = {
             "stored": "comments that the server has, at the end",
             "duplicates": "of them stored more than once",
         },
+    ),
+    "session": Pattern(
+        "a client that its server knows: it has logged in, and comes again and again",
+        "bench.load.conversing:make_engine",
+        ("caller",),
+        "clients.patterns.session:Session",
+        words={
+            "kept": Word("where the server keeps sessions", "memory", choice("memory", "sqlite", "token")),
+            "connection": Word(
+                "whether the client's connection is kept, or new each time", "kept", choice("kept", "new")
+            ),
+        },
+        tallies={"calls": "requests", "logins": "logins", "broken": "sessions that the server had lost"},
     ),
     "callers": Pattern(
         "a program that makes k calls while it has work of its own: waiting for each, in threads, or all at once",

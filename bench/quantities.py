@@ -58,6 +58,14 @@ def parse_rate_per_s(text: str, where: str) -> float:
     return rate
 
 
+def parse_share(text: str, where: str) -> float:
+    """A share of a whole, like "60%" as 0.6."""
+    match = re.fullmatch(r"(\d{1,2}(?:\.\d+)?|100)%", text.strip())
+    if match is None:
+        raise UsageError(f"{where}: {text!r} is not a share from 0% to 100%, like 60%")
+    return float(match[1]) / 100
+
+
 def parse_whole(text: str | int, low: int, high: int, where: str) -> int:
     """A whole number within bounds."""
     number = text if isinstance(text, int) and not isinstance(text, bool) else None

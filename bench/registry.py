@@ -123,6 +123,7 @@ STACKS = {
 }
 """What speaks a protocol: lean is the tier of this project, all others are the library tier."""
 
+
 def choose(name: str, allowed: Iterable[str], where: str) -> str:
     """`name`, if it is one of the allowed; `where` names the option or key in the error."""
     names = list(allowed)

@@ -7,7 +7,9 @@ from typing import Any, get_args
 
 from bench import registry
 from bench.contract import (
+    MAX_BLOCK_US,
     MAX_BODY_BYTES,
+    MAX_READ_BYTES,
     MAX_WORK_CPU_US,
     MAX_WORK_WAIT_MS,
     OPERATIONS,
@@ -26,6 +28,7 @@ from bench.protocols import PROTOCOLS, TLS_VERSIONS
 from bench.quantities import (
     parse_arguments,
     parse_duration_ns,
+    parse_share,
     parse_size_bytes,
     parse_whole,
     spell_duration,
@@ -48,6 +51,10 @@ class Operation:
         match self.opcode:
             case Opcode.WORK:
                 return f"work:cpu={spell_duration(self.a * 1000)},wait={spell_duration(self.b * 1_000_000)}"
+            case Opcode.BLOCK:
+                return f"block:for={spell_duration(self.a * 1000)}" + (",offload=yes" if self.b else "")
+            case Opcode.FILE if self.b:
+                return "file:offload=yes"
             case Opcode.BYTES if self.b:
                 return f"bytes:chunk={spell_size(self.b)}"
             case Opcode.READ_TODOS | Opcode.READ_TODOS_STREAM:
@@ -84,6 +91,8 @@ class Scenario:
     """What delays and loses the packets of a link: the lab's own router, or the kernel's netem."""
     kernel: tuple[tuple[str, str], ...] = ()
     """Parameters of the kernel (sysctls) that both ends of a link have, beside what it has by itself."""
+    restart: float = 0.0
+    """The server is killed and started again after this share of the measured window; 0 for never."""
     warmup_ns: int = 500_000_000
     duration_ns: int = 2_000_000_000
     timeout_ns: int = 5_000_000_000
@@ -131,6 +140,7 @@ class Scenario:
         if self.link is not None:
             words.append(f"over {self.link}")
             words += ["by netem"] if self.link_backend == "netem" else []
+        words += [f"restarted at {self.restart:.0%}"] if self.restart else []
         words += [f"{name.removeprefix('net.ipv4.')}={value}" for name, value in self.kernel]
         return " ".join(words)
 
@@ -156,7 +166,7 @@ class Scenario:
 
 
 def parse_operation(text: str, where: str) -> Operation:
-    """Reads "echo", "bytes:chunk=1KiB", "work:cpu=100us,wait=5ms", "read-todos:limit=10"."""
+    """Reads "echo", "bytes:chunk=1KiB", "work:cpu=100us,wait=5ms", "block:for=1ms,offload=yes"."""
     name, arguments = parse_arguments(text, where, "arguments", "work:cpu=100us,wait=5ms")
     opcode = OPERATIONS[registry.choose(name, OPERATIONS, where)]
     a = b = 0
@@ -167,6 +177,12 @@ def parse_operation(text: str, where: str) -> Operation:
             raise UsageError(f"{where}: work is bounded to cpu={MAX_WORK_CPU_US}us and wait={MAX_WORK_WAIT_MS}ms")
     elif opcode is Opcode.BYTES:
         b = parse_size_bytes(arguments.pop("chunk", "0B"), f"{where}: chunk")
+    elif opcode in (Opcode.BLOCK, Opcode.FILE):
+        b = int(registry.choose(arguments.pop("offload", "no"), ("no", "yes"), f"{where}: offload") == "yes")
+        if opcode is Opcode.BLOCK:
+            a = parse_duration_ns(arguments.pop("for", "1ms"), f"{where}: for") // 1000
+            if a > MAX_BLOCK_US:
+                raise UsageError(f"{where}: for: a handler blocks for {MAX_BLOCK_US // 1_000_000} s at most")
     elif opcode in (Opcode.READ_TODOS, Opcode.READ_TODOS_STREAM):
         a = parse_whole(arguments.pop("limit", TODO_LIMIT), 0, SEEDED_TODOS, f"{where}: limit")
     if arguments:
@@ -187,6 +203,13 @@ def parse_network(text: str, where: str) -> Link | None:
     return None if text.strip() == LOOPBACK else parse_link(text, where)
 
 
+def _parse_restart(text: str, where: str) -> float:
+    share = parse_share(text, where)
+    if share == 1:
+        raise UsageError(f"{where}: {text!r}: a server that is restarted at the end is not seen to work again")
+    return share
+
+
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "protocol": lambda v, w: registry.choose(v, PROTOCOLS, w),
     "execution": lambda v, w: registry.choose(v, registry.EXECUTIONS, w),
@@ -196,6 +219,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "handshake": lambda v, w: registry.choose(v, get_args(Handshake), w),
     "fast_open": lambda v, w: registry.choose(v, ("off", "on"), w),
     "pattern": spelled,
+    "restart": _parse_restart,
     "link": parse_network,
     "link_backend": lambda v, w: registry.choose(v, BACKENDS, w),
     "kernel": parse_kernel,
@@ -239,6 +263,10 @@ def parse_scenario(values: dict[str, str | int], where: str, group: str) -> Scen
         raise UsageError(f"{where}: duration: must be longer than 0s")
     if scenario.timeout_ns == 0:
         raise UsageError(f"{where}: timeout: must be longer than 0s")
+    if scenario.operation.opcode is Opcode.FILE and scenario.payload_bytes > MAX_READ_BYTES:
+        raise UsageError(
+            f"{where}: payload: {spell_size(MAX_READ_BYTES)} is the most that is read of the file at a time"
+        )
     if scenario.kernel and scenario.link is None:
         raise UsageError(
             f"{where}: kernel: the machine's own kernel is left as it is; a link has ends of its own: add one"

@@ -3,6 +3,7 @@
 The other end of the line is `servers.control`, which documents what goes over it.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,9 +69,10 @@ class ServerProcess:
         tls: str | None = None,
         early_data: bool = False,
         fast_open: bool = False,
+        state: str = "",
         within: Sequence[str] = (),
     ) -> None:
-        """`early_data` and `fast_open` as for `servers.control.ServerSpec`, `within` as for `ChildProcess`."""
+        """`early_data`, `fast_open` and `state` as for `servers.control.ServerSpec`, `within` as for `ChildProcess`."""
         self.protocol = registry.choose(protocol, PROTOCOLS, "protocol")
         self.execution = registry.choose(execution, registry.EXECUTIONS, "execution")
         self.stack = registry.choose(stack, registry.STACKS, "stack")
@@ -94,11 +96,13 @@ class ServerProcess:
             "tls": self.tls if self.tls in CERTIFIED else "off",
             "early_data": early_data,
             "fast_open": fast_open,
+            "state": state,
         }
         if self.tls in CERTIFIED:
             made = certificates()
             self._spec |= {"certificate": str(made.certificate), "private_key": str(made.private_key)}
         self._deaths: list[Death] = []
+        self._standby: ChildProcess | None = None
 
     def __enter__(self) -> Self:
         why = registry.unsupported(self.protocol, self.execution, self.stack)
@@ -106,7 +110,11 @@ class ServerProcess:
             why = registry.no_early_data(self.protocol, self.execution, self.stack)
         if why is not None:
             raise UnsupportedError(f"{self.protocol} under {self.execution} is not supported: {why}")
-        self._child = ChildProcess("servers", self._within)
+        self._start(ChildProcess("servers", self._within))
+        return self
+
+    def _start(self, child: ChildProcess) -> None:
+        self._child = child
         try:
             self._child.send(self._spec)
             event = self._await("ready", START_TIMEOUT_S)
@@ -114,11 +122,12 @@ class ServerProcess:
             self._child.kill()
             raise
         self.host, self.port, self.pid = event["host"], event["port"], event["pid"]
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._standby is not None:
+            self._standby.kill()
         try:
             self.stop()
         except ServerFailedError:
@@ -172,6 +181,22 @@ class ServerProcess:
             raise ServerFailedError(f"{self._name} said that it had stopped, and went on")
         if status:
             raise ServerFailedError(f"{self._name} failed while it stopped: {self._child.last_words()}")
+
+    def stand_by(self) -> None:
+        """Have a process ready for `restart`, so that it takes no longer than it must."""
+        self._standby = ChildProcess("servers", self._within)
+
+    def restart(self) -> None:
+        """Kill the server (SIGKILL), and start another at the same address."""
+        processes = [psutil.Process(pid) for pid in self.pids()]
+        self._child.kill()
+        for process in processes[1:]:  # what the main one had forked ends by itself, but the port must be free now
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, STOP_MARGIN_S)
+        self._spec["port"] = self.port
+        standby, self._standby = self._standby, None
+        self._start(standby or ChildProcess("servers", self._within))
 
     @property
     def _name(self) -> str:

@@ -1,7 +1,9 @@
 """One trial: one run of one scenario, from nothing to a record."""
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,6 +41,7 @@ def run_trial(
     processes = min(load_processes, scenario.concurrency.connections)
     try:
         with (
+            tempfile.TemporaryDirectory(prefix="wirebench-state-") as state,
             network(scenario, seed) as link,
             LoadProcesses(processes, on_progress, link.client) as load,
             ServerProcess(
@@ -51,18 +54,28 @@ def run_trial(
                 tls=scenario.tls,
                 early_data=scenario.handshake == "early-data",
                 fast_open=scenario.fast_open == "on",
+                state=state,
                 within=link.server,
             ) as server,
         ):
+            if scenario.restart:
+                server.stand_by()
             load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement))
             window = load.release()
             load.watch(window.measure_ns)
             before, sent_before = _Observation.of(server), link.account()
+            spans = [before]
+            if scenario.restart:
+                load.watch(window.measure_ns + int(scenario.restart * scenario.duration_ns))
+                spans.append(_Observation.of(server))
+                server.restart()
+                spans.append(_Observation.of(server))
             load.watch(window.end_ns)
             after, sent_after = _Observation.of(server), link.account()
+            spans.append(after)
             client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
             results = load.results()
-            trial["server"] = _server_record(before, after, server_memory, server)
+            trial["server"] = _server_record(spans, server_memory, server)
             trial["wire"] = link.carried(sent_before, sent_after)
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
@@ -175,30 +188,38 @@ def _host(before: probes.HostLoad, after: probes.HostLoad) -> Host:
     return Host(steal_s / total_s if total_s > 0 else 0.0, after.runnable_per_cpu)
 
 
-def _server_record(
-    before: _Observation, after: _Observation, memory: probes.Memory, server: ServerProcess
-) -> dict[str, Any]:
-    """What the server used between two observations."""
-    earlier = {counts.worker: counts for counts in before.workers}
-    workers = []
-    for counts in after.workers:
-        was = earlier.get(counts.worker, WorkerCounts(counts.worker, 0, 0, 0, 0))
-        measured = counts.cpu_ns is not None and was.cpu_ns is not None
-        workers.append(
-            {
-                "worker": counts.worker,
-                "pid": counts.pid,
-                "accepts": counts.accepts,  # connections are made before the window opens
-                "requests": counts.requests - was.requests,
-                "cpu_s": (counts.cpu_ns - was.cpu_ns) / 1e9 if measured else None,  # type: ignore[operator]
-            }
-        )
+def _server_record(looks: list[_Observation], memory: probes.Memory, server: ServerProcess) -> dict[str, Any]:
+    """What the server used between observations: two of each process that was the server, one after the other."""
+    spans = list(zip(looks[::2], looks[1::2], strict=True))
+    spent: Counter[str] = Counter()
+    workers: dict[int, dict[str, Any]] = {}
+    for before, after in spans:
+        spent.update(asdict(probes.spent(before.usage, after.usage)))
+        for used in _worker_records(before, after):
+            if (was := workers.get(used["worker"])) is not None:
+                used["accepts"] += was["accepts"]
+                used["requests"] += was["requests"]
+                used["cpu_s"] = None if None in (used["cpu_s"], was["cpu_s"]) else used["cpu_s"] + was["cpu_s"]
+            workers[used["worker"]] = used
     return {
-        **asdict(probes.spent(before.usage, after.usage)),
+        **spent,
         **asdict(memory),
-        "workers": workers,
+        "workers": list(workers.values()),
         "deaths": [asdict(death) for death in server.events],
     }
+
+
+def _worker_records(before: _Observation, after: _Observation) -> Iterator[dict[str, Any]]:
+    earlier = {counts.worker: counts for counts in before.workers}
+    for counts in after.workers:
+        was = earlier.get(counts.worker, WorkerCounts(counts.worker, 0, 0, 0, 0))
+        yield {
+            "worker": counts.worker,
+            "pid": counts.pid,
+            "accepts": counts.accepts,  # connections are made before the window opens
+            "requests": counts.requests - was.requests,
+            "cpu_s": None if counts.cpu_ns is None or was.cpu_ns is None else (counts.cpu_ns - was.cpu_ns) / 1e9,
+        }
 
 
 def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.Memory) -> dict[str, Any]:

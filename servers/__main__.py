@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import sys
+import tempfile
+from dataclasses import replace
 from typing import Any
 
 from bench.errors import UnsupportedError
@@ -55,11 +57,17 @@ def main() -> int:
     spec = _read_spec(input_fd)
     connection = load(spec.connection)
     model = load(spec.execution)()
-    control = Control(spec, Counters(model.slots(spec.workers)), input_fd, output_fd)
+    with contextlib.ExitStack() as stack:
+        if not spec.state:
+            spec = replace(spec, state=stack.enter_context(tempfile.TemporaryDirectory(prefix="wirebench-state-")))
+        return _serve(Control(spec, Counters(model.slots(spec.workers)), input_fd, output_fd), model, connection)
+
+
+def _serve(control: Control, model: Any, connection: type[Any]) -> int:
     try:
         _allow_many_descriptors()
-        pin_all(spec)
-        prepare(spec, connection)
+        pin_all(control.spec)
+        prepare(control.spec, connection)
         model.serve(connection, control)
     except (StartError, UnsupportedError) as error:
         control.emit("error", message=str(error), exit_code=2)

@@ -45,6 +45,8 @@ class ServerSpec:
     """Files (PEM) with the server's certificate and its key."""
     early_data: bool = False
     """Take requests that come with a client's first flight (0-RTT, RFC 8446, section 2.3): safe ones (RFC 8470)."""
+    state: str = ""
+    """The folder for what the server keeps. It is the server's own, and goes with it, if none is named."""
     fast_open: bool = False
     """Take what comes with the SYN of a client that has a cookie (TCP Fast Open, RFC 7413)."""
 

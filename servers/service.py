@@ -18,7 +18,10 @@ from servers import polls
 from servers.comments import Comments
 from servers.jobs import Jobs
 from servers.json_bodies import read_object
+from servers.offloading import DataFile, Pool, block
 from servers.service_error import ServiceError
+from servers.sessions import Sessions
+from servers.store import Store
 from servers.todos import Todos
 from servers.topics import Topic, Topics
 from servers.uploads import Uploads
@@ -42,6 +45,7 @@ _NEVER_REFUSED = (
     Opcode.READ_TODOS,
     Opcode.READ_TODOS_STREAM,
     Opcode.SUBSCRIBE,
+    Opcode.BLOCK,
 )
 """Operations whose refusal is known when they are routed, before their body."""
 
@@ -238,11 +242,16 @@ def _wait_s(given: dict[str, str]) -> float:
 class Service:
     """Resolves operations to routes. One serves every worker of a process; its state, topics and todos, is theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
+        """What outlives the process is kept in a folder, if one is given (see `servers.store`)."""
+        store = Store(folder)
         self.topics = Topics()
         self.todos = Todos()
         self.uploads = Uploads()
-        self.comments = Comments()
+        self.comments = Comments(store)
+        self.sessions = Sessions(store)
+        self._file = DataFile(folder)
+        self._pool = Pool()
         self._alarms = Alarms()
         self.jobs = Jobs(self.topics, self._alarms)
         self.known: dict[bytes, Route] = {}
@@ -287,6 +296,10 @@ class Service:
                     return self._make(Opcode.BYTES, int(tail), int(given.get("chunk", "0")))
                 case "work", "":
                     return self._make(Opcode.WORK, int(given.get("cpu_us", "0")), int(given.get("wait_ms", "0")))
+                case "block", "":
+                    return self._make(Opcode.BLOCK, int(given.get("us", "0")), int(given.get("offload", "0")))
+                case "file", _:
+                    return self._make(Opcode.FILE, int(tail), int(given.get("offload", "0")))
                 case "todos", "":
                     route = self._make(Opcode.READ_TODOS, int(given.get("limit", contract.TODO_LIMIT)), 0)
                     route.other = self._make(Opcode.CREATE_TODO, 0, 0)
@@ -303,6 +316,8 @@ class Service:
                     route = Route(Opcode.CREATE_COMMENT, partial(_refusing, self.comments.create), content_type=JSON)
                     route.other = Route(Opcode.COUNT_COMMENTS, lambda _: self.comments.count(), content_type=JSON)
                     return route
+                case "sessions", "" | "visits":
+                    return self._session_route(tail, given)
                 case "topics", _:
                     after = given.get("after")
                     return self._topic_route(self.topics.topic(tail), None if after is None else event_id(after))
@@ -362,6 +377,22 @@ class Service:
         route.other = Route(Opcode.READ_UPLOAD, read, content_type=JSON)
         return route
 
+    def _session_route(self, tail: str, given: dict[str, str]) -> Route:
+        sessions, kept = self.sessions, given.get("kept", "memory")
+        if tail:
+            visit = partial(_refusing, partial(sessions.visit, kept))
+            return Route(Opcode.VISIT_SESSION, visit, content_type=JSON)
+        life_ms = int(given.get("life_ms", contract.SESSION_LIFE_MS))
+        if not 0 <= life_ms <= contract.SESSION_LIFE_MS:
+            raise ServiceError(400, f"sessions: life_ms must be 0 to {contract.SESSION_LIFE_MS}")
+        create = partial(_refusing, lambda _: sessions.create(kept, life_ms / 1000))
+        return Route(Opcode.CREATE_SESSION, create, content_type=JSON)
+
+    def _blocking_route(self, opcode: Opcode, run: Callable[[bytes], bytes], offload: int) -> Route:
+        if offload not in (0, 1):
+            raise ServiceError(400, f"{opcode.word}: offload must be 0 or 1")
+        return Route(opcode, run, defer=partial(self._pool.defer, run) if offload else None)
+
     def _make(self, opcode: int, a: int, b: int) -> Route:
         match opcode:
             case Opcode.HEALTH:
@@ -396,7 +427,15 @@ class Service:
                 return Route(Opcode.READ_TODOS_STREAM, read_lines, content_type=JSON_LINES)
             case Opcode.PUBLISH | Opcode.SUBSCRIBE:
                 raise ServiceError(501, "a topic has a name, which this framing has no place for; use HTTP")
-            case _ if Opcode.POLL <= opcode <= Opcode.COUNT_COMMENTS:
+            case Opcode.BLOCK:
+                if not 0 <= a <= contract.MAX_BLOCK_US:
+                    raise ServiceError(400, f"block: us must be 0 to {contract.MAX_BLOCK_US}")
+                return self._blocking_route(Opcode.BLOCK, partial(block, a / 1e6), b)
+            case Opcode.FILE:
+                if not 0 <= a <= contract.MAX_READ_BYTES:
+                    raise ServiceError(400, f"file: n must be 0 to {contract.MAX_READ_BYTES}")
+                return self._blocking_route(Opcode.FILE, partial(_refusing, lambda _: self._file.read(a)), b)
+            case _ if opcode in contract.BY_PATH:
                 raise ServiceError(501, "this operation has a path, which this framing has no place for; use HTTP")
             case _:
                 raise ServiceError(404, f"no such operation: {opcode}")

@@ -52,6 +52,10 @@ def run(
     ] = None,
     fast_open: Annotated[_Several, typer.Option(metavar="on,off", help="TCP Fast Open: data with the SYN.")] = None,
     pattern: Annotated[_Several, typer.Option(metavar="NAME,…", help="Patterns.")] = None,
+    restart: Annotated[
+        _Several,
+        typer.Option(metavar="SHARE,…", help="Kill the server and start it again, so far into the measured time: 50%."),
+    ] = None,
     link: Links = None,
     link_backend: LinkBackends = None,
     kernel: Kernels = None,
@@ -108,6 +112,7 @@ def run(
             "handshake": handshake,
             "fast_open": fast_open,
             "pattern": pattern,
+            "restart": restart,
             "link": link,
             "link_backend": link_backend,
             "kernel": kernel,

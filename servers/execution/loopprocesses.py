@@ -70,7 +70,7 @@ class LoopProcesses:
             if other is not sock:
                 other.close()
         pin(spec, worker)
-        loop_worker = LoopWorker(self._connection, Service(), self._control.counters[worker], spec)
+        loop_worker = LoopWorker(self._connection, Service(spec.state), self._control.counters[worker], spec)
         loop_worker.stop_at_end_of(self._children.lifeline_fd)
         loop_worker.run(sock, self._children.report_serving)
 

@@ -26,7 +26,7 @@ class ProcessPerConnection:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         spec = control.spec
-        service = Service()
+        service = Service(spec.state)
         free = list(range(MAX_CONNECTIONS - 1, -1, -1))
 
         def take(sock: socket.socket) -> None:

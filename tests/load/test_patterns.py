@@ -25,10 +25,8 @@ SHORT = ("--rounds", "1", "--warmup", "50ms")
 def run(tmp_path: Path, *options: str, duration: str = "600ms") -> dict[str, Any]:
     """The one trial of a run with these options."""
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
-    assert cli.main(["run", *SHORT, "--duration", duration, *options, "--out", str(path)]) in (
-        0,
-        3,
-    )  # 3: a machine too busy for such a trial
+    status = cli.main(["run", *SHORT, "--duration", duration, *options, "--out", str(path)])
+    assert status in (0, 3)  # 3: a machine too busy for such a trial
     data = json.loads(path.read_text())
     jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
     (trial,) = data["trials"]
@@ -241,3 +239,29 @@ def test_what_a_protocol_cannot_carry_is_unsupported(capsys: pytest.CaptureFixtu
     ):
         assert cli.main(["run", *options]) == 2
         assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kept", "broken"), [("memory", 4), ("sqlite", 0), ("token", 0)])
+def test_sessions_when_the_server_is_killed(tmp_path: Path, kept: str, broken: int) -> None:
+    options = ("--protocol", "http1", "--pattern", f"session:kept={kept}", "--load", "closed:4", "--restart", "30%")
+    trial = run(tmp_path, *options, duration="2s")
+    assert set(trial["counts"]["errors"]) <= {"closed", "refused"}
+    assert trial["counts"]["errors"]["closed"] == 4
+    assert trial["tally"].get("broken", 0) == broken
+    assert trial["intervals"][-1]["completed"] > 0
+    assert trial["server"]["workers"][0]["requests"] > trial["counts"]["completed"] // 2
+
+
+def test_sessions_in_memory_are_one_processes_own(tmp_path: Path) -> None:
+    options = ("--protocol", "http1", "--load", "closed:4", "--execution", "prefork", "--workers", "2")
+    shared = run(tmp_path, "--pattern", "session:kept=sqlite,connection=new", *options)
+    assert shared["tally"].get("broken", 0) == 0
+    apart = run(tmp_path, "--pattern", "session:kept=memory,connection=new", *options)
+    assert apart["tally"]["broken"] > 0
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http2", "websocket"])
+def test_any_load_goes_on_after_a_restart(tmp_path: Path, protocol: str) -> None:
+    trial = run(tmp_path, "--protocol", protocol, "--load", "closed:4", "--restart", "30%", duration="2s")
+    assert trial["intervals"][-1]["completed"] > 0
+    assert {"errors"} <= {doubt["kind"] for doubt in trial["doubts"]} <= {"errors", "noisy-host", "generator-saturated"}

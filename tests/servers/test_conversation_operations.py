@@ -5,10 +5,13 @@ import hashlib
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from bench import contract
@@ -16,6 +19,8 @@ from bench.serverprocess import ServerProcess
 from servers.comments import Comments
 from servers.jobs import Jobs
 from servers.service_error import ServiceError
+from servers.sessions import Sessions
+from servers.store import Store
 from servers.topics import Topics
 from servers.uploads import Uploads
 from servers.waiting import Alarms
@@ -140,7 +145,7 @@ def test_comments(ask: Ask) -> None:
 
 
 def test_many_tries_at_once_are_one_comment() -> None:
-    comments = Comments()
+    comments = Comments(Store())
     with ThreadPoolExecutor(20) as pool:
         ids = set(pool.map(lambda _: comments.create(b'{"text":"a","key":"k"}'), range(200)))
     assert len(ids) == 1
@@ -150,7 +155,7 @@ def test_many_tries_at_once_are_one_comment() -> None:
 @pytest.mark.parametrize("body", [b'{"text":"\\ud800"}', b'{"text":"a","key":"\\ud800"}', b'{"text":1}', b"[]", b"x"])
 def test_a_comment_that_is_no_text_is_refused(body: bytes) -> None:
     with pytest.raises(ServiceError) as refused:
-        Comments().create(body)
+        Comments(Store()).create(body)
     assert refused.value.status == 400
 
 
@@ -176,7 +181,7 @@ def test_uploads_that_are_ended_twice_at_once() -> None:
 
 
 def test_a_key_that_has_expired_is_a_new_one() -> None:
-    comments = Comments(kept_s=0.0)
+    comments = Comments(Store(), kept_s=0.0)
     assert comments.create(b'{"text":"a","key":"k"}') != comments.create(b'{"text":"b","key":"k"}')
 
 
@@ -217,3 +222,100 @@ def test_jobs_take_no_room_from_topics() -> None:
         jobs.submit(60, 1)
     assert topics.topic("news") is topics.topic("news")
     assert topics.topic("job-2000").subscribers == 0
+
+
+@pytest.mark.parametrize("kept", ["memory", "sqlite", "token"])
+def test_sessions(ask: Ask, kept: str) -> None:
+    session = read(ask("POST", f"/sessions?kept={kept}"))
+    for visits in range(3):
+        assert session["visits"] == visits
+        session = read(ask("POST", f"/sessions/visits?kept={kept}", json.dumps(session).encode()))
+    for wrong in ("", "a", session["session"][:-1]):
+        status, why = ask("POST", f"/sessions/visits?kept={kept}", json.dumps({"session": wrong}).encode())
+        assert status == 401
+        assert b"log in again" in why
+    over = read(ask("POST", f"/sessions?kept={kept}&life_ms=0"))
+    if kept != "token":  # whose time is in whole seconds
+        assert ask("POST", f"/sessions/visits?kept={kept}", json.dumps(over).encode())[0] == 401
+    assert ask("POST", f"/sessions/visits?kept={kept}", b"{}")[0] == 400
+    assert ask("POST", f"/sessions?kept={kept}&life_ms=-1")[0] == 400
+    assert ask("POST", "/sessions?kept=nowhere")[0] == 400
+
+
+def test_tokens_are_signed_by_the_server_alone() -> None:
+    store = Store()
+    sessions, same, other = Sessions(store), Sessions(store), Sessions(Store())
+    made = sessions.create("token", 60)
+    assert json.loads(same.visit("token", made))["visits"] == 1
+    with pytest.raises(ServiceError, match="not a token of this server"):
+        other.visit("token", made)
+    with store.transaction() as database:
+        (key,) = database.execute("SELECT value FROM secret").fetchone()
+    later = 1 << 40
+    wrong = {
+        "Signature": jwt.encode({"visits": 0, "exp": later}, "x" * 32, "HS256"),
+        "alg": jwt.encode({"visits": 0, "exp": later}, None, "none"),
+        "expired": jwt.encode({"visits": 0, "exp": 1}, key, "HS256"),
+        '"exp"': jwt.encode({"visits": 0}, key, "HS256"),
+        '"visits"': jwt.encode({"exp": later}, key, "HS256"),
+    }
+    for why, token in wrong.items():
+        with pytest.raises(ServiceError, match=why) as refused:
+            sessions.visit("token", json.dumps({"session": token}).encode())
+        assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("execution", ["prefork", "reuseport", "process-per-connection"])
+def test_processes_share_a_store(execution: str) -> None:
+    with ServerProcess("http1", execution, 2) as server:
+
+        def post(path: str, body: bytes) -> dict[str, Any]:
+            with contextlib.closing(http.client.HTTPConnection(server.host, server.port, timeout=20)) as connection:
+                connection.request("POST", path, body)
+                answer = connection.getresponse()
+                return read((answer.status, answer.read()))
+
+        numbers = {post("/comments", b'{"text":"a","key":"k"}')["id"] for _ in range(12)}
+        assert len(numbers) == 1
+        for kept in ("sqlite", "token"):
+            session = post(f"/sessions?kept={kept}", b"")
+            for _ in range(12):
+                session = post(f"/sessions/visits?kept={kept}", json.dumps(session).encode())
+            assert session["visits"] == 12
+        workers, _ = server.stats()
+        assert sum(worker.requests > 0 for worker in workers) > 1
+
+
+def test_what_is_kept_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
+    with ServerProcess("http1", state=str(tmp_path)) as server:
+
+        def post(path: str, body: bytes) -> tuple[int, bytes]:
+            with contextlib.closing(http.client.HTTPConnection(server.host, server.port, timeout=20)) as connection:
+                connection.request("POST", path, body)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+
+        before = {kept: post(f"/sessions?kept={kept}", b"")[1] for kept in ("memory", "sqlite", "token")}
+        comment = post("/comments", b'{"text":"a","key":"k"}')
+        pid, port = server.pid, server.port
+        server.restart()
+        assert server.pid != pid
+        assert server.port == port
+        after = {kept: post(f"/sessions/visits?kept={kept}", session)[0] for kept, session in before.items()}
+        assert after == {"memory": 401, "sqlite": 200, "token": 200}
+        assert post("/comments", b'{"text":"a","key":"k"}') == comment
+
+
+def test_an_offloaded_handler_keeps_nobody_waiting() -> None:
+    with ServerProcess("http1") as server, ThreadPoolExecutor(8) as pool:
+
+        def took_s(path: str) -> float:
+            with contextlib.closing(http.client.HTTPConnection(server.host, server.port, timeout=20)) as connection:
+                begun = time.monotonic()
+                connection.request("GET", path)
+                assert connection.getresponse().read() == b"done"
+                return time.monotonic() - begun
+
+        inline = max(pool.map(took_s, ["/block?us=200000"] * 8))
+        offloaded = max(pool.map(took_s, ["/block?us=200000&offload=1"] * 8))
+    assert inline >= 8 * 0.2 > offloaded

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 
 from bench.contract import (
+    BY_PATH,
     MAX_BODY_BYTES,
+    MAX_READ_BYTES,
     MAX_WORK_CPU_US,
     MAX_WORK_WAIT_MS,
     OPERATIONS,
@@ -21,6 +25,7 @@ from bench.contract import (
     upload_receipt,
 )
 from servers.json_bodies import MAX_JSON_BYTES
+from servers.offloading import DataFile
 from servers.service import Collect, Refused, Route, Service, Upload
 from servers.service_error import ServiceError
 from servers.todos import MAX_CREATED
@@ -37,13 +42,17 @@ EXCHANGES = [
     exchange(Opcode.UPLOAD, 1000),
     exchange(Opcode.WORK),
     exchange(Opcode.WORK, a=10, b=1),
+    exchange(Opcode.BLOCK, a=100),
+    exchange(Opcode.FILE),
+    exchange(Opcode.FILE, 5000),
+    exchange(Opcode.FILE, MAX_READ_BYTES),
     exchange(Opcode.READ_TODOS, a=0),
     exchange(Opcode.READ_TODOS, a=10),
     exchange(Opcode.READ_TODOS_STREAM, a=0),
     exchange(Opcode.READ_TODOS_STREAM, a=SEEDED_TODOS),
 ]
 
-OF_CONVERSATIONS = [opcode for opcode in Opcode if opcode >= Opcode.POLL]
+OF_CONVERSATIONS = sorted(BY_PATH)
 
 
 def run(route: Route, *pieces: bytes) -> bytes:
@@ -74,6 +83,9 @@ def test_answers_that_are_the_whole_body_of_a_success_are_plain() -> None:
     plain = {each.path: Service().route(each.path.encode()).is_plain for each in EXCHANGES}
     assert [path for path, is_plain in plain.items() if not is_plain] == [
         "/bytes/1000?chunk=7",
+        "/file/0?offload=0",
+        "/file/5000?offload=0",
+        f"/file/{MAX_READ_BYTES}?offload=0",
         "/todos/stream?limit=0",
         "/todos/stream?limit=1000",
     ]
@@ -263,3 +275,19 @@ def test_numbers_that_are_refused(opcode: int, a: int, b: int, status: int) -> N
     with pytest.raises(ServiceError) as raised:
         Service().operation(opcode, a, b)
     assert raised.value.status == status
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux tells what was read from the disk")
+def test_a_file_is_read_from_the_disk(tmp_path: Path) -> None:
+    def read_bytes() -> int:
+        return int(re.findall(r"^read_bytes: (\d+)", Path("/proc/self/io").read_text(), re.MULTILINE)[0])
+
+    file = DataFile(str(tmp_path))
+    file.read(1)
+    before = read_bytes()
+    for _ in range(20):
+        assert file.read(65_536) == pattern(65_536)
+    if not read_bytes() - before:
+        pytest.skip(f"{tmp_path} is on no disk")
+    assert read_bytes() - before >= 20 * 65_536
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
