@@ -60,7 +60,7 @@ class Scenario:
     @property
     def is_push(self) -> bool:
         """Whether what counts is deliveries of events, and not answers to requests."""
-        return self.pattern.partition(":")[0] in ("push", "short-poll", "long-poll")
+        return self.pattern.partition(":")[0] in ("push", "short-poll", "long-poll", "pubsub")
 
 
 @dataclass(frozen=True)
@@ -227,6 +227,8 @@ class Trial:
     error: str | None
     where: str
     delivery: Delivery | None = None
+    confirm_ns: Distribution | None = None
+    """How long publishes waited for the broker to confirm them."""
     tally: Mapping[str, int] | None = None
     """What the pattern counts beside exchanges, by name."""
     ladder: Ladder | None = None
@@ -402,8 +404,8 @@ def facts_of(data: Mapping[str, Any]) -> ProtocolFacts:
 
 
 def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
-    def distribution(key: str) -> Distribution | None:
-        return None if data[key] is None else _take(Distribution, data[key])
+    def distribution(key: str, of: Mapping[str, Any] = data) -> Distribution | None:
+        return None if of.get(key) is None else _take(Distribution, of[key])
 
     server = data["server"]
     wire = data["wire"] or {}
@@ -416,6 +418,7 @@ def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
         latency_ns=distribution("latency_ns"),
         service_ns=distribution("service_ns"),
         lateness_ns=distribution("lateness_ns"),
+        confirm_ns=distribution("confirm_ns", data.get("delivery") or {}),
         intervals=tuple(_take(Interval, interval) for interval in data["intervals"]),
         client=ClientUse() if data["client"] is None else _take(ClientUse, data["client"]),
         server=ServerUse()

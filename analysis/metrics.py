@@ -164,6 +164,7 @@ METRICS = (
     *_durations("latency", "latency", lambda trial: trial.latency_ns),
     *_durations("service", "time from sent to answered", lambda trial: trial.service_ns),
     *_durations("lateness", "lateness of sending", lambda trial: trial.lateness_ns),
+    *_durations("confirm", "time until the broker has confirmed a publish", lambda trial: trial.confirm_ns),
     SERVER_CPU,
     CLIENT_CPU,
     Metric(
@@ -197,3 +198,4 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 P50 = BY_NAME["latency_p50_ns"]
 P99 = BY_NAME["latency_p99_ns"]
 MAX = BY_NAME["latency_max_ns"]
+CONFIRM = BY_NAME["confirm_p50_ns"]

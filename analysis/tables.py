@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from analysis.headlines import show_interval
-from analysis.metrics import ACHIEVED, FAILED, MAX, P50, P99, REACH, SERVER_CPU, THROUGHPUT, Metric, tallied
+from analysis.metrics import ACHIEVED, CONFIRM, FAILED, MAX, P50, P99, REACH, SERVER_CPU, THROUGHPUT, Metric, tallied
 from analysis.stats import Estimate
 from analysis.summary import Group, Summary
 
@@ -30,6 +30,7 @@ COLUMNS = (
     Column(SERVER_CPU, "server CPU a request"),
     Column(FAILED, "failed"),
     Column(REACH, "reach"),
+    Column(CONFIRM, "confirmed, p50"),
 )
 _PUSH_HEADS = {"answered": "delivered", "server CPU a request": "server CPU a delivery"}
 """What columns are called where events are pushed."""
@@ -87,7 +88,7 @@ def table(group: Group, columns: Sequence[Column] = COLUMNS) -> Table:
 def _tallies(group: Group) -> list[str]:
     """What the patterns of these scenarios count, by name."""
     trials = (trial for summary in group.summaries for trial in summary.trials)
-    return list(dict.fromkeys(name for trial in trials for name in trial.tally or ()))
+    return list(dict.fromkeys(name for trial in trials for name, count in (trial.tally or {}).items() if count))
 
 
 def _row(group: Group, part: str, summary: Summary, columns: tuple[Column, ...]) -> Row:

@@ -110,6 +110,27 @@ def address_of(kind: BrokerKind, option: str | None) -> str | None:
     return address
 
 
+def require_program(kind: BrokerKind) -> None:
+    """Raises UnsupportedError for a broker that cannot be started here."""
+    if not kind.can_start():
+        assert kind.program is not None
+        raise UnsupportedError(
+            f"the broker {kind.name}: {kind.program.name} is not installed ({kind.program.get}), and {kind.variable}"
+            " has no address of one that runs"
+        )
+
+
+def use(address: str, where: str) -> None:
+    """Have everything that is started from here on use the broker at an address. Raises UsageError."""
+    scheme = address.partition("://")[0]
+    for kind in BROKERS.values():
+        if kind.variable is not None and scheme in kind.schemes:
+            os.environ[kind.variable] = address
+            return
+    schemes = ", ".join(f"{scheme}://" for kind in BROKERS.values() if kind.variable for scheme in kind.schemes)
+    raise UsageError(f"{where}: no address of a broker; those begin with {schemes}")
+
+
 @contextlib.contextmanager
 def running(name: str, option: str | None = None, cpus: Sequence[int] = ()) -> Iterator[RunningBroker]:
     """A broker to use while the context lasts: the one that is there, or else one that is started on these CPUs and
@@ -123,12 +144,7 @@ def running(name: str, option: str | None = None, cpus: Sequence[int] = ()) -> I
     if address is not None:
         yield RunningBroker(name, address, ())
         return
-    if not kind.can_start():
-        assert kind.program is not None
-        raise UnsupportedError(
-            f"the broker {name}: {kind.program.name} is not installed ({kind.program.get}), and {kind.variable} has no"
-            " address of one that runs"
-        )
+    require_program(kind)
     from bench.brokerhost import hosted
 
     with hosted(name, cpus) as broker:

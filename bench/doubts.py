@@ -115,7 +115,9 @@ def _pacing(trial: dict[str, Any]) -> Iterator[Doubt]:
 
 def _little(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
     latency, throughput = trial["latency_ns"], trial["throughput_per_s"]
-    if not isinstance(scenario.load, Closed) or latency is None or not throughput or trial["counts"]["errors"]:
+    if not isinstance(scenario.load, Closed) or latency is None or not throughput or trial.get("delivery"):
+        return  # what is in flight are publishes, and latency is that of deliveries
+    if trial["counts"]["errors"]:
         return
     expected_ns = scenario.concurrency.total / throughput * 1e9
     error = latency["mean"] / expected_ns - 1

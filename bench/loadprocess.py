@@ -181,6 +181,7 @@ def _merge_delivery(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | 
         "subscribers": sum(part["subscribers"] for part in found),
         "published": sum(part["published"] or 0 for part in found),
         "duplicates": sum(part["duplicates"] for part in found),
+        "confirm": _add(blobs) if (blobs := [part["confirm"] for part in found if "confirm" in part]) else None,
     }
 
 

@@ -38,6 +38,13 @@ class Pattern:
     """What it needs besides if a word has that value."""
     tallies: Mapping[str, str] = field(default_factory=dict)
     """What it counts beside exchanges, in a few words each."""
+    server: str = ""
+    """What takes the place of a server, where the protocol's own is not what is talked to: made with the words and CPUs
+    (see `bench.brokerserver`)."""
+    unsupported: str = ""
+    """What says why a scenario makes no sense, given that and the words, where there is more to it than `needs`."""
+    in_one_load: bool = False
+    """Whether all of it happens in one load process."""
     in_one_process: bool = False
     """Whether a server has to be one process, because what is asked for later is known to the one that was told."""
     has_events: bool = False
@@ -191,6 +198,33 @@ PATTERNS = {
             ),
         },
         tallies={"calls": "requests", "logins": "logins", "broken": "sessions that the server had lost"},
+    ),
+    "pubsub": Pattern(
+        "one publisher, many readers, and a broker between them that keeps what they have not read",
+        "bench.load.pubsub:make_engine",
+        ("through_brokers",),
+        server="bench.brokerserver:BrokerServer",
+        unsupported="bench.brokerserver:why_unsupported",
+        in_one_load=True,
+        words={
+            "broker": Word("which broker", "embedded", choice("embedded", "rabbitmq", "redis", "nats")),
+            "readers": Word("how many subscriptions, with a reader each", "1", whole(1, 1000)),
+            "prefetch": Word("messages that a reader may hold and not have acknowledged", "500", whole(1, 100_000)),
+            "ack": Word("whether readers acknowledge before the work or after", "after", choice("before", "after")),
+            "away": Word("the share of the measured time, in its middle, without a reader", "0%", parse_share),
+            "crash": Word("the chance that a reader ends in the middle of its work on a message", "0%", parse_share),
+            "poison": Word("the share of messages that no reader can work on", "0%", parse_share),
+        },
+        tallies={
+            "confirmed": "messages that the broker confirmed",
+            "unconfirmed": "messages that it did not confirm",
+            "lost": "confirmed messages that a reader never got",
+            "redelivered": "deliveries that were not the first",
+            "crashes": "readers that ended in the middle of their work",
+            "rejected": "messages that a reader could not work on",
+            "dead_letters": "messages that are kept for that reason",
+        },
+        has_events=True,
     ),
     "callers": Pattern(
         "a program that makes k calls while it has work of its own: waiting for each, in threads, or all at once",

@@ -127,11 +127,17 @@ def _why_unsupported(scenario: Scenario) -> str | None:
         for (word, value), need in pattern.further_needs.items():
             if words[word] == value and not getattr(PROTOCOLS[scenario.protocol], need):
                 return f"{scenario.protocol} does not carry the pattern {scenario.pattern}: it has no {need}"
+        if pattern.unsupported:
+            why: str | None = registry.load(pattern.unsupported)(scenario, words)
+            if why is not None:
+                return why
         if pattern.in_one_process and scenario.execution in registry.SEVERAL_PROCESSES:
             return f"{scenario.pattern} asks a process for what it has kept; choose a model of one, like threads"
         if pattern.conversation:
             if scenario.concurrency.in_flight != 1:
                 return f"conversations are held one at a time in each place: write {scenario.concurrency.total}"
+        elif pattern.server:
+            return None  # what the load talks to is none of the protocol's servers
         elif not pattern.has_events:
             client(scenario.exchange, "", True)
         elif isinstance(scenario.load, Closed):

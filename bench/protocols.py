@@ -62,6 +62,8 @@ class Protocol:
     publisher: str | None = None
     caller: str | None = None
     """What asks for anything that the protocol's server does (see `bench.load.calls`)."""
+    through_brokers: str | None = None
+    """What publishes to brokers and reads from them, whose protocols lie directly over this one."""
     http_version: str = ""
     """Which HTTP its requests are of: "1.1", "2" or "3"; empty for what is none."""
     stream_client: str | None = None
@@ -255,6 +257,7 @@ PROTOCOLS = {
         line="raw TCP with frames of wirebench's own",
         server="servers.tcp:TcpConnection",
         client="clients.tcp:TcpClient",
+        through_brokers="bench.load.pubsub:PubSub",
         properties=Properties(
             data_format="bytes; here frames with a header of 20 bytes",
             transfer_mode="byte stream, ordered and complete",

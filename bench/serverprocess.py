@@ -135,6 +135,9 @@ class ServerProcess:
             if error is None or isinstance(error, Exception):
                 raise
 
+    broker = ""
+    """It is none (see `bench.brokerserver`)."""
+
     @property
     def address(self) -> str:
         """ "host:port", with an IPv6 address in brackets."""

@@ -3,21 +3,22 @@
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench import registry, resultfile
+from bench.brokerserver import BrokerServer
 from bench.certificates import certificates
 from bench.contract import Security
 from bench.doubts import Host, find_doubts
 from bench.errors import LabFailedError, LoadFailedError, ServerFailedError, TargetError
 from bench.lab import probes
-from bench.lab.network import network
+from bench.lab.network import Network, network
 from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
-from bench.patterns import pattern_of
+from bench.patterns import parse_pattern, pattern_of
 from bench.placement import Placement
 from bench.protocols import CERTIFIED
 from bench.scenario import Scenario
@@ -37,36 +38,28 @@ def run_trial(
     on_progress: Callable[[Progress], None],
 ) -> dict[str, Any]:
     """The trial's record, as result files hold it. A trial that gave no figures says why under "error"."""
-    trial = {"scenario": scenario.record(), "round": round_number, "seed": seed, "started": resultfile.now()}
-    processes = min(load_processes, scenario.concurrency.connections)
+    trial = {**NO_FIGURES, "scenario": scenario.record(), "round": round_number, "seed": seed}
+    trial["started"] = resultfile.now()
+    pattern = pattern_of(scenario.pattern)
+    processes = 1 if pattern.in_one_load else min(load_processes, scenario.concurrency.connections)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="wirebench-state-") as state,
             network(scenario, seed) as link,
             LoadProcesses(processes, on_progress, link.client) as load,
-            ServerProcess(
-                scenario.protocol,
-                scenario.execution,
-                scenario.workers,
-                host=link.server_host,
-                cpus=placement.server,
-                stack=scenario.stack,
-                tls=scenario.tls,
-                early_data=scenario.handshake == "early-data",
-                fast_open=scenario.fast_open == "on",
-                state=state,
-                within=link.server,
-            ) as server,
+            _server(scenario, placement.server, link, state) as server,
         ):
             if scenario.restart:
+                assert isinstance(server, ServerProcess)  # others are not restarted (see `bench.plan`)
                 server.stand_by()
-            load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement))
+            load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement, server.broker))
             window = load.release()
             load.watch(window.measure_ns)
             before, sent_before = _Observation.of(server), link.account()
             spans = [before]
             if scenario.restart:
                 load.watch(window.measure_ns + int(scenario.restart * scenario.duration_ns))
+                assert isinstance(server, ServerProcess)
                 spans.append(_Observation.of(server))
                 server.restart()
                 spans.append(_Observation.of(server))
@@ -75,11 +68,32 @@ def run_trial(
             spans.append(after)
             client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
             results = load.results()
-            trial["server"] = _server_record(spans, server_memory, server)
+            if server.pids():  # a broker that was there before is somebody else's
+                trial["server"] = _server_record(spans, server_memory, server)
             trial["wire"] = link.carried(sent_before, sent_after)
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
     return conclude(trial, scenario, results, client_memory, before.host, after.host)
+
+
+def _server(scenario: Scenario, cpus: Sequence[int], link: Network, state: str) -> ServerProcess | BrokerServer:
+    pattern, words = parse_pattern(scenario.pattern, "pattern")
+    if pattern.server:
+        instead: BrokerServer = registry.load(pattern.server)(words, cpus)
+        return instead
+    return ServerProcess(
+        scenario.protocol,
+        scenario.execution,
+        scenario.workers,
+        host=link.server_host,
+        cpus=cpus,
+        stack=scenario.stack,
+        tls=scenario.tls,
+        early_data=scenario.handshake == "early-data",
+        fast_open=scenario.fast_open == "on",
+        state=state,
+        within=link.server,
+    )
 
 
 def conclude(
@@ -100,7 +114,7 @@ def conclude(
 
 
 def load_specs(
-    scenario: Scenario, host: str, port: int, seed: int, processes: int, placement: Placement
+    scenario: Scenario, host: str, port: int, seed: int, processes: int, placement: Placement, broker: str = ""
 ) -> list[LoadSpec]:
     """What each load process of a trial is asked to do."""
     operation = scenario.operation
@@ -130,6 +144,7 @@ def load_specs(
             pattern=scenario.pattern,
             topic=f"wirebench-{seed}",
             fast_open=scenario.fast_open == "on",
+            broker=broker,
         )
         for process in range(processes)
     ]
@@ -141,8 +156,10 @@ def _delivery(merged: dict[str, Any]) -> dict[str, Any] | None:
     if counted is None:
         return None
     expected = counted["published"] * counted["subscribers"]
+    confirm = counted.pop("confirm")
     return {
         **counted,
+        "confirm_ns": summarise(confirm) if confirm is not None else None,
         "expected": expected,
         "delivered": merged["completed"],
         "reach": merged["completed"] / expected if expected else None,
@@ -178,7 +195,7 @@ class _Observation:
     host: probes.HostLoad
 
     @classmethod
-    def of(cls, server: ServerProcess) -> "_Observation":
+    def of(cls, server: ServerProcess | BrokerServer) -> "_Observation":
         return cls(time.monotonic(), server.stats()[0], probes.usage(server.pids()), probes.host_load())
 
 
@@ -188,7 +205,9 @@ def _host(before: probes.HostLoad, after: probes.HostLoad) -> Host:
     return Host(steal_s / total_s if total_s > 0 else 0.0, after.runnable_per_cpu)
 
 
-def _server_record(looks: list[_Observation], memory: probes.Memory, server: ServerProcess) -> dict[str, Any]:
+def _server_record(
+    looks: list[_Observation], memory: probes.Memory, server: ServerProcess | BrokerServer
+) -> dict[str, Any]:
     """What the server used between observations: two of each process that was the server, one after the other."""
     spans = list(zip(looks[::2], looks[1::2], strict=True))
     spent: Counter[str] = Counter()
@@ -231,6 +250,7 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
     if merged["delivery"] is not None:
         sent = merged["delivery"]["published"] * merged["delivery"]["subscribers"]
         dropped *= merged["delivery"]["subscribers"]
+    tallies = pattern_of(scenario.pattern).tallies
     interval_ns = scenario.duration_ns // INTERVALS
     return {
         "counts": {
@@ -242,7 +262,7 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
         },
         "offered_per_s": None if isinstance(scenario.load, Closed) else (sent + dropped) / duration_s,
         "throughput_per_s": merged["done_in_window"] / duration_s,
-        "tally": merged["tally"] if pattern_of(scenario.pattern).tallies else None,
+        "tally": {name: merged["tally"].get(name, 0) for name in tallies} if tallies else None,
         "delivery": _delivery(merged),
         "latency_ns": summarise(merged["latency"]),
         "service_ns": summarise(merged["service"]),

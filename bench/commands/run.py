@@ -56,6 +56,10 @@ def run(
         _Several,
         typer.Option(metavar="SHARE,…", help="Kill the server and start it again, so far into the measured time: 50%."),
     ] = None,
+    broker_address: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A broker that runs already, like amqp://user:password@127.0.0.1:5672/."),
+    ] = None,
     link: Links = None,
     link_backend: LinkBackends = None,
     kernel: Kernels = None,
@@ -89,13 +93,16 @@ def run(
     Ctrl-C ends the run and keeps the trials that are done. Exit status: 0 fine; 2 bad input; 3 a trial failed outright,
     or no trial is free of fatal doubts; 130 interrupted.
     """
-    from bench import display, preflight
+    from bench import brokers, display, preflight
     from bench.output import STDOUT, answer, check_json, say, show
     from bench.placement import choose_placement
     from bench.reporting import report_folder, run_summary
     from bench.run import choose_seed, exit_code, open_results, reserve_path, run_suite
     from bench.selection import choose_suite
+    from bench.wire.brokers import without_login
 
+    for address in broker_address or ():
+        brokers.use(address, "--broker-address")
     chosen = choose_suite(
         suite,
         {
@@ -126,7 +133,7 @@ def run(
     rounds, seed = rounds or chosen.rounds, choose_seed(seed)
     placement = choose_placement(load_processes)
     path = reserve_path(out, chosen.name)
-    results = open_results(path, chosen, rounds, seed, placement, ["wirebench", *sys.argv[1:]])
+    results = open_results(path, chosen, rounds, seed, placement, ["wirebench", *map(without_login, sys.argv[1:])])
     say("counting the bytes of an exchange over each protocol")
     try:
         with display.watch(chosen.name, chosen.scenarios, rounds) as watcher:

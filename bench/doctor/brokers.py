@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from bench.brokers import BROKERS, BrokerKind, address_of
 from bench.doctor.check import Check
 from bench.errors import UsageError
-from bench.wire.brokers import where
+from bench.wire.brokers import without_login
 
 _ANSWER_TIMEOUT_S = 0.3
 _PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "nats": 4222, "tls": 4222}
@@ -28,7 +28,7 @@ def _check(kind: BrokerKind) -> Check:
     except UsageError as error:
         return Check("brokers", kind.name, "warn", str(error), f"correct or unset {kind.variable}")
     if address is not None:
-        at = f"{where(address)} (from {kind.variable})"
+        at = f"{without_login(address)} (from {kind.variable})"
         if _listens(address):
             return Check("brokers", kind.name, "ok", f"answers at {at}")
         return Check("brokers", kind.name, "warn", f"nobody answers at {at}", f"start it, or unset {kind.variable}")

@@ -21,7 +21,7 @@ import uvloop
 
 from bench import registry
 from bench.errors import WirebenchError
-from bench.load.engine import Engine
+from bench.load.engine import Runnable
 from bench.load.spec import PROGRESS_S, LoadSpec
 from bench.patterns import pattern_of
 from bench.schedule import parse_concurrency, parse_load
@@ -32,7 +32,7 @@ def _emit(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
-def _make_engine(spec: LoadSpec) -> Engine:
+def _make_engine(spec: LoadSpec) -> Runnable:
     target: dict[str, Any] = {
         "host": spec.host,
         "port": spec.port,
@@ -40,7 +40,7 @@ def _make_engine(spec: LoadSpec) -> Engine:
         "concurrency": parse_concurrency(spec.connections, "connections").share(spec.process, spec.processes),
         "timeout_ns": spec.timeout_ns,
     }
-    make: Callable[..., Engine] = registry.load(pattern_of(spec.pattern).engine)
+    make: Callable[..., Runnable] = registry.load(pattern_of(spec.pattern).engine)
     return make(spec, parse_load(spec.load, "load"), target)
 
 
@@ -48,7 +48,7 @@ def _end(_: object) -> None:
     os._exit(1)
 
 
-async def _report_progress(engine: Engine, from_ns: int) -> None:
+async def _report_progress(engine: Runnable, from_ns: int) -> None:
     await asyncio.sleep(max(0.0, (from_ns - time.monotonic_ns()) / 1e9))
     while True:
         await asyncio.sleep(PROGRESS_S)
@@ -78,7 +78,7 @@ async def _run(spec: LoadSpec) -> None:
     progress = loop.create_task(_report_progress(engine, measure_ns))
     before = loop.create_task(_usage_at(measure_ns))
     after = loop.create_task(_usage_at(end_ns))
-    if registry.load(spec.client).transport_kind != "session" and not engine.makes_cycles:
+    if not engine.makes_cycles and registry.load(spec.client).transport_kind != "session":
         # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause. Libraries may need it, as
         # connections do that come and go.
         gc.freeze()

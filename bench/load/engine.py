@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
-from typing import Any, ClassVar, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +64,30 @@ _MEANING = {
 }
 
 
+class Runnable(Protocol):
+    """What a load process runs."""
+
+    makes_cycles: bool
+    """Whether what it does leaves cycles of objects behind, so that the collector has to run meanwhile."""
+    recorder: Recorder
+    tally: Counter[str]
+    """What the pattern counts beside exchanges (see `bench.patterns`)."""
+
+    async def connect(self) -> None:
+        """Open what is needed, and see that it works. Raises TargetError."""
+
+    async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
+        """Send from `start_ns`, measure from `measure_ns` to `end_ns`, then wait for what is in flight."""
+
+    def delivery(self) -> dict[str, Any] | None:
+        """What patterns with events count of those; None for others."""
+
+
 class Engine(ABC):
-    """Drives one server from one event loop."""
+    """Drives one server from one event loop (a Runnable)."""
 
     is_closed: bool
-    makes_cycles: ClassVar[bool] = False
-    """Whether what it does leaves cycles of objects behind, so that the collector has to run meanwhile."""
+    makes_cycles = False
 
     def __init__(
         self,
@@ -87,7 +105,6 @@ class Engine(ABC):
         self._timeout_ns = timeout_ns
         self.recorder = Recorder(is_open=not self.is_closed)
         self.tally: Counter[str] = Counter()
-        """What the pattern counts beside exchanges (see `bench.patterns`)."""
         self._loop = asyncio.get_running_loop()
         self._links: set[Link] = set()
         self._retries: set[asyncio.Task[None]] = set()

@@ -1,14 +1,14 @@
 """Publish-subscribe through a broker: one publisher, many readers, and how long each message takes to each of them.
 
-A message says itself when it was due and when it was sent, as an event of `bench.load.push` does, and which one it
-is. What the broker has confirmed and a reader never got is lost; what a reader got twice is a duplicate.
+What the broker has confirmed and a reader never got is lost; what a reader worked on twice is a duplicate.
 """
 
 import asyncio
+import random
 import time
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -16,20 +16,48 @@ from typing import Any
 import numpy as np
 
 from bench import brokers
-from bench.contract import MIN_EVENT_BYTES, pattern
-from bench.load.histogram import Histogram, summarise
+from bench.errors import ErrorKind, TargetError
+from bench.load.histogram import Histogram
+from bench.load.ledger import Ledger
 from bench.load.pacing import make_timer
+from bench.load.recorder import Recorder
+from bench.load.spec import LoadSpec
+from bench.patterns import parse_pattern
 from bench.schedule import Closed, Load, due_times
-from bench.wire.brokers import AckWhen, Broker, BrokerError, Publisher, Reader, Topic
+from bench.wire.brokers import (
+    AckWhen,
+    Broker,
+    BrokerDownError,
+    BrokerError,
+    BrokerLostError,
+    LoginRefusedError,
+    Message,
+    Publisher,
+    PublishRefusedError,
+    Topic,
+    without_login,
+)
 
 MAX_UNCONFIRMED = 10_000
 """Messages that the broker may owe a confirmation for; those of an open load that are due past it are dropped."""
 
-_HEADER = b"%019d %019d %010d "
-_DUE, _SENT, _NUMBER = slice(0, 19), slice(20, 39), slice(40, 50)
-_DIGEST_AT = 65_536
+_CHECK_S = 20.0
+"""How long the first message may take, before the load."""
 _RETRY_S = 0.05
 """How long after an error a connection is tried again."""
+_TICK_S = 0.05
+_MANY = 65_535
+_REDELIVERY_NS = 7_000_000_000
+"""What brokers take to deliver again that do not notice the end of a reader (NATS: five seconds from the delivery)."""
+_SILENCE_NS = 1_000_000_000
+"""When nothing has come for so long, what was acknowledged before the work does not come any more."""
+
+_KINDS: dict[type[BrokerError], ErrorKind] = {
+    BrokerDownError: "refused",
+    LoginRefusedError: "refused",
+    BrokerLostError: "closed",
+    PublishRefusedError: "status",
+}
 
 Story = Callable[[Broker], Awaitable[None]]
 """What is done on one connection to the broker."""
@@ -52,120 +80,110 @@ class PubSubSettings:
     ack: AckWhen
     payload_bytes: int
     """At least MIN_EVENT_BYTES."""
-    warmup_ns: int
-    duration_ns: int
     drain_ns: int
     """How long after the last publish messages may still come."""
     seed: int = 0
+    crash: float = 0.0
+    """The chance that a reader ends in the middle of its work on a message."""
+    away: float = 0.0
+    """The share of the measured window, in its middle, in which no reader is there."""
+    poison: float = 0.0
+    """The share of messages that no reader can work on."""
 
 
-class Durations:
-    """Nanoseconds, gathered one at a time and counted many at a time."""
-
-    def __init__(self) -> None:
-        self._values = array("q")
-        self._histogram = Histogram()
-
-    def add(self, value_ns: int) -> None:
-        self._values.append(value_ns)
-        if len(self._values) >= _DIGEST_AT:
-            self._digest()
-
-    def summary(self) -> dict[str, Any] | None:
-        """As result files hold it; None if there is nothing."""
-        self._digest()
-        return summarise(self._histogram.to_hdr())
-
-    def _digest(self) -> None:
-        self._histogram.record(np.array(self._values, np.int64))
-        del self._values[:]
+class _CrashError(Exception):
+    """A reader has ended in the middle of its work."""
 
 
 class PubSub:
-    """One run. Errors of the broker are counted, and what they ended is opened again."""
+    """An engine (see `bench.load.engine.Runnable`). Errors of the broker are counted, and what they ended is opened
+    again."""
+
+    makes_cycles = True
 
     def __init__(self, settings: PubSubSettings) -> None:
         self._settings = settings
         self._connect = brokers.connect(brokers.choose(settings.broker))
-        half = pattern((settings.payload_bytes - MIN_EVENT_BYTES + 1) // 2).hex().encode("ascii")
-        self._filling = half[: settings.payload_bytes - MIN_EVENT_BYTES]
-        self._number = 0
-        self._measured = bytearray(1)
-        """For each message whether it was due in the measured window."""
-        self._confirmed = bytearray(1)
-        self._seen = [bytearray(1) for _ in range(settings.readers)]
-        self._unconfirmed = 0
-        self._errors: Counter[str] = Counter()
-        self._dropped = self._duplicates = self._redelivered = self._wrong = 0
-        self._confirmed_in_window = self._delivered_in_window = 0
-        self._delay, self._service = Durations(), Durations()
-        self._confirming, self._lateness = Durations(), Durations()
+        self._names = tuple(f"reader{index}" for index in range(settings.readers))
+        self._random = random.Random(settings.seed)
+        self._ledger = Ledger(settings.payload_bytes, settings.readers)
+        self.recorder = Recorder(is_open=True)
+        self.tally: Counter[str] = Counter()
+        self.confirmed_in_window = 0
+        """Messages that the broker confirmed in the measured window."""
+        self._duplicates = 0
+        self._confirm_ns = array("q")
+        self._last_delivery_ns = 0
         self._start_ns = self._measure_ns = self._end_ns = 1 << 62
-        self._stopping = False
+        self._released = asyncio.Event()
+        self._dues = iter(()) if isinstance(settings.load, Closed) else self._due_times(settings.load)
+        self._reading: list[asyncio.Task[None]] = []
+        self._publishing: asyncio.Task[None]
 
-    async def run(self) -> dict[str, Any]:
-        """All of it. Raises BrokerError if the broker is not usable to begin with."""
+    # Runnable
+
+    async def connect(self) -> None:
+        """Declare the topic, and see that a message gets through to every reader. Raises TargetError."""
         settings = self._settings
-        names = tuple(f"reader{index}" for index in range(settings.readers))
         user = await self._connect(settings.address)
-        await user.declare(Topic(settings.topic, names))
+        # A crash counts as a delivery of all that the reader held: none of them is to be given up for that.
+        limit = {"max_deliveries": _MANY} if settings.crash else {}
+        await user.declare(Topic(settings.topic, self._names, **limit))
         await user.close()
-        ready: list[asyncio.Future[None]] = [asyncio.get_running_loop().create_future() for _ in names]
-        tasks = [
-            asyncio.create_task(self._keep(self._reading(index, name, ready[index]), ready[index]))
-            for index, name in enumerate(names)
-        ]
+        loop = asyncio.get_running_loop()
+        usable: list[asyncio.Future[None]] = [loop.create_future() for _ in range(settings.readers + 1)]
+        self._read(usable[1:])
+        self._publishing = loop.create_task(self._keep(self._publisher(usable[0]), usable[0]))
         try:
-            await asyncio.gather(*ready)
-            self._start_ns = _clock()
-            self._measure_ns = self._start_ns + settings.warmup_ns
-            self._end_ns = self._measure_ns + settings.duration_ns
-            publishing = asyncio.create_task(self._keep(self._publishing()))
-            tasks.append(publishing)
-            await publishing
-            give_up_ns = _clock() + settings.drain_ns
-            while self._lost() and _clock() < give_up_ns:
-                await asyncio.sleep(0.01)
-        finally:
-            self._stopping = True
-            await _end(tasks)
-        return self._result()
+            async with asyncio.timeout(_CHECK_S):
+                await asyncio.gather(*usable)
+        except BaseException as error:
+            await _end([*self._reading, self._publishing])
+            if isinstance(error, TimeoutError):
+                said = f"a first message did not reach every reader within {_CHECK_S:.0f} s"
+                raise TargetError(f"{without_login(settings.address)}: {said}") from None
+            raise
 
-    def _result(self) -> dict[str, Any]:
-        seconds = self._settings.duration_ns / 1e9
+    async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
+        """Publish from `start_ns` to `end_ns`, and wait for what is still to be delivered."""
+        self._start_ns, self._measure_ns, self._end_ns = start_ns, measure_ns, end_ns
+        self.recorder.set_window(measure_ns, end_ns, intervals)
+        self._duplicates = 0
+        self._released.set()
+        absence = asyncio.create_task(self._absence())
+        try:
+            while not self._publishing.done():
+                await asyncio.wait([self._publishing], timeout=_TICK_S)
+                self.recorder.digest_if_due()
+            await asyncio.gather(self._publishing, absence)
+            give_up_ns = _clock() + self._settings.drain_ns
+            while self._ledger.lost and _clock() < give_up_ns and not self._is_hopeless():
+                await asyncio.sleep(_TICK_S)
+                self.recorder.digest_if_due()
+            if self.tally["rejected"] and self._settings.ack == "after":
+                await self._count_dead_letters()
+        finally:
+            await _end([*self._reading, self._publishing, absence])
+        self.tally["confirmed"] = self._ledger.confirmed
+        self.tally["lost"] = self._ledger.lost
+
+    def delivery(self) -> dict[str, Any]:
+        """What became of the messages; `confirm` is the histogram of how long publishes waited for the broker."""
+        confirm = Histogram()
+        confirm.record(np.array(self._confirm_ns, np.int64))
         return {
-            "broker": self._settings.broker,
-            "readers": self._settings.readers,
-            "published": sum(self._measured),
-            "confirmed": self._count(self._confirmed),
-            "unconfirmed": self._unconfirmed,
-            "dropped": self._dropped,
-            "delivered": sum(map(self._count, self._seen)),
-            "redelivered": self._redelivered,
+            "subscribers": self._settings.readers,
+            "published": self._ledger.published,
             "duplicates": self._duplicates,
-            "wrong": self._wrong,
-            "lost": self._lost(),
-            "errors": dict(self._errors),
-            "confirmed_per_s": self._confirmed_in_window / seconds,
-            "delivered_per_s": self._delivered_in_window / seconds,
-            "delay_ns": self._delay.summary(),
-            "service_ns": self._service.summary(),
-            "confirm_ns": self._confirming.summary(),
-            "lateness_ns": self._lateness.summary(),
+            "confirm": confirm.encode(),
         }
 
-    def _count(self, flags: bytearray) -> int:
-        """How many measured messages are marked."""
-        return _both(flags, self._measured)
+    def _is_hopeless(self) -> bool:
+        return self._settings.ack == "before" and _clock() - self._last_delivery_ns > _SILENCE_NS
 
-    def _lost(self) -> int:
-        """Confirmed messages that a reader has not got: of the whole run, since each of them counts."""
-        confirmed = sum(self._confirmed)
-        return sum(confirmed - _both(seen, self._confirmed) for seen in self._seen)
-
-    async def _keep(self, story: Story, ready: asyncio.Future[None] | None = None) -> None:
-        """Tell a story on a connection of its own; after an error, go on with it on another, while the load runs.
-        What is to be `ready` before the load is not tried twice."""
+    async def _keep(self, story: Story, usable: asyncio.Future[None] | None = None) -> None:
+        """Tell a story on a connection of its own, to its end; after an error, go on with it on another. What is to be
+        usable before the load is not tried twice."""
         while True:
             try:
                 user = await self._connect(self._settings.address)
@@ -173,87 +191,137 @@ class PubSub:
                     await story(user)
                 finally:
                     await user.close()
-            except BrokerError as error:
-                if ready is not None and not ready.done():
-                    ready.set_exception(error)
-                    return
-                self._errors[type(error).__name__] += 1
-                if self._stopping or (ready is None and _clock() >= self._end_ns):
-                    return
-                await asyncio.sleep(_RETRY_S)
-            else:
                 return
+            except _CrashError:
+                self.tally["crashes"] += 1
+            except BrokerError as error:
+                if usable is not None and not usable.done():
+                    usable.set_exception(error)
+                    return
+                self.tally["unconfirmed"] += error.unconfirmed
+                now = _clock()
+                kinds = (kind for of, kind in _KINDS.items() if isinstance(error, of))
+                self.recorder.error(next(kinds, "protocol"), now, now)
+                await asyncio.sleep(_RETRY_S)
 
     # Readers
 
-    def _reading(self, index: int, name: str, ready: asyncio.Future[None]) -> Story:
+    def _read(self, usable: Sequence[asyncio.Future[None] | None]) -> None:
+        """Let every reader read; one that is to be usable says so with its first message."""
+        self._reading = [
+            asyncio.create_task(self._keep(self._reader(index, first), first)) for index, first in enumerate(usable)
+        ]
+
+    def _reader(self, index: int, usable: asyncio.Future[None] | None) -> Story:
         settings = self._settings
 
         async def read(user: Broker) -> None:
-            reader: Reader = await user.reader(settings.topic, name, settings.prefetch, settings.ack)
-            if not ready.done():
-                ready.set_result(None)
-            while True:
-                messages = await reader.receive()
-                now = _clock()
-                for message in messages:
-                    self._redelivered += message.deliveries > 1
-                    self._deliver(index, message.body, now)
-                if settings.ack == "after":
-                    await reader.ack(messages)
+            reader = await user.reader(settings.topic, self._names[index], settings.prefetch, settings.ack)
+            try:
+                while True:
+                    messages = await reader.receive()
+                    if usable is not None and not usable.done():
+                        usable.set_result(None)
+                    rejected = self._work_on(index, messages)
+                    if settings.ack == "after":
+                        if rejected:
+                            await reader.reject(rejected)
+                            messages = [message for message in messages if message not in rejected]
+                        await reader.ack(messages)
+            except asyncio.CancelledError:
+                await reader.close()  # it leaves in order, and gives back what it holds
+                raise
 
         return read
 
-    def _deliver(self, index: int, body: bytes, now: int) -> None:
-        if body[MIN_EVENT_BYTES:] != self._filling:
-            self._wrong += 1
+    def _work_on(self, index: int, messages: Sequence[Message]) -> list[Message]:
+        """Gives those that cannot be worked on. Raises _CrashError."""
+        now = self._last_delivery_ns = _clock()
+        settings, recorder, ledger = self._settings, self.recorder, self._ledger
+        rejected = []
+        for message in messages:
+            if settings.crash and self._measure_ns <= now < self._end_ns and self._random.random() < settings.crash:
+                raise _CrashError
+            if message.deliveries > 1:
+                self.tally["redelivered"] += 1
+            written = ledger.read(message.body)
+            if written is None:
+                recorder.error("content", now, now)
+            elif settings.poison and _chance(written.number) < settings.poison:
+                self.tally["rejected"] += ledger.see(index, written.number)
+                rejected.append(message)
+            elif ledger.see(index, written.number):
+                recorder.intended.append(written.due_ns)
+                recorder.sent.append(written.sent_ns)
+                recorder.done.append(now)
+            else:
+                self._duplicates += 1
+        return rejected
+
+    async def _absence(self) -> None:
+        """All readers leave, and come back."""
+        if not self._settings.away:
             return
-        number = int(body[_NUMBER])
-        seen = self._seen[index]
-        if seen[number]:
-            self._duplicates += 1
-            return
-        seen[number] = 1
-        self._delivered_in_window += self._measure_ns <= now < self._end_ns
-        if self._measured[number]:
-            self._delay.add(now - int(body[_DUE]))
-            self._service.add(now - int(body[_SENT]))
+        middle_ns = (self._measure_ns + self._end_ns) // 2
+        half_ns = int((self._end_ns - self._measure_ns) * self._settings.away / 2)
+        await asyncio.sleep((middle_ns - half_ns - _clock()) / 1e9)
+        await _end(self._reading)
+        await asyncio.sleep((middle_ns + half_ns - _clock()) / 1e9)
+        self._read([None] * len(self._names))
+
+    async def _count_dead_letters(self) -> None:
+        """Count the messages that are kept because no reader could work on them."""
+        user = await self._connect(self._settings.address)
+        try:
+            for name in self._names:
+                reader = await user.dead_letters(self._settings.topic, name)
+                while self.tally["dead_letters"] < self.tally["rejected"]:
+                    try:
+                        async with asyncio.timeout(_SILENCE_NS / 1e9):
+                            letters = await reader.receive()
+                    except TimeoutError:
+                        break
+                    await reader.ack(letters)
+                    self.tally["dead_letters"] += len(letters)
+                await reader.close()
+        finally:
+            await user.close()
 
     # The publisher
 
-    def _publishing(self) -> Story:
-        settings = self._settings
-        load = settings.load
-        due = iter(()) if isinstance(load, Closed) else self._due_times()
+    def _publisher(self, usable: asyncio.Future[None]) -> Story:
+        load = self._settings.load
 
         async def publish(user: Broker) -> None:
-            publisher = await user.publisher(settings.topic)
-            async with asyncio.TaskGroup() as group:
-                if isinstance(load, Closed):
-                    for _ in range(load.concurrency.connections):
-                        group.create_task(self._publish_closed(publisher, load.concurrency.in_flight))
-                else:
-                    await self._publish_open(publisher, due, group)
-
-        async def publish_all(user: Broker) -> None:
+            publisher = await user.publisher(self._settings.topic)
+            if not usable.done():
+                await self._publish(publisher, [_clock()])
+                usable.set_result(None)
+            await self._released.wait()
             try:
-                await publish(user)
+                async with asyncio.TaskGroup() as group:
+                    if isinstance(load, Closed):
+                        for _ in range(load.concurrency.connections):
+                            group.create_task(self._publish_closed(publisher, load.concurrency.in_flight))
+                    else:
+                        await self._publish_open(publisher, group)
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
 
-        return publish_all
+        return publish
 
-    def _due_times(self) -> Iterator[int]:
-        settings = self._settings
-        assert not isinstance(settings.load, Closed)
-        chunks = due_times(settings.load, settings.warmup_ns, settings.duration_ns, settings.seed)
-        return (self._start_ns + due for due in chain.from_iterable(chunk.tolist() for chunk in chunks))
+    def _due_times(self, load: Any) -> Iterator[int]:
+        """Made when the first is asked for, which is after the start."""
+        warmup_ns, duration_ns = self._measure_ns - self._start_ns, self._end_ns - self._measure_ns
+        chunks = due_times(load, warmup_ns, duration_ns, self._settings.seed)
+        yield from (self._start_ns + due for due in chain.from_iterable(chunk.tolist() for chunk in chunks))
 
     async def _publish_closed(self, publisher: Publisher, count: int) -> None:
+        await asyncio.sleep(max(0, self._start_ns - _clock()) / 1e9)
         while (now := _clock()) < self._end_ns:
             await self._publish(publisher, [now] * count)
 
-    async def _publish_open(self, publisher: Publisher, due: Iterator[int], group: asyncio.TaskGroup) -> None:
+    async def _publish_open(self, publisher: Publisher, group: asyncio.TaskGroup) -> None:
         woken = asyncio.Event()
         timer = make_timer(asyncio.get_running_loop(), woken.set)
         waiting = 0
@@ -267,7 +335,7 @@ class PubSub:
                 waiting -= len(dues)
 
         try:
-            upcoming = next(due, None)
+            upcoming = next(self._dues, None)
             while upcoming is not None:
                 woken.clear()
                 timer.arm(upcoming)
@@ -276,12 +344,12 @@ class PubSub:
                 dues: list[int] = []
                 while upcoming is not None and upcoming <= now:
                     if upcoming >= self._measure_ns:
-                        self._lateness.add(now - upcoming)
+                        self.recorder.lateness.append(now - upcoming)
                     if waiting + len(dues) < MAX_UNCONFIRMED:
                         dues.append(upcoming)
                     else:
-                        self._dropped += upcoming >= self._measure_ns
-                    upcoming = next(due, None)
+                        self.recorder.drop(upcoming)
+                    upcoming = next(self._dues, None)
                 if dues:
                     group.create_task(send(dues))
         finally:
@@ -290,23 +358,18 @@ class PubSub:
     async def _publish(self, publisher: Publisher, dues: list[int]) -> None:
         """Publish one message for each due time, and keep what became of them."""
         now = _clock()
-        first = self._number + 1
-        self._number += len(dues)
-        self._measured += bytes([self._measure_ns <= due < self._end_ns for due in dues])
-        for flags in (self._confirmed, *self._seen):
-            flags.extend(bytes(len(dues)))
-        try:
-            await publisher.publish(
-                [_HEADER % (due, now, number) + self._filling for number, due in enumerate(dues, first)]
-            )
-        except BrokerError as error:
-            self._unconfirmed += error.unconfirmed
-            raise
+        first, bodies = self._ledger.write(dues, now, (self._measure_ns, self._end_ns))
+        await publisher.publish(bodies)
         done = _clock()
-        self._confirmed[first : first + len(dues)] = b"\1" * len(dues)
-        self._confirming.add(done - now)
+        self._ledger.confirm(first, len(dues))
         if self._measure_ns <= done < self._end_ns:
-            self._confirmed_in_window += len(dues)
+            self._confirm_ns.append(done - now)
+            self.confirmed_in_window += len(dues)
+
+
+def _chance(number: int) -> float:
+    """A number from 0 to 1 that looks like chance, and is the same for all readers (Knuth's multiplicative hash)."""
+    return (number * 2654435761 % (1 << 32)) / (1 << 32)
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -319,14 +382,18 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _both(some: bytearray, others: bytearray) -> int:
-    """At how many places both have a 1."""
-    return int(np.count_nonzero(np.frombuffer(some, np.uint8) & np.frombuffer(others, np.uint8)))
-
-
-async def run_pubsub(settings: PubSubSettings) -> dict[str, Any]:
-    """One measurement: counts (of messages due in the measured window, except `lost`, `duplicates` and `redelivered`,
-    which are of the whole run), rates a second, and histograms of nanoseconds: `delay_ns` from when a message was due
-    to its delivery, `service_ns` from when it was sent, `confirm_ns` of each publish, `lateness_ns` of an open load's
-    sends. Raises BrokerError."""
-    return await PubSub(settings).run()
+def make_engine(spec: LoadSpec, load: Load, _target: dict[str, Any]) -> PubSub:
+    """The engine of a load process."""
+    _, words = parse_pattern(spec.pattern, "pattern")
+    names = ("broker", "readers", "prefetch", "ack", "crash", "away", "poison")
+    return PubSub(
+        PubSubSettings(
+            address=spec.broker,
+            topic=spec.topic,
+            load=load,
+            payload_bytes=spec.request.payload_bytes,
+            drain_ns=spec.timeout_ns + _REDELIVERY_NS,
+            seed=spec.seed,
+            **{name: words[name] for name in names},
+        )
+    )

@@ -77,6 +77,9 @@ class LoadSpec:
     fast_open: bool = False
     """Connections begin with data in the SYN (TCP Fast Open), where each exchange has one of its own."""
 
+    broker: str = ""
+    """The address of the broker that the pattern goes through, if it goes through one."""
+
     @property
     def scheme(self) -> str:
         """The scheme of the server's URLs."""

@@ -12,7 +12,7 @@ from typing import Any
 import uvloop
 
 from bench import brokers
-from bench.load.pubsub import PubSubSettings, run_pubsub
+from bench.load.pubsub import PubSub, PubSubSettings
 from bench.schedule import Closed, Concurrency
 from bench.wire.brokers import Topic
 
@@ -26,7 +26,7 @@ _DRAIN_S = 20.0
 
 async def wirebench(broker: str, address: str, topic: str, readers: int, seconds: float) -> dict[str, Any]:
     """As every measurement does it."""
-    found = await run_pubsub(
+    engine = PubSub(
         PubSubSettings(
             broker=broker,
             address=address,
@@ -36,12 +36,20 @@ async def wirebench(broker: str, address: str, topic: str, readers: int, seconds
             prefetch=_PREFETCH,
             ack="after",
             payload_bytes=PAYLOAD_BYTES,
-            warmup_ns=int(_WARMUP_S * 1e9),
-            duration_ns=int(seconds * 1e9),
             drain_ns=int(_DRAIN_S * 1e9),
         )
     )
-    return {name: found[name] for name in ("confirmed_per_s", "delivered_per_s", "lost", "errors")}
+    await engine.connect()
+    start_ns = time.monotonic_ns()
+    measure_ns = start_ns + int(_WARMUP_S * 1e9)
+    await engine.run(start_ns, measure_ns, measure_ns + int(seconds * 1e9), 1)
+    found = engine.recorder.result()
+    return {
+        "confirmed_per_s": engine.confirmed_in_window / seconds,
+        "delivered_per_s": found["done_in_window"] / seconds,
+        "lost": engine.tally["lost"],
+        "errors": found["errors"],
+    }
 
 
 async def bare(address: str, topic: str, readers: int, seconds: float) -> dict[str, Any]:

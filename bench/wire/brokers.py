@@ -116,7 +116,7 @@ class Connect(Protocol):
         """Raises BrokerDownError, LoginRefusedError."""
 
 
-def where(address: str) -> str:
+def without_login(address: str) -> str:
     """An address as messages may show it: without user and password."""
     scheme, separator, rest = address.partition("://")
     return scheme + separator + rest.rpartition("@")[2]

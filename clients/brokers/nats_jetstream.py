@@ -26,7 +26,7 @@ from bench.wire.brokers import (
     PublishRefusedError,
     Topic,
     UnknownTopicError,
-    where,
+    without_login,
 )
 from clients.brokers.inbox import Inbox
 
@@ -59,9 +59,9 @@ async def connect(address: str) -> "NatsBroker":
     except (errors.Error, OSError, TimeoutError) as error:
         said = ", ".join(str(reason) or "no answer" for reason in (error, *reasons[:1]))
         if isinstance(error, errors.AuthorizationError) or "authorization" in said.lower():
-            raise LoginRefusedError(f"{where(address)}: NATS does not let this user in") from None
-        raise BrokerDownError(f"{where(address)}: {said}; does NATS run?") from None
-    return NatsBroker(client, where(address), ended)
+            raise LoginRefusedError(f"{without_login(address)}: NATS does not let this user in") from None
+        raise BrokerDownError(f"{without_login(address)}: {said}; does NATS run?") from None
+    return NatsBroker(client, without_login(address), ended)
 
 
 @contextlib.asynccontextmanager

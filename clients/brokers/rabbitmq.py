@@ -31,7 +31,7 @@ from bench.wire.brokers import (
     PublishRefusedError,
     Topic,
     UnknownTopicError,
-    where,
+    without_login,
 )
 from clients.brokers.inbox import Inbox
 
@@ -46,10 +46,10 @@ async def connect(address: str) -> "RabbitBroker":
     try:
         connection = await aio_pika.connect(address, timeout=CONFIRM_TIMEOUT_S)
     except (AuthenticationError, ProbableAuthenticationError):
-        raise LoginRefusedError(f"{where(address)}: RabbitMQ does not let this user in") from None
+        raise LoginRefusedError(f"{without_login(address)}: RabbitMQ does not let this user in") from None
     except (AMQPConnectionError, OSError, TimeoutError) as error:
-        raise BrokerDownError(f"{where(address)}: {error or 'no answer'}; does RabbitMQ run?") from None
-    return RabbitBroker(connection, where(address))
+        raise BrokerDownError(f"{without_login(address)}: {error or 'no answer'}; does RabbitMQ run?") from None
+    return RabbitBroker(connection, without_login(address))
 
 
 @contextlib.asynccontextmanager

@@ -22,7 +22,7 @@ from bench.wire.brokers import (
     PublishRefusedError,
     Topic,
     UnknownTopicError,
-    where,
+    without_login,
 )
 
 _CONSUMER = "reader"
@@ -37,7 +37,7 @@ _BLOCK_MS = 1_000
 async def connect(address: str) -> "RedisBroker":
     """`address` is like redis://user:password@127.0.0.1:6379/0. Raises BrokerDownError, LoginRefusedError."""
     client = redis_asyncio.Redis.from_url(address)
-    broker = RedisBroker(client, where(address))
+    broker = RedisBroker(client, without_login(address))
     try:
         async with _saying(broker.at, "connecting"):
             await client.ping()
