@@ -22,6 +22,7 @@ Operations
     count comments     answers with how many comments there are, and how many different ones
     create session     logs a client in: its session is kept in the process, in the server's store, or by the client;
                        visit session answers with how many visits it has had
+    run stage          answers with what a stage of a pipeline makes of the body (see `bench.wire.stages`)
 
     block              sleeps for a time, on the thread that requests run on or on one of a pool
     file               answers as `bytes` does, from a file that is read past the page cache, on either
@@ -32,9 +33,9 @@ HTTP spells them as paths: `POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`
 `GET /topics/{name}/events?after=5&wait_ms=1000`; `POST /jobs?ms=500&steps=5` and `GET /jobs/{id}?wait_ms=1000`;
 `POST /uploads?bytes=8000`, `GET` and `PUT /uploads/{id}?offset=4000` and `POST /uploads/{id}/end`; `POST` and
 `GET /comments`; `POST /sessions?kept=memory&life_ms=60000` and `POST /sessions/visits?kept=memory`;
-`GET /block?us=5000&offload=1` and `GET /file/64?offload=1`. TCP and UDP frames spell them as opcodes with two unsigned
-arguments (see `bench.wire.frames`), and carry the same JSON; topics have names, which there is no place for, and parts
-of conversations are for paths alone.
+`POST /stages/compress`; `GET /block?us=5000&offload=1` and `GET /file/64?offload=1`. TCP and UDP frames spell them as
+opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; topics have names, which there
+is no place for, and parts of conversations are for paths alone.
 """
 
 import base64
@@ -90,8 +91,9 @@ class Opcode(IntEnum):
     COUNT_COMMENTS = 18
     CREATE_SESSION = 19
     VISIT_SESSION = 20
-    BLOCK = 21
-    FILE = 22
+    RUN_STAGE = 21
+    BLOCK = 22
+    FILE = 23
 
     @property
     def word(self) -> str:
@@ -99,7 +101,7 @@ class Opcode(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-BY_PATH = frozenset(map(Opcode, range(Opcode.POLL, Opcode.VISIT_SESSION + 1)))
+BY_PATH = frozenset(map(Opcode, range(Opcode.POLL, Opcode.RUN_STAGE + 1)))
 """Operations that need a path: parts of conversations, which patterns hold (see `bench.patterns`)."""
 
 OPERATIONS = {opcode.word: opcode for opcode in Opcode if opcode not in (Opcode.PUBLISH, Opcode.SUBSCRIBE, *BY_PATH)}
@@ -130,6 +132,7 @@ METHODS = {
     Opcode.COUNT_COMMENTS: ("GET",),
     Opcode.CREATE_SESSION: ("POST",),
     Opcode.VISIT_SESSION: ("POST",),
+    Opcode.RUN_STAGE: ("POST",),
     Opcode.BLOCK: ("GET", "POST"),
     Opcode.FILE: ("GET", "HEAD"),
 }
@@ -354,6 +357,16 @@ def visit_session(kept: str, session: str) -> Exchange:
 def encode_session(session: str, visits: int) -> bytes:
     """A session: what it is called from now on, and how many visits it has had."""
     return _to_json({"session": session, "visits": visits}).encode()
+
+
+def stage(name: str, body: bytes) -> Exchange:
+    """Has a stage of a pipeline done."""
+    return _asked(Opcode.RUN_STAGE, f"/stages/{name}", body)
+
+
+def publish(topic: str, data: bytes) -> Exchange:
+    """Publishes an event."""
+    return _asked(Opcode.PUBLISH, f"/topics/{topic}", data)
 
 
 def foreign_exchange(method: str, path: str, body: bytes = b"", answer: bytes = b"") -> Exchange:

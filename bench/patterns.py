@@ -90,6 +90,14 @@ def chunk(text: str, where: str) -> int:
 _MS = 1_000_000
 _PUBLISHED = {"polls": "requests for events", "empty": "polls that brought none"}
 
+_BROKER = Word("which broker", "embedded", choice("embedded", "rabbitmq", "redis", "nats"))
+_BROKERED = {
+    "confirmed": "messages that the broker confirmed",
+    "unconfirmed": "messages that it did not confirm",
+    "lost": "confirmed messages that a reader never got",
+    "redelivered": "deliveries that were not the first",
+}
+
 PATTERNS = {
     "request-response": Pattern("one request, one answer", "bench.load.engine:make_engine", ("client",)),
     "connect": Pattern(
@@ -199,6 +207,24 @@ PATTERNS = {
         },
         tallies={"calls": "requests", "logins": "logins", "broken": "sessions that the server had lost"},
     ),
+    "chain": Pattern(
+        "an upload is sent, compressed, made a document and announced: four calls, each after the other",
+        "bench.load.conversing:make_engine",
+        ("caller",),
+        "clients.patterns.chain:Chain",
+        tallies={"calls": "requests"},
+    ),
+    "pipeline": Pattern(
+        "the same through topics of a broker: the client publishes the upload, workers do the rest",
+        "bench.load.pipeline:make_engine",
+        ("through_brokers",),
+        server="bench.brokerserver:BrokerServer",
+        unsupported="bench.brokerserver:why_unsupported",
+        in_one_load=True,
+        words={"broker": _BROKER},
+        tallies=_BROKERED,
+        has_events=True,
+    ),
     "pubsub": Pattern(
         "one publisher, many readers, and a broker between them that keeps what they have not read",
         "bench.load.pubsub:make_engine",
@@ -207,7 +233,7 @@ PATTERNS = {
         unsupported="bench.brokerserver:why_unsupported",
         in_one_load=True,
         words={
-            "broker": Word("which broker", "embedded", choice("embedded", "rabbitmq", "redis", "nats")),
+            "broker": _BROKER,
             "readers": Word("how many subscriptions, with a reader each", "1", whole(1, 1000)),
             "prefetch": Word("messages that a reader may hold and not have acknowledged", "500", whole(1, 100_000)),
             "ack": Word("whether readers acknowledge before the work or after", "after", choice("before", "after")),
@@ -216,10 +242,7 @@ PATTERNS = {
             "poison": Word("the share of messages that no reader can work on", "0%", parse_share),
         },
         tallies={
-            "confirmed": "messages that the broker confirmed",
-            "unconfirmed": "messages that it did not confirm",
-            "lost": "confirmed messages that a reader never got",
-            "redelivered": "deliveries that were not the first",
+            **_BROKERED,
             "crashes": "readers that ended in the middle of their work",
             "rejected": "messages that a reader could not work on",
             "dead_letters": "messages that are kept for that reason",

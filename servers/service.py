@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from bench import contract
 from bench.contract import METHODS, Opcode
+from bench.wire.stages import STAGES
 from servers import polls
 from servers.comments import Comments
 from servers.jobs import Jobs
@@ -46,6 +47,7 @@ _NEVER_REFUSED = (
     Opcode.READ_TODOS_STREAM,
     Opcode.SUBSCRIBE,
     Opcode.BLOCK,
+    Opcode.RUN_STAGE,
 )
 """Operations whose refusal is known when they are routed, before their body."""
 
@@ -318,6 +320,8 @@ class Service:
                     return route
                 case "sessions", "" | "visits":
                     return self._session_route(tail, given)
+                case "stages", _ if tail in STAGES:
+                    return Route(Opcode.RUN_STAGE, STAGES[tail])
                 case "topics", _:
                     after = given.get("after")
                     return self._topic_route(self.topics.topic(tail), None if after is None else event_id(after))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -75,20 +75,33 @@ class PubSubSettings:
     topic: str
     """One that was not used before: what is left in it would be counted."""
     load: Load
-    readers: int
-    prefetch: int
-    ack: AckWhen
     payload_bytes: int
     """At least MIN_EVENT_BYTES."""
     drain_ns: int
     """How long after the last publish messages may still come."""
     seed: int = 0
+    readers: int = 1
+    prefetch: int = 500
+    ack: AckWhen = "after"
     crash: float = 0.0
     """The chance that a reader ends in the middle of its work on a message."""
     away: float = 0.0
     """The share of the measured window, in its middle, in which no reader is there."""
     poison: float = 0.0
     """The share of messages that no reader can work on."""
+
+    @classmethod
+    def of(cls, spec: LoadSpec, load: Load, **words: Any) -> Self:
+        """Those of a load process, with words of the pattern."""
+        return cls(
+            address=spec.broker,
+            topic=spec.topic,
+            load=load,
+            payload_bytes=spec.request.payload_bytes,
+            drain_ns=spec.timeout_ns + _REDELIVERY_NS,
+            seed=spec.seed,
+            **words,
+        )
 
 
 class _CrashError(Exception):
@@ -117,6 +130,7 @@ class PubSub:
         self._start_ns = self._measure_ns = self._end_ns = 1 << 62
         self._released = asyncio.Event()
         self._dues = iter(()) if isinstance(settings.load, Closed) else self._due_times(settings.load)
+        self._last_topic = settings.topic
         self._reading: list[asyncio.Task[None]] = []
         self._publishing: asyncio.Task[None]
 
@@ -126,9 +140,7 @@ class PubSub:
         """Declare the topic, and see that a message gets through to every reader. Raises TargetError."""
         settings = self._settings
         user = await self._connect(settings.address)
-        # A crash counts as a delivery of all that the reader held: none of them is to be given up for that.
-        limit = {"max_deliveries": _MANY} if settings.crash else {}
-        await user.declare(Topic(settings.topic, self._names, **limit))
+        await self._declare(user)
         await user.close()
         loop = asyncio.get_running_loop()
         usable: list[asyncio.Future[None]] = [loop.create_future() for _ in range(settings.readers + 1)]
@@ -138,7 +150,7 @@ class PubSub:
             async with asyncio.timeout(_CHECK_S):
                 await asyncio.gather(*usable)
         except BaseException as error:
-            await _end([*self._reading, self._publishing])
+            await end_tasks([*self._reading, self._publishing])
             if isinstance(error, TimeoutError):
                 said = f"a first message did not reach every reader within {_CHECK_S:.0f} s"
                 raise TargetError(f"{without_login(settings.address)}: {said}") from None
@@ -163,7 +175,7 @@ class PubSub:
             if self.tally["rejected"] and self._settings.ack == "after":
                 await self._count_dead_letters()
         finally:
-            await _end([*self._reading, self._publishing, absence])
+            await end_tasks([*self._reading, self._publishing, absence])
         self.tally["confirmed"] = self._ledger.confirmed
         self.tally["lost"] = self._ledger.lost
 
@@ -177,6 +189,10 @@ class PubSub:
             "duplicates": self._duplicates,
             "confirm": confirm.encode(),
         }
+
+    def _published(self, body: bytes) -> bytes:
+        """What was published as it, from what a reader gets."""
+        return body
 
     def _is_hopeless(self) -> bool:
         return self._settings.ack == "before" and _clock() - self._last_delivery_ns > _SILENCE_NS
@@ -204,6 +220,11 @@ class PubSub:
                 self.recorder.error(next(kinds, "protocol"), now, now)
                 await asyncio.sleep(_RETRY_S)
 
+    async def _declare(self, user: Broker) -> None:
+        # A crash counts as a delivery of all that the reader held: none of them is to be given up for that.
+        limit = {"max_deliveries": _MANY} if self._settings.crash else {}
+        await user.declare(Topic(self._settings.topic, self._names, **limit))
+
     # Readers
 
     def _read(self, usable: Sequence[asyncio.Future[None] | None]) -> None:
@@ -216,7 +237,7 @@ class PubSub:
         settings = self._settings
 
         async def read(user: Broker) -> None:
-            reader = await user.reader(settings.topic, self._names[index], settings.prefetch, settings.ack)
+            reader = await user.reader(self._last_topic, self._names[index], settings.prefetch, settings.ack)
             try:
                 while True:
                     messages = await reader.receive()
@@ -244,7 +265,7 @@ class PubSub:
                 raise _CrashError
             if message.deliveries > 1:
                 self.tally["redelivered"] += 1
-            written = ledger.read(message.body)
+            written = ledger.read(self._published(message.body))
             if written is None:
                 recorder.error("content", now, now)
             elif settings.poison and _chance(written.number) < settings.poison:
@@ -265,7 +286,7 @@ class PubSub:
         middle_ns = (self._measure_ns + self._end_ns) // 2
         half_ns = int((self._end_ns - self._measure_ns) * self._settings.away / 2)
         await asyncio.sleep((middle_ns - half_ns - _clock()) / 1e9)
-        await _end(self._reading)
+        await end_tasks(self._reading)
         await asyncio.sleep((middle_ns + half_ns - _clock()) / 1e9)
         self._read([None] * len(self._names))
 
@@ -372,7 +393,7 @@ def _chance(number: int) -> float:
     return (number * 2654435761 % (1 << 32)) / (1 << 32)
 
 
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel them until they have ended: redis may lose a cancellation that comes just when it has an answer."""
     pending = set(tasks)
     while pending:
@@ -385,15 +406,4 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
 def make_engine(spec: LoadSpec, load: Load, _target: dict[str, Any]) -> PubSub:
     """The engine of a load process."""
     _, words = parse_pattern(spec.pattern, "pattern")
-    names = ("broker", "readers", "prefetch", "ack", "crash", "away", "poison")
-    return PubSub(
-        PubSubSettings(
-            address=spec.broker,
-            topic=spec.topic,
-            load=load,
-            payload_bytes=spec.request.payload_bytes,
-            drain_ns=spec.timeout_ns + _REDELIVERY_NS,
-            seed=spec.seed,
-            **{name: words[name] for name in names},
-        )
-    )
+    return PubSub(PubSubSettings.of(spec, load, **words))

@@ -267,10 +267,11 @@ def test_any_load_goes_on_after_a_restart(tmp_path: Path, protocol: str) -> None
     assert {"errors"} <= {doubt["kind"] for doubt in trial["doubts"]} <= {"errors", "noisy-host", "generator-saturated"}
 
 
-def test_publish_subscribe(tmp_path: Path) -> None:
-    trial = run(tmp_path, "--protocol", "tcp", "--pattern", "pubsub:readers=3", "--load", "open:100/s")
+@pytest.mark.parametrize(("pattern", "readers"), [("pubsub:readers=3", 3), ("pipeline", 1)])
+def test_publish_subscribe(tmp_path: Path, pattern: str, readers: int) -> None:
+    trial = run(tmp_path, "--protocol", "tcp", "--pattern", pattern, "--load", "open:100/s")
     assert trial["delivery"]["published"] == trial["tally"]["confirmed"] == 60
-    assert trial["counts"]["completed"] == trial["delivery"]["expected"] == 180
+    assert trial["counts"]["completed"] == trial["delivery"]["expected"] == 60 * readers
     assert trial["tally"]["lost"] == 0
     assert trial["delivery"]["confirm_ns"]["count"] > 0
     assert trial["server"]["cpu_user_s"] > 0
