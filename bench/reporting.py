@@ -10,7 +10,7 @@ from analysis.headlines import headlines
 from analysis.labels import shared
 from analysis.load_results import Run, load_run
 from analysis.matching import UNMATCHED
-from analysis.metrics import CLIENT_CPU, P50, P99, REACH, SERVER_CPU, THROUGHPUT
+from analysis.metrics import CLIENT_CPU, CONFIRM, P50, P99, REACH, SERVER_CPU, THROUGHPUT
 from analysis.summary import Group, Summary, groups, summaries
 from analysis.tables import DAGGER, Column, Row, Table, table
 from bench.output import columns
@@ -24,6 +24,7 @@ _COLUMNS = (
     Column(P99, "p99"),
     Column(SERVER_CPU, "server CPU"),
     Column(CLIENT_CPU, "load CPU"),
+    Column(CONFIRM, "confirmed p50"),
     Column(REACH, "reach"),
 )
 _PIPE_COLUMNS = 1000
