@@ -38,7 +38,7 @@ async def _serve(spec: ProxySpec) -> int:
         reason = error.strerror or str(error)
         emit("error", message=f"the proxy cannot listen on {spec.host} port {spec.port}: {reason}", exit_code=2)
         return 2
-    proxy.watch.start()
+    proxy.start()
     checks = loop.create_task(check_health(upstreams, spec)) if spec.health_interval_s else None
 
     def stats() -> None:

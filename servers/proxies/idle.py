@@ -37,5 +37,3 @@ class Watch:
             member.quiet += 1
             member.looked_at(_LOOKS)
         self.start()
-
-

@@ -25,6 +25,10 @@ class Layer4:
         self.draw = random.Random(spec.seed).random
         self.open: set[ClientEnd] = set()
 
+    def start(self) -> None:
+        """Begin to look after connections."""
+        self.watch.start()
+
     def make_connection(self) -> "ClientEnd":
         """What takes a client's connection."""
         return ClientEnd(self)
@@ -42,7 +46,18 @@ class ClientEnd(asyncio.Protocol):
     """A client's connection. What comes before an upstream is there to take it is one read at the most: the event loop
     does not let a connection be paused from the beginning."""
 
-    __slots__ = ("_counts", "_early", "_owes", "_pass_on", "_proxy", "has_ended", "other", "quiet", "transport", "write")
+    __slots__ = (
+        "_counts",
+        "_early",
+        "_owes",
+        "_pass_on",
+        "_proxy",
+        "has_ended",
+        "other",
+        "quiet",
+        "transport",
+        "write",
+    )
 
     def __init__(self, proxy: Layer4) -> None:
         self.quiet = 0
@@ -68,7 +83,7 @@ class ClientEnd(asyncio.Protocol):
         proxy = self._proxy
         for upstream in proxy.upstreams.order():
             end = UpstreamEnd(self, upstream, self._counts)
-            if await connect(upstream, lambda end=end: end, proxy.spec, self._counts) is None:  # type: ignore[misc]
+            if await connect(upstream, end.itself, proxy.spec, self._counts) is None:
                 continue
             if self.transport.is_closing():
                 end.transport.abort()
@@ -158,6 +173,10 @@ class UpstreamEnd(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.write = prompt_writer(self.transport)
         self._upstream.open += 1
+
+    def itself(self) -> "UpstreamEnd":
+        """What takes the connection."""
+        return self
 
     def data_received(self, data: bytes) -> None:
         other = self.other

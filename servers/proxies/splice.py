@@ -45,5 +45,3 @@ def reset(transport: asyncio.Transport) -> None:
         sock = cast(socket.socket, transport.get_extra_info("socket"))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
-
-

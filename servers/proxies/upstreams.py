@@ -3,23 +3,28 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from servers.proxies.spec import Counts, ProxySpec
 
 _DOWN_AFTER = 2
 """Checks in a row that must fail before an upstream counts as down; one that succeeds makes it count as up."""
 
+P = TypeVar("P", bound=asyncio.Protocol)
+
 
 class Upstream:
     """A server that requests may go to. `open` is how many connections, or at layer 7 exchanges, it has now."""
 
-    __slots__ = ("failed_checks", "host", "open", "port")
+    __slots__ = ("failed_checks", "host", "idle", "open", "port")
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
         self.open = 0
         self.failed_checks = 0
+        self.idle: list[Any] = []
+        """Connections of layer 7 that wait for a request, the one that was used last at the end."""
 
     @property
     def is_up(self) -> bool:
@@ -45,9 +50,7 @@ class Upstreams:
         return sorted(turned, key=lambda u: (not u.is_up, u.open if self._least else 0))
 
 
-async def connect(
-    upstream: Upstream, make: Callable[[], asyncio.Protocol], spec: ProxySpec, counts: Counts
-) -> asyncio.Protocol | None:
+async def connect(upstream: Upstream, make: Callable[[], P], spec: ProxySpec, counts: Counts) -> P | None:
     """A connection with that upstream; None if there is none in time."""
     loop = asyncio.get_running_loop()
     try:
@@ -83,9 +86,7 @@ async def _check(upstream: Upstream, spec: ProxySpec) -> None:
     upstream.failed_checks = 0 if is_well else upstream.failed_checks + 1
 
 
-async def _gives_2xx(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: Upstream, path: str
-) -> bool:
+async def _gives_2xx(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: Upstream, path: str) -> bool:
     request = f"GET {path} HTTP/1.1\r\nhost: {upstream.host}:{upstream.port}\r\nconnection: close\r\n\r\n"
     writer.write(request.encode("ascii"))
     line = await reader.readuntil(b"\r\n")
