@@ -181,7 +181,6 @@ class Http1Client(RequestReader, asyncio.Protocol):
             self.write(b"%b%b\r\n" % (_status_line(status), b"".join(lines)))
 
     def answer_head(self, exchange: Exchange, status: int, fields: Fields, length: int | None) -> None:
-        self.quiet = 0
         self._begun = True
         out = self._out
         out.append(_status_line(status))
@@ -208,6 +207,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         self._next(exchange)
 
     def flush(self) -> None:
+        self.quiet = 0
         if self._out:
             self.write(b"".join(self._out))
             self._out.clear()
@@ -324,10 +324,12 @@ class Http1Client(RequestReader, asyncio.Protocol):
     def looked_at(self, looks: int) -> None:
         if self.quiet <= looks or self._tunnel is not None:
             return
-        waits_for_client = self._current is None or self._blocked or not self._current.is_complete
-        if waits_for_client:
+        if self._current is None:
             self._proxy.counts.idle_closed += 1
-            if self._current is None and self.mid_request:
+            if self.mid_request:
                 self._refuse(408, "the request did not come in time")
             else:
-                self.transport.abort() if self._current is not None else self.transport.close()
+                self.transport.close()
+        elif self._blocked or not self._current.is_complete:  # it is the client that is waited for
+            self._proxy.counts.idle_closed += 1
+            reset(self.transport)

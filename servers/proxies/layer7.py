@@ -61,6 +61,8 @@ class Layer7:
             return
         if exchange.target[:1] != b"/" and exchange.target != b"*" and not self._take_apart(exchange):
             return
+        if not exchange.authority:  # a client of HTTP/1.0 need not say, and a server of HTTP/1.1 must be told
+            exchange.fields.insert(0, (b"host", b"localhost"))
         exchange.begin(self.candidates(exchange))
 
     def candidates(self, exchange: Exchange) -> Sequence[Upstream]:
