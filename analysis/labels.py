@@ -13,6 +13,7 @@ FIELDS = (
     "tls",
     "handshake",
     "fast_open",
+    "via",
     "pattern",
     "operation",
     "payload_bytes",
@@ -35,6 +36,7 @@ CONTESTANT_FIELDS = (
     "tls",
     "handshake",
     "fast_open",
+    "via",
     "pattern",
     "execution",
     "workers",
@@ -48,6 +50,7 @@ _DEFAULTS = {
     "tls": "off",
     "handshake": "full",
     "fast_open": "off",
+    "via": "none",
     "pattern": "request-response",
 }
 
@@ -76,7 +79,7 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
     if first.execution == "single":
         unsaid.add("workers")  # it has one by its nature
-    by_default = ("client", "tls", "handshake", "fast_open")
+    by_default = ("client", "tls", "handshake", "fast_open", "via")
     unsaid |= {field for field in by_default if getattr(first, field) == _DEFAULTS[field]}
     if first.is_push:
         unsaid -= {"pattern", "connections"} - set(apart)
@@ -108,6 +111,8 @@ def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
             return f"{value} handshake"
         case "fast_open":
             return f"TCP Fast Open {value}"
+        case "via":
+            return "no hops" if value == "none" else f"via {value}"
         case "warmup_ns":
             return f"warm-up {spell_duration(value)}"
         case "duration_ns":

@@ -129,7 +129,7 @@ def running(name: str, option: str | None = None, cpus: Sequence[int] = ()) -> I
             f"the broker {name}: {kind.program.name} is not installed ({kind.program.get}), and {kind.variable} has no"
             " address of one that runs"
         )
-    from bench.brokerhost import hosted
+    from bench.programhost import hosted
 
-    with hosted(name, cpus) as broker:
-        yield broker
+    with hosted(f"the broker {name}", kind.start, {"cpus": list(cpus)}) as gave:
+        yield RunningBroker(gave["name"], gave["address"], tuple(gave["pids"]))

@@ -15,6 +15,7 @@ from bench.lab.network import network
 from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
+from bench.path import path_to
 from bench.patterns import pattern_of
 from bench.placement import Placement
 from bench.protocols import CERTIFIED
@@ -53,13 +54,18 @@ def run_trial(
                 fast_open=scenario.fast_open == "on",
                 within=link.server,
             ) as server,
+            path_to(scenario, server.host, server.port, placement.server, link.server, seed) as path,
         ):
-            load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement))
+            specs = load_specs(scenario, path.host, path.port, seed, processes, placement)
+            path.measure_added_latency(specs[0], link.server)
+            load.connect(specs)
+            path.begin_to_lose()
             window = load.release()
             load.watch(window.measure_ns)
-            before, sent_before = _Observation.of(server), link.account()
+            before, sent_before, hops_before = _Observation.of(server), link.account(), path.usage()
             load.watch(window.end_ns)
-            after, sent_after = _Observation.of(server), link.account()
+            after, sent_after, hops_after = _Observation.of(server), link.account(), path.usage()
+            trial["hops"] = path.records(hops_before, hops_after)
             client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
             results = load.results()
             trial["server"] = _server_record(before, after, server_memory, server)
@@ -150,6 +156,7 @@ NO_FIGURES: dict[str, Any] = {
     "client": None,
     "server": None,
     "wire": None,
+    "hops": None,
     "doubts": [],
 }
 """What the record of a trial says that was not measured."""

@@ -34,9 +34,9 @@ def read_spec() -> dict[str, Any]:
     return spec
 
 
-async def obey_until_stopped(answers: Mapping[str, Callable[[], None]]) -> None:
-    """Call what each command of the starter asks for, until `{"ask": "stop"}`, the end of the input, SIGTERM or
-    SIGINT."""
+async def obey_until_stopped(answers: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
+    """Call what each command of the starter is for, with the command, until `{"ask": "stop"}`, the end of the input,
+    SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     pending = b""
@@ -49,11 +49,11 @@ async def obey_until_stopped(answers: Mapping[str, Callable[[], None]]) -> None:
             return
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
-            ask = json.loads(line)["ask"]
-            if ask == "stop":
+            command = json.loads(line)
+            if command["ask"] == "stop":
                 stopped.set()
             else:
-                answers[ask]()
+                answers[command["ask"]](command)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)

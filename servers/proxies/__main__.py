@@ -2,7 +2,8 @@
 `servers.proxies.spec`).
 
 It says `ready` with host, port and pid, or `error` with a message; to `{"ask": "stats"}` it says `stats` with what it
-has counted; to `{"ask": "stop"}`, or when its input ends, it lets go of all connections, says `stopped` and ends.
+has counted; `{"ask": "lose", "share": 0.1}` sets the share of answers that are lost; to `{"ask": "stop"}`, or when its
+input ends, it lets go of all connections, says `stopped` and ends.
 """
 
 import asyncio
@@ -41,12 +42,15 @@ async def _serve(spec: ProxySpec) -> int:
     proxy.start()
     checks = loop.create_task(check_health(upstreams, spec)) if spec.health_interval_s else None
 
-    def stats() -> None:
+    def stats(_: dict[str, Any]) -> None:
         known = [{"host": u.host, "port": u.port, "up": u.is_up, "open": u.open} for u in upstreams.all]
         emit("stats", counts=asdict(counts), upstreams=known)
 
+    def lose(command: dict[str, Any]) -> None:
+        proxy.lose_share = command["share"]
+
     emit("ready", host=spec.host, port=server.sockets[0].getsockname()[1], pid=os.getpid())
-    await obey_until_stopped({"stats": stats})
+    await obey_until_stopped({"stats": stats, "lose": lose})
     if checks is not None:
         checks.cancel()
     server.close()

@@ -82,7 +82,7 @@ class ClientEnd(asyncio.Protocol):
     async def _connect(self) -> None:
         proxy = self._proxy
         for upstream in proxy.upstreams.order():
-            end = UpstreamEnd(self, upstream, self._counts)
+            end = UpstreamEnd(self, upstream, proxy)
             if await connect(upstream, end.itself, proxy.spec, self._counts) is None:
                 continue
             if self.transport.is_closing():
@@ -146,10 +146,6 @@ class ClientEnd(asyncio.Protocol):
         reset(self.transport)
         return True
 
-    @property
-    def is_lossy(self) -> bool:
-        return self._proxy.lose_share > 0
-
     def looked_at(self, looks: int) -> None:
         if self.quiet > looks:
             self._counts.idle_closed += 1
@@ -159,14 +155,14 @@ class ClientEnd(asyncio.Protocol):
 class UpstreamEnd(asyncio.Protocol):
     """The connection with the upstream that a client's is passed on to."""
 
-    __slots__ = ("_counts", "_upstream", "has_ended", "is_lossy", "other", "transport", "write")
+    __slots__ = ("_counts", "_proxy", "_upstream", "has_ended", "other", "transport", "write")
 
-    def __init__(self, other: ClientEnd, upstream: Upstream, counts: Counts) -> None:
+    def __init__(self, other: ClientEnd, upstream: Upstream, proxy: Layer4) -> None:
         self.other = other
+        self._proxy = proxy
         self.has_ended = False
-        self.is_lossy = other.is_lossy
         self._upstream = upstream
-        self._counts = counts
+        self._counts = proxy.counts
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -180,7 +176,7 @@ class UpstreamEnd(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         other = self.other
-        if self.is_lossy and other.loses():
+        if self._proxy.lose_share and other.loses():
             return
         other.quiet = 0
         self._counts.bytes_down += len(data)

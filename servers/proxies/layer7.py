@@ -42,7 +42,7 @@ class Layer7:
         self._named: dict[bytes, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draw = random.Random(spec.seed).random
-        self._lose_share = spec.lose_share
+        self.lose_share = spec.lose_share
 
     def start(self) -> None:
         """Begin to look after connections."""
@@ -71,7 +71,7 @@ class Layer7:
 
     def loses(self) -> bool:
         """Whether the answer that begins is to be lost."""
-        if self._lose_share == 0 or self._draw() >= self._lose_share:
+        if self.lose_share == 0 or self._draw() >= self.lose_share:
             return False
         self.counts.lost += 1
         return True
