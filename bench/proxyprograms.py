@@ -36,6 +36,7 @@ defaults
     timeout client 60s
     timeout server 60s
     timeout tunnel 60s
+    {options}
 listen hop
     bind {host}:{port}{protocol} backlog 4096
     server next {host}:{upstream_port}{protocol}
@@ -133,10 +134,18 @@ def _haproxy(
 ) -> contextlib.AbstractContextManager[Started]:
     # It takes two descriptors for each connection, and refuses to start with more than it may open.
     connections = min(_MAX_CONNECTIONS, raise_open_files() // 2 - 100)
+    # Without it, what comes of a stream of events waits for more.
+    options = "option http-no-delay" if mode == "http" else ""
 
     def command(port: int, folder: Path) -> list[str]:
         text = _HAPROXY.format(
-            connections=connections, mode=mode, protocol=protocol, host=host, port=port, upstream_port=upstream_port
+            connections=connections,
+            mode=mode,
+            options=options,
+            protocol=protocol,
+            host=host,
+            port=port,
+            upstream_port=upstream_port,
         )
         (folder / "haproxy.cfg").write_text(text, encoding="ascii")
         return [*_command(HAPROXY), "-db", "-f", "haproxy.cfg"]
