@@ -13,6 +13,7 @@ FIELDS = (
     "tls",
     "handshake",
     "fast_open",
+    "via",
     "pattern",
     "operation",
     "payload_bytes",
@@ -36,6 +37,7 @@ CONTESTANT_FIELDS = (
     "tls",
     "handshake",
     "fast_open",
+    "via",
     "pattern",
     "execution",
     "workers",
@@ -49,6 +51,7 @@ _DEFAULTS = {
     "tls": "off",
     "handshake": "full",
     "fast_open": "off",
+    "via": "none",
     "pattern": "request-response",
     "restart": 0.0,
 }
@@ -78,7 +81,7 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
     if first.execution == "single":
         unsaid.add("workers")  # it has one by its nature
-    by_default = ("client", "tls", "handshake", "fast_open", "restart")
+    by_default = ("client", "tls", "handshake", "fast_open", "via", "restart")
     unsaid |= {field for field in by_default if getattr(first, field) == _DEFAULTS[field]}
     if first.is_push:
         unsaid -= {"pattern", "connections"} - set(apart)
@@ -112,6 +115,8 @@ def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
             return f"TCP Fast Open {value}"
         case "restart":
             return f"server restarted at {value:.0%}" if value else "server not restarted"
+        case "via":
+            return "no hops" if value == "none" else f"via {value}"
         case "warmup_ns":
             return f"warm-up {spell_duration(value)}"
         case "duration_ns":

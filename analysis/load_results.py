@@ -47,6 +47,7 @@ class Scenario:
     handshake: str = "full"
     fast_open: str = "off"
     restart: float = 0.0
+    via: str = "none"
 
     @property
     def load_kind(self) -> str:
@@ -197,6 +198,17 @@ class ServerUse:
 
 
 @dataclass(frozen=True)
+class HopUse:
+    """What a proxy in the path used during the measured phase, and what it adds to the latency of one request alone,
+    which was measured before."""
+
+    kind: str
+    cpu_user_s: float | None
+    cpu_system_s: float | None
+    added_latency_ns: float | None
+
+
+@dataclass(frozen=True)
 class Doubt:
     """A reason not to trust a trial. A fatal one means that no verdict may rest on it."""
 
@@ -231,6 +243,8 @@ class Trial:
     """How long publishes waited for the broker to confirm them."""
     tally: Mapping[str, int] | None = None
     """What the pattern counts beside exchanges, by name."""
+    hops: tuple[HopUse, ...] = ()
+    """From the client to the server."""
     ladder: Ladder | None = None
     first_byte_rtts: float | None = None
     """Round trips until the first byte of an answer, the median over the conversations that were captured."""
@@ -431,6 +445,7 @@ def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
         ),
         doubts=tuple(_take(Doubt, doubt) for doubt in data["doubts"]),
         where=where,
+        hops=tuple(_take(HopUse, hop) for hop in data.get("hops") or ()),
         delivery=None if data.get("delivery") is None else _take(Delivery, data["delivery"]),
         ladder=None if wire.get("ladder") is None else ladder_of(wire["ladder"]),
         first_byte_rtts=first_bytes.get("p50"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.load_results import ClientUse, Distribution, ServerUse, Trial
+from analysis.load_results import ClientUse, Distribution, HopUse, ServerUse, Trial
 from bench.quantities import format_duration, format_rate, format_size
 
 Better = Literal["higher", "lower"]
@@ -55,7 +55,7 @@ def _share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
-def _cpu_us_per_request(use: ClientUse | ServerUse, trial: Trial) -> float | None:
+def _cpu_us_per_request(use: ClientUse | ServerUse | HopUse, trial: Trial) -> float | None:
     if use.cpu_user_s is None or use.cpu_system_s is None:
         return None
     return _share((use.cpu_user_s + use.cpu_system_s) * 1e6, _requests(trial))
@@ -75,6 +75,28 @@ def tallied(name: str) -> Metric:
         None,
         lambda trial: _share(trial.tally.get(name, 0), _requests(trial)) if trial.tally is not None else None,
         show_number,
+    )
+
+
+def hop_cpu(number: int) -> Metric:
+    """What the hop of that number, from 0 at the client, used for each answer or delivery."""
+    return Metric(
+        f"hop_{number + 1}_cpu_us_per_request",
+        f"CPU of hop {number + 1} for a request",
+        "lower",
+        lambda trial: _cpu_us_per_request(trial.hops[number], trial) if number < len(trial.hops) else None,
+        show_cpu,
+    )
+
+
+def hop_added_latency(number: int) -> Metric:
+    """What the hop of that number adds to the latency of one request alone."""
+    return Metric(
+        f"hop_{number + 1}_added_latency_ns",
+        f"latency that hop {number + 1} adds to a request alone",
+        "lower",
+        lambda trial: trial.hops[number].added_latency_ns if number < len(trial.hops) else None,
+        show_duration,
     )
 
 

@@ -5,7 +5,21 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from analysis.headlines import show_interval
-from analysis.metrics import ACHIEVED, CONFIRM, FAILED, MAX, P50, P99, REACH, SERVER_CPU, THROUGHPUT, Metric, tallied
+from analysis.metrics import (
+    ACHIEVED,
+    CONFIRM,
+    FAILED,
+    MAX,
+    P50,
+    P99,
+    REACH,
+    SERVER_CPU,
+    THROUGHPUT,
+    Metric,
+    hop_added_latency,
+    hop_cpu,
+    tallied,
+)
 from analysis.stats import Estimate
 from analysis.summary import Group, Summary
 
@@ -74,8 +88,11 @@ class Table:
 
 
 def table(group: Group, columns: Sequence[Column] = COLUMNS) -> Table:
-    """The figures of a group of scenarios, and what their patterns count beside them."""
+    """The figures of a group of scenarios, what their patterns count beside them, and what their hops cost."""
     columns = (*columns, *(Column(tallied(name), f"{name.replace('_', ' ')} each") for name in _tallies(group)))
+    for number in range(_most_hops(group)):
+        cpu, added = f"hop {number + 1} CPU a request", f"hop {number + 1} adds"
+        columns = (*columns, Column(hop_cpu(number), cpu), Column(hop_added_latency(number), added))
     measured = tuple(
         column for column in columns if any(summary.estimate(column.metric) is not None for summary in group.summaries)
     )
@@ -89,6 +106,11 @@ def _tallies(group: Group) -> list[str]:
     """What the patterns of these scenarios count, by name."""
     trials = (trial for summary in group.summaries for trial in summary.trials)
     return list(dict.fromkeys(name for trial in trials for name, count in (trial.tally or {}).items() if count))
+
+
+def _most_hops(group: Group) -> int:
+    """How many hops the longest of the paths of these scenarios has."""
+    return max((len(trial.hops) for summary in group.summaries for trial in summary.trials), default=0)
 
 
 def _row(group: Group, part: str, summary: Summary, columns: tuple[Column, ...]) -> Row:

@@ -145,7 +145,7 @@ def running(name: str, option: str | None = None, cpus: Sequence[int] = ()) -> I
         yield RunningBroker(name, address, ())
         return
     require_program(kind)
-    from bench.brokerhost import hosted
+    from bench.programhost import hosted
 
-    with hosted(name, cpus) as broker:
-        yield broker
+    with hosted(f"the broker {name}", kind.start, {"cpus": list(cpus)}) as gave:
+        yield RunningBroker(gave["name"], gave["address"], tuple(gave["pids"]))

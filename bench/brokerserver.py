@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from bench import brokers
 from bench.contract import MIN_EVENT_BYTES
 from bench.errors import UnsupportedError
+from bench.proxies import NO_HOPS
 from bench.scenario import Scenario
 from bench.serverprocess import Death, WorkerCounts
 
@@ -52,8 +53,8 @@ class BrokerServer:
 
 def why_unsupported(scenario: Scenario, words: Mapping[str, Any]) -> str | None:
     """Why a scenario cannot go through its broker; None if it can."""
-    if scenario.link is not None or scenario.restart:
-        return "brokers are reached over loopback, and go on until the end of the trial"
+    if scenario.link is not None or scenario.via != NO_HOPS or scenario.restart:
+        return "brokers are reached over loopback without hops, and go on until the end of the trial"
     if (scenario.execution, scenario.stack, scenario.tls) != ("single", "lean", "off"):
         return "brokers bring execution model, stack and security of their own; leave out those of servers"
     if scenario.payload_bytes < MIN_EVENT_BYTES:

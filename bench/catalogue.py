@@ -13,6 +13,7 @@ from bench import registry
 from bench.output import columns
 from bench.patterns import PATTERNS
 from bench.protocols import PROTOCOLS
+from bench.proxies import HOPS
 from bench.suites import suite_names
 
 LOADS = {
@@ -46,7 +47,7 @@ LINKS = {
     "up.rate=1mbit": "any of these for one direction: up is from client to server, down from server to client",
     "loopback": "no link: both ends on the machine's own loopback",
 }
-KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads", "links")
+KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads", "links", "hops")
 
 
 def catalogue() -> dict[str, Any]:
@@ -60,6 +61,7 @@ def catalogue() -> dict[str, Any]:
         "operations": dict(OPERATIONS),
         "loads": dict(LOADS),
         "links": dict(LINKS),
+        "hops": {name: hop.line for name, hop in HOPS.items()},
         "unsupported": [
             {"protocol": protocol, "execution": execution, "why": why}
             for protocol, facts in PROTOCOLS.items()

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench import opening, registry
+from bench import opening, proxies, registry
 from bench.contract import MIN_EVENT_BYTES
 from bench.errors import UnsupportedError, UsageError
 from bench.patterns import parse_pattern
@@ -147,7 +147,7 @@ def _why_unsupported(scenario: Scenario) -> str | None:
     except UnsupportedError as error:
         return str(error)
     why = registry.unsupported(scenario.protocol, scenario.execution, scenario.stack)
-    return why or opening.why_unsupported(scenario)
+    return why or opening.why_unsupported(scenario) or proxies.why_unsupported(scenario)
 
 
 def expand(values: Mapping[str, Any], where: str, group: str) -> Iterator[Scenario]:

@@ -25,6 +25,7 @@ from bench.lab.kernel import FAST_OPEN, parse_kernel
 from bench.lab.link import BACKENDS, LOOPBACK, Link, parse_link
 from bench.patterns import spelled
 from bench.protocols import PROTOCOLS, TLS_VERSIONS
+from bench.proxies import NO_HOPS, parse_via
 from bench.quantities import (
     parse_arguments,
     parse_duration_ns,
@@ -93,6 +94,8 @@ class Scenario:
     """Parameters of the kernel (sysctls) that both ends of a link have, beside what it has by itself."""
     restart: float = 0.0
     """The server is killed and started again after this share of the measured window; 0 for never."""
+    via: str = NO_HOPS
+    """The hops between both ends, from the client to the server (see `bench.proxies`)."""
     warmup_ns: int = 500_000_000
     duration_ns: int = 2_000_000_000
     timeout_ns: int = 5_000_000_000
@@ -137,6 +140,8 @@ class Scenario:
         if self.pattern != "request-response":
             words.append(self.pattern)
         words += [f"{self.execution}{workers}", str(self.load), str(self.operation), spell_size(self.payload_bytes)]
+        if self.via != NO_HOPS:
+            words.append(f"via {self.via}")
         if self.link is not None:
             words.append(f"over {self.link}")
             words += ["by netem"] if self.link_backend == "netem" else []
@@ -223,6 +228,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "link": parse_network,
     "link_backend": lambda v, w: registry.choose(v, BACKENDS, w),
     "kernel": parse_kernel,
+    "via": parse_via,
     "workers": lambda v, w: parse_whole(v, 1, MAX_WORKERS, w),
     "operation": parse_operation,
     "payload": parse_payload,

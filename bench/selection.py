@@ -23,6 +23,7 @@ _BEGINS = {
     "pattern": re.compile(r"\s*[a-z-]+(:|$)"),
     "operation": re.compile(r"\s*[a-z]+(:|$)"),
     "link": _NOTHING,
+    "via": _NOTHING,
     "kernel": _NOTHING,
 }
 """What a value begins with, where values hold commas themselves; a piece that does not belongs to the one before."""

@@ -18,6 +18,7 @@ from bench.lab.network import Network, network
 from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
+from bench.path import path_to
 from bench.patterns import parse_pattern, pattern_of
 from bench.placement import Placement
 from bench.protocols import CERTIFIED
@@ -48,28 +49,33 @@ def run_trial(
             network(scenario, seed) as link,
             LoadProcesses(processes, on_progress, link.client) as load,
             _server(scenario, placement.server, link, state) as server,
+            path_to(scenario, server.host, server.port, placement.server, link.server, seed) as path,
         ):
             if scenario.restart:
                 assert isinstance(server, ServerProcess)  # others are not restarted (see `bench.plan`)
                 server.stand_by()
-            load.connect(load_specs(scenario, server.host, server.port, seed, processes, placement, server.broker))
+            specs = load_specs(scenario, path.host, path.port, seed, processes, placement, server.broker)
+            path.measure_added_latency(specs[0], link.server)
+            load.connect(specs)
+            path.begin_to_lose()
             window = load.release()
             load.watch(window.measure_ns)
-            before, sent_before = _Observation.of(server), link.account()
-            spans = [before]
+            before, sent_before, hops_before = _Observation.of(server), link.account(), path.usage()
+            looks = [before]
             if scenario.restart:
                 load.watch(window.measure_ns + int(scenario.restart * scenario.duration_ns))
                 assert isinstance(server, ServerProcess)
-                spans.append(_Observation.of(server))
+                looks.append(_Observation.of(server))
                 server.restart()
-                spans.append(_Observation.of(server))
+                looks.append(_Observation.of(server))
             load.watch(window.end_ns)
-            after, sent_after = _Observation.of(server), link.account()
-            spans.append(after)
+            after, sent_after, hops_after = _Observation.of(server), link.account(), path.usage()
+            looks.append(after)
+            trial["hops"] = path.records(hops_before, hops_after)
             client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
             results = load.results()
             if server.pids():  # a broker that was there before is somebody else's
-                trial["server"] = _server_record(spans, server_memory, server)
+                trial["server"] = _server_record(looks, server_memory, server)
             trial["wire"] = link.carried(sent_before, sent_after)
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
@@ -180,6 +186,7 @@ NO_FIGURES: dict[str, Any] = {
     "client": None,
     "server": None,
     "wire": None,
+    "hops": None,
     "doubts": [],
 }
 """What the record of a trial says that was not measured."""

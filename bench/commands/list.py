@@ -19,7 +19,7 @@ def list_command(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="protocols, patterns, executions, stacks, suites, operations, loads or links; all of them without it.",
+            help="protocols, patterns, executions, stacks, suites, operations, loads, links or hops; without it all.",
             autocompletion=_kinds,
         ),
     ] = None,

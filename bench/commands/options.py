@@ -50,5 +50,11 @@ Links = Annotated[list[str] | None, typer.Option(metavar="LINK", help=f"{_LINK} 
 _BACKEND = "What delays and loses packets: own, or netem where the kernel has it."
 LinkBackend = Annotated[str | None, typer.Option(metavar="NAME", help=_BACKEND)]
 LinkBackends = Annotated[list[str] | None, typer.Option("--link-backend", metavar="NAME,…", help=_BACKEND)]
+Vias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--via", metavar="HOP,…", help="Hops from the client to the server: see wirebench list hops. May be repeated."
+    ),
+]
 Kernel = Annotated[str | None, typer.Option(metavar="NAME=VALUE,…", help=_KERNEL)]
 Kernels = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE,…", help=f"{_KERNEL} May be repeated.")]

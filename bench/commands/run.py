@@ -12,6 +12,7 @@ from bench.commands.options import (
     Links,
     LoadProcesses,
     Seed,
+    Vias,
     complete_execution,
     complete_operation,
     complete_protocol,
@@ -63,6 +64,7 @@ def run(
     link: Links = None,
     link_backend: LinkBackends = None,
     kernel: Kernels = None,
+    via: Vias = None,
     warmup: Annotated[
         _Several, typer.Option(metavar="TIME,…", help="How long to send before measuring, like 500ms; 0s for none.")
     ] = None,
@@ -123,6 +125,7 @@ def run(
             "link": link,
             "link_backend": link_backend,
             "kernel": kernel,
+            "via": via,
             "warmup": warmup,
             "duration": duration,
             "timeout": timeout,

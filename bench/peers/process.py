@@ -17,7 +17,7 @@ import psutil
 _ROOT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 15.0
 _PORT_ATTEMPTS = 3
-_OWN_SETTINGS = ("GRANIAN_", "LOCUST_", "NGINX", "UVICORN_", "WEB_CONCURRENCY")
+_OWN_SETTINGS = ("CADDY_", "HAPROXY_", "GRANIAN_", "LOCUST_", "NGINX", "UVICORN_", "WEB_CONCURRENCY")
 """Environment variables that these programs take options from: what is compared is what the command line says."""
 
 
@@ -70,6 +70,11 @@ class PeerProcess:
         self._process.wait()
         self._output.close()
         self._errors.close()
+
+    @property
+    def pid(self) -> int:
+        """The program's first process."""
+        return self._process.pid
 
     def output(self, timeout_s: float) -> str:
         """What it writes to standard output until it ends. Raises VoidError if it fails or does not end in time."""
@@ -132,23 +137,33 @@ class PeerProcess:
 
 @contextlib.contextmanager
 def serving(name: str, command: Callable[[int], Sequence[str]], cpus: Sequence[int], folder: Path) -> Iterator[int]:
-    """A server that runs while the context lasts. Gives the port, on 127.0.0.1, that it was told to listen on.
+    """A server that runs while the context lasts. Gives the port, on 127.0.0.1, that it was told to listen on. Raises
+    VoidError."""
+    with server_process(name, command, cpus, folder) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def server_process(
+    name: str, command: Callable[[int], Sequence[str]], cpus: Sequence[int], folder: Path, host: str = "127.0.0.1"
+) -> Iterator[tuple[int, PeerProcess]]:
+    """A server that runs while the context lasts. Gives the port of `host` that it was told to listen on.
 
     Not all servers can take any free port and say which. So the kernel names one, and should another program take it
     before the server does, the server ends and gets the next one. Raises VoidError.
     """
     for attempt in range(1, _PORT_ATTEMPTS + 1):
-        port = _free_port()
+        port = _free_port(host)
         with PeerProcess(name, command(port), cpus, folder) as process:
             if process.comes_to_listen(port):
-                yield port
+                yield port, process
                 return
             if attempt == _PORT_ATTEMPTS:
                 process.output(0.0)
                 raise VoidError(f"{name} ended instead of serving")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as sock:
         port: int = sock.getsockname()[1]
         return port

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 _DIRECTORIES = "/usr/sbin:/usr/local/sbin"
 """Where servers are, besides the user's PATH."""
@@ -63,14 +64,37 @@ class PythonProgram(Program):
         return importlib.metadata.version(self.name) if self.find() else None
 
 
+@dataclass(frozen=True)
+class NginxStream(Program):
+    """nginx with its stream module, built in or as a module to load."""
+
+    def find(self) -> list[str] | None:
+        return super().find() if self.module() is not None else None
+
+    def module(self) -> str | None:
+        """The module to load; empty for one that is built in; None if there is none."""
+        program = super().find()
+        if program is None:
+            return None
+        done = subprocess.run([*program, "-V"], capture_output=True, text=True, timeout=10, check=False)
+        if re.search(r"--with-stream(\s|$)", done.stderr):
+            return ""
+        found = re.search(r"--modules-path=(\S+)", done.stderr)
+        path = Path(found[1], "ngx_stream_module.so") if found else None
+        return str(path) if path is not None and path.exists() else None
+
+
 WRK = Program("wrk", "apt-get install wrk", "-v")
 HEY = Program("hey", "apt-get install hey")
 H2LOAD = Program("h2load", "apt-get install nghttp2-client", "--version")
 NGINX = Program("nginx", "apt-get install nginx-light", "-v")
+NGINX_STREAM = NginxStream("nginx", "apt-get install nginx-light libnginx-mod-stream", "-v")
+HAPROXY = Program("haproxy", "apt-get install haproxy", "-v")
+CADDY = Program("caddy", "apt-get install caddy", "version")
 NGHTTPD = Program("nghttpd", "apt-get install nghttp2-server", "--version")
 LOCUST = PythonProgram("locust")
 PICOWS = PythonProgram("picows", module="bench.peers.picows_echo")
 UVICORN = PythonProgram("uvicorn")
 GRANIAN = PythonProgram("granian")
 
-PROGRAMS = (WRK, HEY, LOCUST, PICOWS, H2LOAD, NGINX, NGHTTPD, UVICORN, GRANIAN)
+PROGRAMS = (WRK, HEY, LOCUST, PICOWS, H2LOAD, NGINX, HAPROXY, NGHTTPD, UVICORN, GRANIAN)

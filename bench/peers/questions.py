@@ -19,6 +19,7 @@ from bench.peers.nginx import nginx
 from bench.peers.own import EngineFigures, lean_server, run_engine
 from bench.peers.programs import GRANIAN, NGHTTPD, NGINX, UVICORN, WRK, Program
 from bench.peers.protocol_questions import protocol_questions
+from bench.peers.proxy_questions import proxy_questions
 from bench.peers.target import Target, verify
 from bench.peers.wrk import Wrk
 
@@ -140,6 +141,7 @@ def questions() -> list[Question]:
         ),
         *protocol_questions(),
         *broker_questions(),
+        *proxy_questions(),
     ]
 
 

@@ -281,6 +281,7 @@ def test_publish_subscribe(tmp_path: Path, pattern: str, readers: int) -> None:
     ("options", "why"),
     [
         (("--link", "rtt=1ms"), "over loopback"),
+        (("--via", "l4"), "without hops"),
         (("--restart", "50%"), "until the end"),
         (("--execution", "threads"), "of their own"),
         (("--payload", "10B"), "at least 51 bytes"),

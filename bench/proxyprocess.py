@@ -1,0 +1,131 @@
+"""The hops of a path as processes: each in front of the next, the last one in front of the server."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.childprocess import ChildEndedError, ChildProcess
+from bench.errors import ServerFailedError
+from bench.peers.process import pinned
+from bench.programhost import hosted
+from bench.proxies import Hop
+
+_START_TIMEOUT_S = 15.0
+_STOP_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a hop is, and what it is in front of."""
+
+    host: str
+    """The address that it listens on, which is that of the next hop or of the server too."""
+    port: int
+    """Of what it is in front of."""
+    http: str
+    """The version of HTTP that it passes on, where its layer is 7."""
+    cpus: tuple[int, ...] = ()
+    within: tuple[str, ...] = ()
+    """As for ChildProcess."""
+    seed: int = 0
+    """Whatever is left to chance comes from it."""
+
+
+@dataclass(frozen=True)
+class RunningHop:
+    """A hop that answers."""
+
+    hop: str
+    host: str
+    port: int
+    pids: tuple[int, ...]
+    """Its processes, the main one first."""
+    begin_to_lose: Callable[[], None] = lambda: None
+    """Of a hop that loses answers: none is lost before."""
+
+
+@contextlib.contextmanager
+def running_hops(hops: Sequence[Hop], place: Place) -> Iterator[list[RunningHop]]:
+    """The hops of a path while the context lasts, from the client to the server. `place` is that of the last one.
+    Raises ServerFailedError, UnsupportedError."""
+    running: list[RunningHop] = []
+    with contextlib.ExitStack() as stack:
+        for number, hop in enumerate(reversed(hops)):
+            port = running[0].port if running else place.port
+            at = Place(place.host, port, place.http, place.cpus, place.within, place.seed + number)
+            running.insert(0, stack.enter_context(running_hop(hop, at)))
+        yield running
+
+
+@contextlib.contextmanager
+def running_hop(hop: Hop, place: Place) -> Iterator[RunningHop]:
+    """One hop while the context lasts. Raises ServerFailedError, UnsupportedError."""
+    if hop.kind.start is None:
+        with EmbeddedProxy(hop, place) as proxy:
+            yield proxy.running
+        return
+    arguments = {"host": place.host, "upstream_port": place.port, "http": place.http, "cpus": list(place.cpus)}
+    with hosted(f"the hop {hop}", hop.kind.start, arguments, place.within) as gave:
+        yield RunningHop(str(hop), place.host, gave["port"], tuple(gave["pids"]))
+
+
+class EmbeddedProxy:
+    """A proxy of this project as a child process that runs while the context lasts. Every method raises
+    ServerFailedError when it finds that the proxy has ended by itself, and so does leaving the context."""
+
+    running: RunningHop
+
+    def __init__(self, hop: Hop, place: Place) -> None:
+        self._hop = hop
+        self._place = place
+
+    def __enter__(self) -> "EmbeddedProxy":
+        place, hop = self._place, self._hop
+        with pinned(place.cpus):
+            self._child = ChildProcess("servers.proxies", place.within)
+        try:
+            self._child.send(
+                {
+                    "layer": hop.kind.layer,
+                    "upstreams": [[place.host, place.port]],
+                    "host": place.host,
+                    "seed": place.seed,
+                }
+            )
+            ready = self._await("ready", _START_TIMEOUT_S)
+        except BaseException:
+            self._child.kill()
+            raise
+        self.running = RunningHop(str(hop), place.host, ready["port"], (ready["pid"],), self._begin_to_lose)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        try:
+            if error is None:
+                self._child.send({"ask": "stop"})
+                self._await("stopped", _STOP_TIMEOUT_S)
+        finally:
+            self._child.kill()
+
+    def _begin_to_lose(self) -> None:
+        if self._hop.lose_share:
+            self._child.send({"ask": "lose", "share": self._hop.lose_share})
+
+    def counts(self) -> dict[str, int]:
+        """What it has done so far (see `servers.proxies.spec.Counts`)."""
+        self._child.send({"ask": "stats"})
+        found: dict[str, int] = self._await("stats", _ANSWER_TIMEOUT_S)["counts"]
+        return found
+
+    def _await(self, name: str, timeout_s: float) -> dict[str, Any]:
+        try:
+            event = self._child.next_event(timeout_s)
+        except ChildEndedError as error:
+            raise ServerFailedError(f"the hop {self._hop} {error}") from None
+        if event is None:
+            raise ServerFailedError(f"the hop {self._hop} gave no answer for {timeout_s:g} s (waited for: {name})")
+        if event["event"] != name:
+            raise ServerFailedError(f"the hop {self._hop}: {event.get('message', event['event'])}")
+        return event

@@ -1,0 +1,172 @@
+"""The proxy of layer 7: requests and answers, as an intermediary passes them on (RFC 9110, section 7.6)."""
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any, Protocol, cast
+
+from servers.proxies.exchange import Exchange, Upward
+from servers.proxies.http1_client import Http1Client
+from servers.proxies.http1_upstream import Http1Upstream
+from servers.proxies.idle import Watch
+from servers.proxies.spec import Counts, ProxySpec
+from servers.proxies.splice import End
+from servers.proxies.upstreams import Upstream, Upstreams, connect
+
+_SCHEME = b"http://"
+_MAX_NAMED = 256
+"""Authorities that a forward proxy keeps connections with."""
+
+
+class Connection(Protocol):
+    """A connection of the proxy's, with either side."""
+
+    transport: asyncio.Transport
+
+
+class Layer7:
+    """The proxy: what its connections share."""
+
+    def __init__(self, spec: ProxySpec, upstreams: Upstreams, counts: Counts) -> None:
+        self.spec = spec
+        self.counts = counts
+        self.loop = asyncio.get_running_loop()
+        self.watch = Watch(spec.idle_timeout_s)
+        self.answers = Watch(spec.answer_timeout_s)
+        """Connections with upstreams."""
+        self.clients: set[Connection] = set()
+        self.upward: set[Connection] = set()
+        self._upstreams = upstreams
+        self._named: dict[bytes, Upstream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draw = random.Random(spec.seed).random
+        self.lose_share = spec.lose_share
+
+    def start(self) -> None:
+        """Begin to look after connections."""
+        self.watch.start()
+        self.answers.start()
+
+    def make_connection(self) -> asyncio.Protocol:
+        """What takes a client's connection."""
+        return Http1Client(self)
+
+    def begin(self, exchange: Exchange) -> None:
+        """An exchange's turn has come."""
+        self.counts.requests += 1
+        if exchange.method == b"CONNECT":
+            self._open_tunnel(exchange)
+            return
+        if exchange.target[:1] != b"/" and exchange.target != b"*" and not self._take_apart(exchange):
+            return
+        if not exchange.authority:  # a client of HTTP/1.0 need not say, and a server of HTTP/1.1 must be told
+            exchange.fields.insert(0, (b"host", b"localhost"))
+        exchange.begin(self.candidates(exchange))
+
+    def candidates(self, exchange: Exchange) -> Sequence[Upstream]:
+        """Where an exchange may go, in order."""
+        return self._upstreams.order() if exchange.named is None else (exchange.named,)
+
+    def loses(self) -> bool:
+        """Whether the answer that begins is to be lost."""
+        if self.lose_share == 0 or self._draw() >= self.lose_share:
+            return False
+        self.counts.lost += 1
+        return True
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run it beside everything else."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def connect(self, upstream: Upstream) -> Upward | None:
+        """A connection with that upstream; None if there is none in time."""
+        return await connect(upstream, partial(Http1Upstream, self, upstream), self.spec, self.counts)
+
+    def abort(self) -> None:
+        """Let go of all connections."""
+        self.watch.stop()
+        self.answers.stop()
+        for task in self._tasks:
+            task.cancel()
+        for connection in [*self.clients, *self.upward]:
+            connection.transport.abort()
+
+    # Targets of a forward proxy
+
+    def _take_apart(self, exchange: Exchange) -> bool:
+        """A target that is a whole URL (RFC 9112, section 3.2.2): its authority takes the place of the host field."""
+        if exchange.target[: len(_SCHEME)].lower() != _SCHEME:
+            exchange.fail(400, "the target is neither a path nor a URL of http")
+            return False
+        authority, slash, path = exchange.target[len(_SCHEME) :].partition(b"/")
+        exchange.target, exchange.authority = slash + path or b"/", authority
+        exchange.fields = [field for field in exchange.fields if field[0].lower() != b"host"]
+        exchange.fields.insert(0, (b"host", authority))
+        if self.spec.forward:
+            exchange.named = self._upstream_named(authority, 80)
+            if exchange.named is None:
+                exchange.fail(403, "this proxy goes to loopback addresses and to its upstreams only")
+                return False
+        return True
+
+    def _open_tunnel(self, exchange: Exchange) -> None:
+        """CONNECT (RFC 9110, section 9.3.6)."""
+        if not self.spec.forward:
+            exchange.fail(405, "this is no forward proxy")
+            return
+        upstream = self._upstream_named(exchange.target, None)
+        if upstream is None:
+            exchange.fail(403, "this proxy goes to loopback addresses and to its upstreams only")
+            return
+        self.spawn(self._tunnel(exchange, upstream))
+
+    async def _tunnel(self, exchange: Exchange, upstream: Upstream) -> None:
+        upward = await connect(upstream, partial(Http1Upstream, self, upstream), self.spec, self.counts)
+        if upward is None:
+            exchange.fail(502, "no connection with that authority")
+        elif exchange.is_over:
+            upward.transport.abort()
+        else:
+            exchange.is_over = True
+            upward.become_tunnel(cast(End, exchange.down))
+            exchange.down.connected(exchange, upward)
+
+    def _upstream_named(self, authority: bytes, default_port: int | None) -> Upstream | None:
+        """The upstream that an authority names; None if the proxy does not go there."""
+        found = self._named.get(authority)
+        if found is None:
+            host, port = _split(authority, default_port)
+            known = [u for u in self._upstreams.all if (u.host, u.port) == (host, port)]
+            if known:
+                return known[0]
+            if not port or not _is_loopback(host):
+                return None
+            found = Upstream(host, port)
+            if len(self._named) < _MAX_NAMED:
+                self._named[authority] = found
+        return found
+
+
+def _split(authority: bytes, default_port: int | None) -> tuple[str, int]:
+    """Host and port; port 0 for what is no authority (RFC 3986, section 3.2)."""
+    text = authority.decode("latin-1")
+    host, colon, port = text.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = text, str(default_port or "")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        return "", 0
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
