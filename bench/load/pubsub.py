@@ -261,11 +261,12 @@ class PubSub:
         settings, recorder, ledger = self._settings, self.recorder, self._ledger
         rejected = []
         for message in messages:
-            if settings.crash and self._measure_ns <= now < self._end_ns and self._random.random() < settings.crash:
-                raise _CrashError
             if message.deliveries > 1:
                 self.tally["redelivered"] += 1
             written = ledger.read(self._published(message.body))
+            crashes = self._measure_ns <= now < self._end_ns and self._random.random() < settings.crash
+            if crashes and self._random.random() < 0.5:  # before its work has had any effect
+                raise _CrashError
             if written is None:
                 recorder.error("content", now, now)
             elif settings.poison and _chance(written.number) < settings.poison:
@@ -277,6 +278,8 @@ class PubSub:
                 recorder.done.append(now)
             else:
                 self._duplicates += 1
+            if crashes:
+                raise _CrashError
         return rejected
 
     async def _absence(self) -> None:

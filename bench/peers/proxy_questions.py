@@ -58,28 +58,28 @@ def proxy_questions() -> list[Question]:
 def _pair(
     name: str, what: str, ours: str, theirs: str, server: OpenServer, drive: Drive, target: float
 ) -> Iterator[Question]:
-    sides = ours, theirs
+    hops = ours, theirs
     for suffix, measured in (("", "requests a second"), ("-cpu", "requests in a second of the proxy's CPU time")):
         yield Question(
             f"{name}{suffix}",
             f"proxy in front of {what}, {_CONNECTIONS} connections, {measured}: {ours} against {theirs}",
-            sides,
+            (ours, HAPROXY.name),
             "requests/s",
             "higher",
             target,
             (HAPROXY,),
-            partial(_open, sides, server, drive, suffix == "-cpu"),
+            partial(_open, hops, server, drive, suffix == "-cpu"),
         )
 
 
 @contextmanager
 def _open(
-    sides: tuple[str, str], server: OpenServer, drive: Drive, by_cpu: bool, setting: Setting
+    hops: tuple[str, str], server: OpenServer, drive: Drive, by_cpu: bool, setting: Setting
 ) -> Iterator[Sequence[Measure]]:
     with server(setting.placement.load) as target:
         place = Place(target.host, target.port, "1.1", setting.placement.server)
         try:
-            with running_hop(hops_of(sides[0])[0], place) as ours, running_hop(hops_of(sides[1])[0], place) as theirs:
+            with running_hop(hops_of(hops[0])[0], place) as ours, running_hop(hops_of(hops[1])[0], place) as theirs:
                 yield [partial(_measure, hop, target, drive, by_cpu, setting) for hop in (ours, theirs)]
         except WirebenchError as error:
             raise VoidError(str(error)) from None

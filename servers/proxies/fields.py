@@ -28,18 +28,17 @@ _MEANINGS = {
     b"age": CACHE,
     b"range": CACHE,
 }
-_met: dict[bytes, int] = {}
+met: dict[bytes, int] = {}
+"""What the spellings mean that were met before; the others are for `meaning`."""
 _MAX_MET = 1024
 _MAX_NAME_BYTES = 64
 
 
 def meaning(name: bytes) -> int:
     """What a field of that name means, in whatever case it is spelled."""
-    found = _met.get(name)
-    if found is None:
-        found = _MEANINGS.get(name.lower(), OTHER)
-        if len(_met) < _MAX_MET and len(name) <= _MAX_NAME_BYTES:
-            _met[name] = found
+    found = _MEANINGS.get(name.lower(), OTHER)
+    if len(met) < _MAX_MET and len(name) <= _MAX_NAME_BYTES:
+        met[name] = found
     return found
 
 

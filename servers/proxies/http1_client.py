@@ -40,6 +40,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         "_chunks",
         "_current",
         "_discards",
+        "_is_full",
         "_is_old",
         "_newest",
         "_out",
@@ -72,6 +73,8 @@ class Http1Client(RequestReader, asyncio.Protocol):
         """Nothing more is taken."""
         self._refusal: tuple[int, str] | None = None
         """What the client is told once it has had its answers."""
+        self._is_full = False
+        """Nothing is read for now: too much waits already."""
         self._blocked = False
         self._out: list[bytes] = []
         self._tunnel: End | None = None
@@ -101,6 +104,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
                 return
         self._begin_next()
         if len(self._waiting) > _MAX_WAITING or self.held is not None:
+            self._is_full = True
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -249,6 +253,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
     def room(self, exchange: Exchange, has_room: bool) -> None:
         if self.transport.is_closing():
             return
+        self._is_full = not has_room
         if has_room:
             self.transport.resume_reading()
         else:
@@ -269,7 +274,8 @@ class Http1Client(RequestReader, asyncio.Protocol):
         if not self.transport.is_closing():
             self._begin_next()
             self._close_if_refused()
-            if len(self._waiting) <= _MAX_WAITING:
+            if self._is_full and len(self._waiting) <= _MAX_WAITING:
+                self._is_full = False
                 self.transport.resume_reading()
             if self.has_ended and self._current is None:
                 self.transport.close()

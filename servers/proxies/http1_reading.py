@@ -20,6 +20,7 @@ from servers.proxies.fields import (
     UPGRADE,
     Fields,
     meaning,
+    met,
     tokens,
     without,
 )
@@ -46,7 +47,9 @@ class _Reader:
         self.chunked = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        what = meaning(name)
+        what = met.get(name)
+        if what is None:
+            what = meaning(name)
         if self._in_body:
             return  # a trailer
         if what is OTHER:

@@ -121,7 +121,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
             return
         if self.rest is not None:
             self._switch(self.rest)
-        else:
+        elif self._exchange is not None:
             down.flush()
 
     def eof_received(self) -> bool:

@@ -90,6 +90,7 @@ def test_readers_that_end_in_their_work(broker: RunningBroker) -> None:
     assert after["tally"]["crashes"] > 0
     assert after["tally"]["lost"] == 0
     assert after["tally"]["redelivered"] > 0
+    assert after["delivery"]["duplicates"] > 0
 
 
 def test_messages_that_nobody_can_work_on_are_kept_apart(broker: RunningBroker) -> None:
