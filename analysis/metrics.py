@@ -1,12 +1,13 @@
 """The figures that one trial gives, each with its unit, its direction and its spelling. Tables, plots, CSV files and
 comparisons all take them from here."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from analysis.load_results import ClientUse, Distribution, HopUse, ServerUse, Trial
-from bench.quantities import format_duration, format_rate, format_size
+from bench.quantities import format_duration, format_rate, format_size, parse_duration_ns
 
 Better = Literal["higher", "lower"]
 
@@ -100,6 +101,47 @@ def hop_added_latency(number: int) -> Metric:
     )
 
 
+def _total(name: str) -> Metric:
+    title = name.replace("_", " ")
+    return Metric(
+        f"tally_{name}", title, None, lambda trial: (trial.tally or {}).get(name) if trial.tally else None, show_number
+    )
+
+
+def _in_rtts(metric: Metric) -> Metric:
+    """A duration as a multiple of the link's round-trip time."""
+    return Metric(
+        f"{metric.name.removesuffix('_ns')}_rtts",
+        f"{metric.title}, in round-trip times",
+        metric.better,
+        lambda trial: _share(metric.of(trial), _rtt_ns(trial)),
+        lambda value: f"{value:.3g} RTT",
+    )
+
+
+def _rtt_ns(trial: Trial) -> float | None:
+    words = dict(word.split("=", 1) for word in trial.scenario.link.split(",") if "=" in word)
+    return float(parse_duration_ns(words["rtt"], "link")) if "rtt" in words else None
+
+
+_TALLY = re.compile(r"tally_(\w+?)(_each)?")
+_HOP = re.compile(r"hop_([1-8])_(cpu_us_per_request|added_latency_ns)")
+
+
+def metric_named(name: str) -> Metric | None:
+    """The metric of that name: one of METRICS, one of them that is a duration as `..._rtts`, what a pattern counts
+    (`tally_lost`, or `tally_lost_each` for each exchange) or what a hop costs (`hop_1_cpu_us_per_request`)."""
+    if name in BY_NAME:
+        return BY_NAME[name]
+    if name.endswith("_rtts") and (metric := BY_NAME.get(f"{name.removesuffix('_rtts')}_ns")) is not None:
+        return _in_rtts(metric)
+    if match := _TALLY.fullmatch(name):
+        return tallied(match[1]) if match[2] else _total(match[1])
+    if match := _HOP.fullmatch(name):
+        return (hop_cpu if match[2].startswith("cpu") else hop_added_latency)(int(match[1]) - 1)
+    return None
+
+
 def worker_shares(trial: Trial) -> list[float]:
     """The requests of each worker as a multiple of the even share (1.0 each); empty for fewer than two workers.
 
@@ -177,6 +219,13 @@ PSS = Metric(
 )
 
 METRICS = (
+    Metric(
+        "errors",
+        "requests that failed",
+        "lower",
+        lambda trial: trial.counts.failed if trial.counts else None,
+        show_number,
+    ),
     OFFERED,
     THROUGHPUT,
     ACHIEVED,

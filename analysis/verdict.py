@@ -168,9 +168,12 @@ def _crossings(findings: Sequence[Finding], scale: Mapping[str, float]) -> list[
     found = []
     for rule in dict.fromkeys(finding.rule for finding in findings if finding.comparison is not None):
         points = sorted(
-            (scale[finding.condition], math.log(finding.measured.value))
+            (scale[finding.condition], math.log(ratio.value))
             for finding in findings
-            if finding.rule == rule and finding.condition in scale and _is_sure(finding.measured)
+            if (ratio := finding.measured) is not None
+            and finding.rule == rule
+            and finding.condition in scale
+            and _is_sure(ratio)
         )
         for (x1, y1), (x2, y2) in pairwise(points):
             if y1 * y2 < 0:
@@ -178,9 +181,9 @@ def _crossings(findings: Sequence[Finding], scale: Mapping[str, float]) -> list[
     return found
 
 
-def _is_sure(ratio: Estimate | None) -> bool:
+def _is_sure(ratio: Estimate) -> bool:
     """Whether the interval of a ratio lies on one side of 1."""
-    return ratio is not None and ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high
+    return ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high
 
 
 def adjusted(judged: Mapping[str, Judged], scales: Mapping[str, Mapping[str, float]]) -> dict[str, Judged]:

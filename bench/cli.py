@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from bench import __version__
+from bench.commands.claims import claims
 from bench.commands.doctor import doctor
 from bench.commands.lab import lab
 from bench.commands.list import list_command
@@ -44,6 +45,7 @@ app.command(context_settings={"allow_interspersed_args": False})(lab)
 app.command()(report)
 app.command()(doctor)
 app.command()(peers)
+app.command()(claims)
 
 
 def _show_version(asked: bool) -> None:

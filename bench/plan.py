@@ -111,13 +111,13 @@ def single_suite(values: Mapping[str, list[str]], where: str) -> Suite:
 
 def _sorted_out(name: str, description: str, rounds: int, scenarios: list[Scenario]) -> Suite:
     """A suite of these scenarios, each once, those that make no sense apart."""
-    why = {scenario: _why_unsupported(scenario) for scenario in scenarios}
+    why = {scenario: why_unsupported(scenario) for scenario in scenarios}
     supported = tuple(scenario for scenario, reason in why.items() if reason is None)
     unsupported = tuple((scenario, reason) for scenario, reason in why.items() if reason is not None)
     return Suite(name, description, rounds, supported, unsupported)
 
 
-def _why_unsupported(scenario: Scenario) -> str | None:
+def why_unsupported(scenario: Scenario) -> str | None:
     """Why a scenario makes no sense: its server refuses the model, or its client the request."""
     if scenario.tls not in (known := PROTOCOLS[scenario.protocol].tls):
         return f"{scenario.protocol} runs with tls {' or '.join(known)} only"
