@@ -22,6 +22,7 @@ FIELDS = (
     "load",
     "connections",
     "link",
+    "beside",
     "restart",
     "warmup_ns",
     "duration_ns",
@@ -54,6 +55,7 @@ _DEFAULTS = {
     "via": "none",
     "pattern": "request-response",
     "restart": 0.0,
+    "beside": None,
 }
 
 
@@ -81,7 +83,7 @@ def shared(scenarios: Sequence[Scenario]) -> str:
     unsaid = {*apart, "pattern", "timeout_ns", "queue_limit", "warmup_ns", "connections"}
     if first.execution == "single":
         unsaid.add("workers")  # it has one by its nature
-    by_default = ("client", "tls", "handshake", "fast_open", "via", "restart")
+    by_default = ("client", "tls", "handshake", "fast_open", "via", "restart", "beside")
     unsaid |= {field for field in by_default if getattr(first, field) == _DEFAULTS[field]}
     if first.is_push:
         unsaid -= {"pattern", "connections"} - set(apart)
@@ -117,6 +119,8 @@ def _word(scenario: Scenario, field: str, with_workers: bool) -> str:
             return f"server restarted at {value:.0%}" if value else "server not restarted"
         case "via":
             return "no hops" if value == "none" else f"via {value}"
+        case "beside":
+            return f"beside {value}" if value else "nothing beside it"
         case "warmup_ns":
             return f"warm-up {spell_duration(value)}"
         case "duration_ns":

@@ -47,6 +47,7 @@ class Scenario:
     handshake: str = "full"
     fast_open: str = "off"
     restart: float = 0.0
+    beside: str | None = None
     via: str = "none"
 
     @property

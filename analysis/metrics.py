@@ -56,10 +56,13 @@ def _share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
+def _cpu_s(use: ClientUse | ServerUse | HopUse) -> float | None:
+    return None if use.cpu_user_s is None or use.cpu_system_s is None else use.cpu_user_s + use.cpu_system_s
+
+
 def _cpu_us_per_request(use: ClientUse | ServerUse | HopUse, trial: Trial) -> float | None:
-    if use.cpu_user_s is None or use.cpu_system_s is None:
-        return None
-    return _share((use.cpu_user_s + use.cpu_system_s) * 1e6, _requests(trial))
+    cpu_s = _cpu_s(use)
+    return None if cpu_s is None else _share(cpu_s * 1e6, _requests(trial))
 
 
 def _switches_per_request(use: ClientUse | ServerUse, trial: Trial) -> float | None:
@@ -183,6 +186,13 @@ SERVER_CPU = Metric(
     lambda trial: _cpu_us_per_request(trial.server, trial),
     show_cpu,
 )
+SERVER_CPU_CORES = Metric(
+    "server_cpu_cores",
+    "CPU of the server, cores",
+    "lower",
+    lambda trial: _share(_cpu_s(trial.server), trial.scenario.duration_ns / 1e9),
+    show_number,
+)
 CLIENT_CPU = Metric(
     "client_cpu_us_per_request",
     "CPU of the load generator for a request",
@@ -237,6 +247,7 @@ METRICS = (
     *_durations("lateness", "lateness of sending", lambda trial: trial.lateness_ns),
     *_durations("confirm", "time until the broker has confirmed a publish", lambda trial: trial.confirm_ns),
     SERVER_CPU,
+    SERVER_CPU_CORES,
     CLIENT_CPU,
     Metric(
         "client_cpu_share_max",

@@ -25,6 +25,7 @@ of it stands in a file, before anything is measured.
     within = 0
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -236,9 +237,13 @@ def _number(given: object, metric: Metric | None, where: str) -> float:
     if isinstance(given, int | float) and not isinstance(given, bool):
         return float(given)
     text = str(given)
+    if metric is None:  # a margin, which may be more than the whole
+        if not re.fullmatch(r"\d{1,4}(\.\d+)?%", text):
+            raise UsageError(f"{where}: {text!r} is not a margin like 5% or 200%")
+        return float(text[:-1]) / 100
     if text.endswith("%"):
         return parse_share(text, where)
-    if metric is not None and metric.name.endswith("_bytes"):
+    if metric.name.endswith("_bytes"):
         return float(parse_size_bytes(text, where))
     return float(parse_duration_ns(text, where))
 

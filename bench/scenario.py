@@ -29,10 +29,12 @@ from bench.proxies import NO_HOPS, parse_via
 from bench.quantities import (
     parse_arguments,
     parse_duration_ns,
+    parse_rate_per_s,
     parse_share,
     parse_size_bytes,
     parse_whole,
     spell_duration,
+    spell_rate,
     spell_size,
 )
 from bench.schedule import Closed, Concurrency, Load, parse_concurrency, parse_load
@@ -65,6 +67,17 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A load beside the one that is measured, spelled like "block:for=200ms@2/s"."""
+
+    operation: Operation
+    rate_per_s: float
+
+    def __str__(self) -> str:
+        return f"{self.operation}@{spell_rate(self.rate_per_s)}"
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One full choice. The field names are the keys of suites, and with dashes the options of commands."""
 
@@ -92,6 +105,8 @@ class Scenario:
     """What delays and loses the packets of a link: the lab's own router, or the kernel's netem."""
     kernel: tuple[tuple[str, str], ...] = ()
     """Parameters of the kernel (sysctls) that both ends of a link have, beside what it has by itself."""
+    beside: Beside | None = None
+    """Other requests that the server has to answer meanwhile, which are not measured."""
     restart: float = 0.0
     """The server is killed and started again after this share of the measured window; 0 for never."""
     via: str = NO_HOPS
@@ -145,6 +160,7 @@ class Scenario:
         if self.link is not None:
             words.append(f"over {self.link}")
             words += ["by netem"] if self.link_backend == "netem" else []
+        words += [f"beside {self.beside}"] if self.beside else []
         words += [f"restarted at {self.restart:.0%}"] if self.restart else []
         words += [f"{name.removeprefix('net.ipv4.')}={value}" for name, value in self.kernel]
         return " ".join(words)
@@ -164,6 +180,7 @@ class Scenario:
             operation=str(self.operation),
             link=str(self.link or LOOPBACK),
             kernel=dict(self.kernel),
+            beside=None if self.beside is None else str(self.beside),
             load=str(self.load),
             connections=str(self.concurrency),
         )
@@ -195,6 +212,14 @@ def parse_operation(text: str, where: str) -> Operation:
     return Operation(opcode, a, b)
 
 
+def parse_beside(text: str, where: str) -> Beside:
+    """Reads "block:for=200ms@2/s"."""
+    operation, at, rate = text.rpartition("@")
+    if not at:
+        raise UsageError(f"{where}: {text!r} has no rate; write an operation and how often, like block:for=200ms@2/s")
+    return Beside(parse_operation(operation, where), parse_rate_per_s(rate, where))
+
+
 def parse_payload(text: str, where: str) -> int:
     """Bytes of a payload, within what every server takes."""
     size = parse_size_bytes(text, where)
@@ -224,6 +249,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "handshake": lambda v, w: registry.choose(v, get_args(Handshake), w),
     "fast_open": lambda v, w: registry.choose(v, ("off", "on"), w),
     "pattern": spelled,
+    "beside": parse_beside,
     "restart": _parse_restart,
     "link": parse_network,
     "link_backend": lambda v, w: registry.choose(v, BACKENDS, w),

@@ -24,6 +24,7 @@ _BEGINS = {
     "operation": re.compile(r"\s*[a-z]+(:|$)"),
     "link": _NOTHING,
     "via": _NOTHING,
+    "beside": _NOTHING,
     "kernel": _NOTHING,
 }
 """What a value begins with, where values hold commas themselves; a piece that does not belongs to the one before."""

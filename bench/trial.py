@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench import registry, resultfile
@@ -22,10 +22,12 @@ from bench.path import path_to
 from bench.patterns import parse_pattern, pattern_of
 from bench.placement import Placement
 from bench.protocols import CERTIFIED
+from bench.quantities import spell_rate
 from bench.scenario import Scenario
 from bench.schedule import Closed
 from bench.serverprocess import ServerProcess, WorkerCounts
 
+_BESIDE_CONNECTIONS = "16"
 INTERVALS = 10
 """How many equal parts of the measured window a result shows."""
 
@@ -48,6 +50,7 @@ def run_trial(
             tempfile.TemporaryDirectory(prefix="wirebench-state-") as state,
             network(scenario, seed) as link,
             LoadProcesses(processes, on_progress, link.client) as load,
+            LoadProcesses(int(scenario.beside is not None), lambda _progress: None, link.client) as beside,
             _server(scenario, placement.server, link, state) as server,
             path_to(scenario, server.host, server.port, placement.server, link.server, seed) as path,
         ):
@@ -57,7 +60,10 @@ def run_trial(
             specs = load_specs(scenario, path.host, path.port, seed, processes, placement, server.broker)
             path.measure_added_latency(specs[0], link.server)
             load.connect(specs)
+            beside.connect(_beside_specs(scenario, specs[0]))
             path.begin_to_lose()
+            if scenario.beside is not None:
+                beside.release()
             window = load.release()
             load.watch(window.measure_ns)
             before, sent_before, hops_before = _Observation.of(server), link.account(), path.usage()
@@ -153,6 +159,25 @@ def load_specs(
             broker=broker,
         )
         for process in range(processes)
+    ]
+
+
+def _beside_specs(scenario: Scenario, spec: LoadSpec) -> list[LoadSpec]:
+    """The load that is not measured, as far as there is one; `spec` is that of one which is."""
+    if scenario.beside is None:
+        return []
+    operation = scenario.beside.operation
+    return [
+        replace(
+            spec,
+            client=registry.client(scenario.protocol),
+            request=Request(operation.opcode, scenario.payload_bytes, operation.a, operation.b),
+            load=f"open:{spell_rate(scenario.beside.rate_per_s)}",
+            connections=_BESIDE_CONNECTIONS,
+            process=0,
+            processes=1,
+            pattern="request-response",
+        )
     ]
 
 

@@ -53,6 +53,9 @@ def run(
     ] = None,
     fast_open: Annotated[_Several, typer.Option(metavar="on,off", help="TCP Fast Open: data with the SYN.")] = None,
     pattern: Annotated[_Several, typer.Option(metavar="NAME,…", help="Patterns.")] = None,
+    beside: Annotated[
+        _Several, typer.Option(metavar="OPERATION@RATE", help="Requests beside those measured: block:for=200ms@2/s.")
+    ] = None,
     restart: Annotated[
         _Several,
         typer.Option(metavar="SHARE,…", help="Kill the server and start it again, so far into the measured time: 50%."),
@@ -121,6 +124,7 @@ def run(
             "handshake": handshake,
             "fast_open": fast_open,
             "pattern": pattern,
+            "beside": beside,
             "restart": restart,
             "link": link,
             "link_backend": link_backend,
