@@ -131,13 +131,27 @@ _TALLY = re.compile(r"tally_(\w+?)(_each)?")
 _HOP = re.compile(r"hop_([1-8])_(cpu_us_per_request|added_latency_ns)")
 
 
+PROBED = "probe_"
+"""What the names of figures begin with that a probe gave, and no load."""
+
+
+def _probed(name: str) -> Metric:
+    figure = name.removeprefix(PROBED)
+    by_unit = {"ns": show_duration, "bytes": format_size, "share": show_share}
+    show = format_rate if figure.endswith("_per_s") else by_unit.get(figure.rpartition("_")[2], show_number)
+    return Metric(name, figure.replace("_", " "), None, lambda trial: trial.figures.get(figure), show)
+
+
 def metric_named(name: str) -> Metric | None:
     """The metric of that name: one of METRICS, one of them that is a duration as `..._rtts`, what a pattern counts
-    (`tally_lost`, or `tally_lost_each` for each exchange) or what a hop costs (`hop_1_cpu_us_per_request`)."""
+    (`tally_lost`, or `tally_lost_each` for each exchange), what a hop costs (`hop_1_cpu_us_per_request`), or a
+    figure of a probe (`probe_start_ns`)."""
     if name in BY_NAME:
         return BY_NAME[name]
     if name.endswith("_rtts") and (metric := BY_NAME.get(f"{name.removesuffix('_rtts')}_ns")) is not None:
         return _in_rtts(metric)
+    if name.startswith(PROBED):
+        return _probed(name)
     if match := _TALLY.fullmatch(name):
         return tallied(match[1]) if match[2] else _total(match[1])
     if match := _HOP.fullmatch(name):

@@ -23,20 +23,25 @@ of it stands in a file, before anything is measured.
     of = "memory"
     equals = 8                           # or above, below; less_than, more_than or same_as another side
     within = 0
+
+In the place of a scenario there may be a probe (see `bench.probes`): `probe = "workers"`. Sides then hold its words,
+and metrics are its figures.
 """
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from analysis.metrics import Metric, metric_named
+from analysis.metrics import PROBED, Metric, metric_named
 from analysis.verdict import Kind, Rule, Verdict
 from bench.claims import claim_files
 from bench.doubts import DoubtKind
 from bench.errors import UsageError
 from bench.plan import Suite, why_unsupported
+from bench.probes import PROBES
+from bench.probing import ProbeScenario
 from bench.quantities import parse_duration_ns, parse_share, parse_size_bytes
 from bench.registry import choose
 from bench.scenario import KEYS, Scenario, parse_scenario
@@ -86,6 +91,8 @@ class Claim:
     """Kinds of doubts that say what the claim is about, and so nothing against it."""
     expect: Verdict | None
     rounds: int
+    probe: str
+    """What measures in the place of a load; empty for a load."""
     sides: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
     """Each side's name and its keys of scenarios, with those that all share."""
     conditions: tuple[Condition, ...]
@@ -95,6 +102,16 @@ class Claim:
     def scale(self) -> dict[str, float]:
         """Where conditions lie, as far as they do."""
         return {condition.name: condition.at for condition in self.conditions if condition.at is not None}
+
+    def probes(self) -> dict[tuple[str, str], ProbeScenario]:
+        """What the probe is asked for each condition and side."""
+        return {
+            (condition.name, side): ProbeScenario(
+                self.probe, (*values, *condition.values), group_of(condition.name, side)
+            )
+            for condition in self.conditions
+            for side, values in self.sides
+        }
 
     def scenarios(self, changes: Mapping[str, Any]) -> dict[tuple[str, str], Scenario]:
         """The scenario of each condition and side. `changes` are keys that a run sets for all. Raises UsageError."""
@@ -146,15 +163,21 @@ def parse_claim(claim_id: str, chapter: str, text: str) -> Claim:
     expect = document.get("expect")
     if expect is not None:
         expect = Verdict(choose(str(expect), _EXPECTED, f"{where}: expect"))
+    probe = document.get("probe", "")
+    if probe:
+        choose(str(probe), PROBES, f"{where}: probe")
+    allowed = PROBES[probe].words if probe else KEYS
     shared, sides = _table(document, "scenario", where), _table(document, "sides", where)
     if not sides:
         raise UsageError(f"{where}: sides: there is nothing to measure; write a table [sides.NAME]")
     for name, keys in sides.items():
         for key in keys:
-            choose(key, KEYS, f"{where}: sides.{name}")
-    conditions = tuple(_condition(entry, where) for entry in document.get("conditions", [{"name": _EVERYWHERE}]))
+            choose(key, allowed, f"{where}: sides.{name}")
+    conditions = tuple(
+        _condition(entry, allowed, where) for entry in document.get("conditions", [{"name": _EVERYWHERE}])
+    )
     rules = tuple(
-        _rule(entry, f"{where}: rule {number}", tuple(sides), tuple(condition.name for condition in conditions))
+        _rule(entry, f"{where}: rule {number}", probe, tuple(sides), tuple(each.name for each in conditions))
         for number, entry in enumerate(document.get("rules", ()), 1)
     )
     if not rules:
@@ -169,11 +192,13 @@ def parse_claim(claim_id: str, chapter: str, text: str) -> Claim:
         tuple(choose(str(kind), DoubtKind, f"{where}: despite") for kind in document.get("despite", ())),
         expect,
         int(document.get("rounds", DEFAULT_ROUNDS)),
+        str(probe),
         tuple((name, tuple({**shared, **keys}.items())) for name, keys in sides.items()),
         conditions,
         rules,
     )
-    claim.scenarios({})  # which refuses what no scenario can be
+    if not probe:
+        claim.scenarios({})  # which refuses what no scenario can be
     return claim
 
 
@@ -192,19 +217,21 @@ def _table(document: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     return found
 
 
-def _condition(entry: Mapping[str, Any], where: str) -> Condition:
+def _condition(entry: Mapping[str, Any], allowed: Iterable[str], where: str) -> Condition:
     name = _text(entry, "name", f"{where}: conditions")
     values = {key: value for key, value in entry.items() if key not in ("name", "at")}
     for key in values:
-        choose(key, KEYS, f"{where}: condition {name}")
+        choose(key, allowed, f"{where}: condition {name}")
     at = entry.get("at")
     return Condition(name, None if at is None else float(at), tuple(values.items()))
 
 
-def _rule(entry: Mapping[str, Any], where: str, sides: Sequence[str], conditions: Sequence[str]) -> Rule:
+def _rule(entry: Mapping[str, Any], where: str, probe: str, sides: Sequence[str], conditions: Sequence[str]) -> Rule:
     for key in entry:
         choose(key, _RULE_KEYS, where)
     say, name, of = (_text(entry, key, where) for key in ("say", "metric", "of"))
+    if probe:
+        name = f"{PROBED}{choose(name, PROBES[probe].figures, f'{where}: metric')}"
     metric = metric_named(name)
     if metric is None:
         raise UsageError(f"{where}: metric: {name!r} is unknown; results/README.md lists them")

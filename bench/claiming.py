@@ -22,6 +22,7 @@ from bench.claim import Claim, group_of
 from bench.errors import UsageError
 from bench.placement import Placement
 from bench.plan import plan_trials
+from bench.probing import run_probe
 from bench.resultfile import ResultFile, write_atomically
 from bench.run import Watcher, head
 from bench.trial import run_trial
@@ -132,11 +133,11 @@ def run_claims(
     mode: Mode,
     folder: ClaimsFolder,
     placement: Placement,
-    watcher: Callable[[Claim, int], Watcher],
+    watcher: Callable[[Claim], Watcher],
     on_verdict: Callable[[Done], None],
 ) -> list[Done]:
     """Run those that have no verdict yet, and keep each as it comes; in the end all of them, judged as one family.
-    `watcher` is made for each claim with the number of its trials. Raises OutputError."""
+    `watcher` is made for each claim. Raises OutputError."""
     done = []
     for claim in claims:
         if folder.is_done(claim):
@@ -152,26 +153,35 @@ def run_claims(
 
 
 def run_claim(
-    claim: Claim, mode: Mode, folder: ClaimsFolder, placement: Placement, watcher: Callable[[Claim, int], Watcher]
+    claim: Claim, mode: Mode, folder: ClaimsFolder, placement: Placement, watcher: Callable[[Claim], Watcher]
 ) -> Done:
     """One claim, until it is decided or has had its share."""
     begun_s = time.monotonic()
-    suite = claim.suite({})
-    if suite.unsupported:
-        scenario, why = suite.unsupported[0]
-        return Done(claim, Judged(Verdict.UNSUPPORTED, (), why=f"{scenario.group}: {why}"), 0, 0.0, None)
+    contestants: tuple[Any, ...]
+    if claim.probe:
+        contestants = tuple(claim.probes().values())
+    else:
+        suite = claim.suite({})
+        if suite.unsupported:
+            scenario, why = suite.unsupported[0]
+            return Done(claim, Judged(Verdict.UNSUPPORTED, (), why=f"{scenario.group}: {why}"), 0, 0.0, None)
+        contestants = suite.scenarios
     rounds = mode.rounds or claim.rounds
     path = folder.path / f"{claim.id}.json"
     path.unlink(missing_ok=True)  # of a run that was interrupted in the middle of this claim
     results = ResultFile(path, head(claim.id, claim.sentence, rounds, folder.seed, placement, []), [])
-    planned = plan_trials(suite.scenarios, rounds * mode.most, folder.seed)
-    watching = watcher(claim, len(suite.scenarios) * rounds)
+    planned = plan_trials(contestants, rounds * mode.most, folder.seed)
+    watching = watcher(claim)
     judged = Judged(Verdict.UNDECIDED, ())
     so_far = 0
     while so_far < rounds * mode.most and judged.verdict is Verdict.UNDECIDED:
-        for trial in islice(planned, len(suite.scenarios) * rounds):
+        for trial in islice(planned, len(contestants) * rounds):
             watching.trial_begins(trial)
-            measured = run_trial(trial.scenario, trial.round, trial.seed, 1, placement, watching.progress)
+            if claim.probe:
+                probed: Any = trial.scenario
+                measured = run_probe(probed, trial.round, trial.seed)
+            else:
+                measured = run_trial(trial.scenario, trial.round, trial.seed, 1, placement, watching.progress)
             results.add(measured)
             watching.trial_ended(measured)
         so_far += rounds

@@ -5,6 +5,7 @@ import pytest
 from bench.claim import parse_claim, read_claim
 from bench.claims import CHAPTERS, claim_files
 from bench.errors import UsageError
+from bench.probes import PROBES
 
 GOOD = """
 sentence = "One is faster"
@@ -30,7 +31,10 @@ by = "10%"
 def test_every_claim_can_be_read(claim_id: str) -> None:
     claim = read_claim(claim_id)
     assert claim.chapter in CHAPTERS
-    assert claim.suite({}).scenarios or claim.suite({}).unsupported
+    if claim.probe:
+        assert all(PROBES[claim.probe].words.keys() >= dict(probe.words).keys() for probe in claim.probes().values())
+    else:
+        assert claim.suite({}).scenarios or claim.suite({}).unsupported
     assert {rule.of for rule in claim.rules} | {rule.against for rule in claim.rules if rule.against} == {
         name for name, _ in claim.sides
     }, "a side that no rule asks about is measured for nothing"

@@ -1,0 +1,111 @@
+"""Probes: what is measured of the system or of a format directly, without a load on a server. Each is a function that
+is given words and gives figures; it runs in a process of its own (`python -m bench.probes`), so that what it does to
+itself is its alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe. `measure` is "module:function": it is called with the words, and gives a number for each of `figures`.
+    Figures carry their unit in the name."""
+
+    line: str
+    measure: str
+    words: Mapping[str, str]
+    """What may be said, and what it means."""
+    figures: Mapping[str, str]
+
+
+PROBES = {
+    "workers": Probe(
+        "starts workers that do nothing, and looks at them",
+        "bench.probes.workers:measure",
+        {"kind": "process or thread", "count": "how many"},
+        {"start_ns": "time to start a worker", "pss_bytes": "memory of each worker (PSS)"},
+    ),
+    "cow": Probe(
+        "forks a process that holds memory, and writes to a share of it in the child",
+        "bench.probes.cow:measure",
+        {"megabytes": "what the parent holds", "written": "the share that the child writes to, 0 to 1"},
+        {"child_pss_bytes": "memory of the child (PSS)", "child_private_bytes": "memory that is the child's alone"},
+    ),
+    "parallel": Probe(
+        "computes on several workers at once",
+        "bench.probes.parallel:measure",
+        {"kind": "process or thread", "count": "how many"},
+        {"speedup": "what they do together, as a multiple of what one does alone"},
+    ),
+    "formats": Probe(
+        "encodes and decodes a list of todos",
+        "bench.probes.formats:measure",
+        {"format": "protobuf, json, xml or messagepack", "todos": "how many"},
+        {
+            "encoded_bytes": "size of the encoded list",
+            "encode_ns": "time to encode it",
+            "decode_ns": "time to decode it",
+        },
+    ),
+    "commits": Probe(
+        "commits records to a file, each synced before it is acknowledged or later",
+        "bench.probes.commits:measure",
+        {"sync": "each or later"},
+        {
+            "commits_per_s": "commits a second",
+            "unsynced_commits": "commits that were acknowledged and not on the disk, at the worst moment",
+        },
+    ),
+    "slow-reader": Probe(
+        "sends to a reader that takes a tenth of what could be sent",
+        "bench.probes.slow_reader:measure",
+        {"transport": "tcp or udp"},
+        {
+            "sent_to_read_ratio": "what was sent, as a multiple of what was read",
+            "lost_share": "share of what was sent that was never read",
+        },
+    ),
+    "nagle": Probe(
+        "writes twice and then waits for an answer, with TCP_NODELAY or without",
+        "bench.probes.nagle:measure",
+        {"nodelay": "yes or no"},
+        {"exchange_ns": "time of an exchange, the median"},
+    ),
+    "backlog": Probe(
+        "connects many at once to a listener that accepts slowly",
+        "bench.probes.backlog:measure",
+        {"backlog": "of the listener", "connects": "how many at once"},
+        {"connect_p99_ns": "time to connect, p99", "connect_max_ns": "time to connect, the longest"},
+    ),
+    "receive-buffer": Probe(
+        "sends to a peer that does not read, until nothing more is taken",
+        "bench.probes.receive_buffer:measure",
+        {},
+        {
+            "taken_bytes": "what was taken",
+            "buffers_bytes": "the sizes of the send and the receive buffer together",
+        },
+    ),
+    "pipelining": Probe(
+        "asks for something slow and then for something fast",
+        "bench.probes.pipelining:measure",
+        {"how": "pipelined on one connection, or apart on two"},
+        {"second_answer_ns": "time until the answer to the second request"},
+    ),
+    "wire-bytes": Probe(
+        "counts the bytes of an exchange on the wire, between the lean ends",
+        "bench.probes.wire_bytes:measure",
+        {"protocol": "which", "tls": "its version, or off"},
+        {
+            "first_bytes": "bytes of a first exchange of 64 bytes, with all handshakes, both ways",
+            "later_bytes": "bytes of a later one",
+        },
+    ),
+    "items": Probe(
+        "asks a gRPC server for todos, as one answer or as a stream",
+        "bench.probes.items:measure",
+        {"how": "unary or stream", "todos": "how many"},
+        {"first_item_ns": "time until the first todo is there", "all_items_ns": "time until all are"},
+    ),
+}

@@ -1,0 +1,49 @@
+"""Probes give the figures that they declare, and those have the order that nature gives them."""
+
+import pytest
+
+from bench.claim import read_claim
+from bench.claims import claim_files
+from bench.probes import PROBES
+from bench.probing import ProbeScenario, run_probe
+
+PROBED = [claim for claim in map(read_claim, claim_files()) if claim.probe]
+
+
+def ask(probe: str, **words: object) -> dict[str, float]:
+    trial = run_probe(ProbeScenario(probe, tuple(words.items()), "test"), 0, 0)
+    assert trial["error"] is None
+    figures: dict[str, float] = trial["figures"]
+    return figures
+
+
+@pytest.mark.parametrize(
+    "scenario", [probe for claim in PROBED for probe in claim.probes().values()], ids=lambda scenario: scenario.name
+)
+def test_every_probe_that_a_claim_asks(scenario: ProbeScenario) -> None:
+    trial = run_probe(scenario, 0, 0)
+    if trial["error"] is not None and "CPUs" in trial["error"]:
+        pytest.skip(trial["error"])
+    assert trial["error"] is None
+    assert trial["figures"].keys() == PROBES[scenario.probe].figures.keys()
+    assert all(value >= 0 for value in trial["figures"].values())
+
+
+def test_every_probe_is_asked_by_a_claim() -> None:
+    assert {claim.probe for claim in PROBED} == set(PROBES)
+
+
+def test_copy_on_write() -> None:
+    child = ask("cow", megabytes=40, written=0.5)
+    assert child["child_private_bytes"] == pytest.approx(20_000_000, abs=5_000_000)
+
+
+def test_what_does_not_fit_into_the_buffers_is_not_taken() -> None:
+    found = ask("receive-buffer")
+    assert 0 < found["taken_bytes"] <= found["buffers_bytes"]
+
+
+def test_a_probe_that_fails_says_why() -> None:
+    trial = run_probe(ProbeScenario("formats", (("format", "runes"),), "test"), 0, 0)
+    assert "KeyError: 'runes'" in trial["error"]
+    assert not trial["valid"]
