@@ -244,7 +244,7 @@ class Trial:
     """How long publishes waited for the broker to confirm them."""
     tally: Mapping[str, int] | None = None
     """What the pattern counts beside exchanges, by name."""
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] | None = None
     """What a probe gave, where there was no load."""
     hops: tuple[HopUse, ...] = ()
     """From the client to the server."""

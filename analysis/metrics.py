@@ -139,7 +139,7 @@ def _probed(name: str) -> Metric:
     figure = name.removeprefix(PROBED)
     by_unit = {"ns": show_duration, "bytes": format_size, "share": show_share}
     show = format_rate if figure.endswith("_per_s") else by_unit.get(figure.rpartition("_")[2], show_number)
-    return Metric(name, figure.replace("_", " "), None, lambda trial: trial.figures.get(figure), show)
+    return Metric(name, figure.replace("_", " "), None, lambda trial: (trial.figures or {}).get(figure), show)
 
 
 def metric_named(name: str) -> Metric | None:

@@ -47,19 +47,8 @@ from bench.registry import choose
 from bench.scenario import KEYS, Scenario, parse_scenario
 
 DEFAULT_ROUNDS = 5
-_KEYS = (
-    "sentence",
-    "why",
-    "source",
-    "although",
-    "despite",
-    "expect",
-    "rounds",
-    "scenario",
-    "sides",
-    "conditions",
-    "rules",
-)
+_ABOUT = ("sentence", "why", "source", "although", "despite", "expect", "rounds")
+_KEYS = (*_ABOUT, "scenario", "probe", "sides", "conditions", "rules")
 _COMPARED = {"less_than": "less", "more_than": "more", "same_as": "same"}
 _VALUED = ("equals", "above", "below")
 _RULE_KEYS = ("say", "metric", "of", *_COMPARED, *_VALUED, "by", "within", "when")
