@@ -45,9 +45,11 @@ HOPS: Mapping[str, HopKind] = {
     kind.name: kind
     for kind in (
         HopKind("l4", "this project's proxy of layer 4: bytes, passed on", 4),
-        HopKind("l7", "this project's proxy of layer 7: HTTP", 7, http=("1.1",)),
-        HopKind("sidecar", "l7 beside one end, bound to one neighbour; two make a pair", 7, http=("1.1",)),
-        HopKind(_LOSSY, "l7 that loses a share of answers after the server acted, like lossy:10%", 7, http=("1.1",)),
+        HopKind("l7", "this project's proxy of layer 7: HTTP", 7, http=("1.1", "2")),
+        HopKind("sidecar", "l7 beside one end, bound to one neighbour; two make a pair", 7, http=("1.1", "2")),
+        HopKind(
+            _LOSSY, "l7 that loses a share of answers after the server acted, like lossy:10%", 7, http=("1.1", "2")
+        ),
         HopKind("haproxy-tcp", "HAProxy in its tcp mode", 4, f"{_PROGRAMS}:haproxy_tcp", program=HAPROXY),
         HopKind("haproxy-http", "HAProxy in its http mode", 7, f"{_PROGRAMS}:haproxy_http", ("1.1", "2"), HAPROXY),
         HopKind("nginx-tcp", "nginx's stream module", 4, f"{_PROGRAMS}:nginx_tcp", program=NGINX_STREAM),

@@ -90,6 +90,8 @@ class EmbeddedProxy:
                 {
                     "layer": hop.kind.layer,
                     "upstreams": [[place.host, place.port]],
+                    "http": place.http or "1.1",
+                    "upstream_http": place.http or "1.1",
                     "host": place.host,
                     "seed": place.seed,
                 }

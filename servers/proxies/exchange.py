@@ -55,7 +55,7 @@ class Downstream(Protocol):
 class Upward(Protocol):
     """An upstream's side of an exchange."""
 
-    def send(self, exchange: "Exchange") -> None:
+    def send_request(self, exchange: "Exchange") -> None:
         """Send the head of the request, and what is there of the body."""
 
     def send_piece(self, exchange: "Exchange", data: bytes) -> None: ...
@@ -67,6 +67,9 @@ class Upward(Protocol):
 
     def room(self, exchange: "Exchange", has_room: bool) -> None:
         """Whether more of the answer may come."""
+
+    def put_back(self) -> None:
+        """Wait for an exchange: the one that it was made for needs it no longer."""
 
 
 class Exchange:
@@ -92,9 +95,11 @@ class Exchange:
         "pieces",
         "stream",
         "target",
+        "trailers",
         "upgrade",
         "upstream",
         "upward",
+        "upward_stream",
     )
 
     def __init__(
@@ -134,6 +139,10 @@ class Exchange:
         self.is_over = False
         self.upstream: Upstream | None = None
         self.upward: Upward | None = None
+        self.upward_stream = 0
+        """The stream of the upstream's connection, where that has several."""
+        self.trailers: Fields = []
+        """Of the answer, where the upstream's HTTP has them as fields (HTTP/2)."""
         self._kept_bytes = 0
         self._attempts = 0
         self._candidates: list[Upstream] = []
@@ -242,7 +251,7 @@ class Exchange:
         self._task = None
         if self.is_over:
             if upward is not None:
-                upstream.idle.append(upward)
+                upward.put_back()
         elif upward is None:
             self._try_next()
         else:
@@ -253,7 +262,7 @@ class Exchange:
         self.upstream = upstream
         upstream.open += 1
         self.upward = upward
-        upward.send(self)
+        upward.send_request(self)
         if self._kept_bytes > _MAX_KEPT_BYTES:
             self.down.room(self, True)
         if self.method not in _IDEMPOTENT or self._kept_bytes > _MAX_KEPT_BYTES:

@@ -15,8 +15,6 @@ from servers.proxies.upstreams import Upstream
 if TYPE_CHECKING:
     from servers.proxies.layer7 import Layer7
 
-_VIA = b"via: 1.1 wirebench\r\n"
-
 
 class Http1Upstream(AnswerReader, asyncio.Protocol):
     """What a client's requests are sent to."""
@@ -29,6 +27,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         "_switched",
         "_tunnel",
         "_upstream",
+        "_via",
         "has_ended",
         "quiet",
         "transport",
@@ -45,19 +44,20 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._tunnel: End | None = None
         self._switched: tuple[Fields, bytes] | None = None
+        self._via = b"via: %b\r\n" % proxy.request_via
         self._is_last = False
         self._holds_back = False
         """The exchange's client takes no more for now, so that silence is not the upstream's."""
 
     # Upward
 
-    def send(self, exchange: Exchange) -> None:
+    def send_request(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self.quiet = 0
         self.expect(exchange.method)
         out = [b"%b %b HTTP/1.1\r\n" % (exchange.method, exchange.target)]
         out += [b"%b: %b\r\n" % field for field in exchange.fields]
-        out.append(_VIA)
+        out.append(self._via)
         if exchange.upgrade is not None:
             out.append(b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade)
         is_chunked = exchange.has_body and exchange.length is None
@@ -90,6 +90,9 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    def put_back(self) -> None:
+        self._upstream.idle.append(self)
 
     def become_tunnel(self, other: End) -> None:
         """From now on its bytes go to that connection as they are."""
@@ -191,7 +194,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         if self._is_last or self.has_ended:
             self.transport.close()
         else:
-            self._upstream.idle.append(self)
+            self.put_back()
         exchange.answer_ended()
 
     def _switch(self, rest: bytes) -> None:

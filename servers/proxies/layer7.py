@@ -5,7 +5,7 @@ import ipaddress
 import random
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from servers.proxies.exchange import Exchange, Upward
 from servers.proxies.http1_client import Http1Client
@@ -14,6 +14,9 @@ from servers.proxies.idle import Watch
 from servers.proxies.spec import Counts, ProxySpec
 from servers.proxies.splice import End
 from servers.proxies.upstreams import Upstream, Upstreams, connect
+
+if TYPE_CHECKING:
+    from servers.proxies.http2_upstream import Http2Upstream
 
 _SCHEME = b"http://"
 _MAX_NAMED = 256
@@ -38,9 +41,13 @@ class Layer7:
         """Connections with upstreams."""
         self.clients: set[Connection] = set()
         self.upward: set[Connection] = set()
+        # RFC 9110, section 7.6.3: the version is that in which the message came.
+        self.request_via = b"%b wirebench" % spec.http.encode()
+        self.answer_via = b"%b wirebench" % spec.upstream_http.encode()
         self._upstreams = upstreams
         self._named: dict[bytes, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: dict[Upstream, asyncio.Task[Http2Upstream | None]] = {}
         self._draw = random.Random(spec.seed).random
         self.lose_share = spec.lose_share
 
@@ -51,7 +58,11 @@ class Layer7:
 
     def make_connection(self) -> asyncio.Protocol:
         """What takes a client's connection."""
-        return Http1Client(self)
+        if self.spec.http == "1.1":
+            return Http1Client(self)
+        from servers.proxies.http2_client import Http2Client
+
+        return Http2Client(self)
 
     def begin(self, exchange: Exchange) -> None:
         """An exchange's turn has come."""
@@ -85,13 +96,30 @@ class Layer7:
 
     async def connect(self, upstream: Upstream) -> Upward | None:
         """A connection with that upstream; None if there is none in time."""
+        if self.spec.upstream_http == "2":
+            return await self._connect_http2(upstream)
         return await connect(upstream, partial(Http1Upstream, self, upstream), self.spec, self.counts)
+
+    async def _connect_http2(self, upstream: Upstream) -> Upward | None:
+        """One that others may have been waiting for too: it takes many exchanges."""
+        from servers.proxies.http2_upstream import Http2Upstream
+
+        make = partial(Http2Upstream, self, upstream)
+        while True:
+            task = self._connecting.get(upstream)
+            if task is None:
+                task = self.loop.create_task(connect(upstream, make, self.spec, self.counts))
+                self._connecting[upstream] = task
+                task.add_done_callback(lambda _: self._connecting.pop(upstream, None))
+            upward = await asyncio.shield(task)
+            if upward is None or upward.has_room:
+                return upward
 
     def abort(self) -> None:
         """Let go of all connections."""
         self.watch.stop()
         self.answers.stop()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._connecting.values()):
             task.cancel()
         for connection in [*self.clients, *self.upward]:
             connection.transport.abort()

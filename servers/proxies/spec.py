@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 Layer = Literal[4, 7]
+Http = Literal["1.1", "2"]
 Balance = Literal["round-robin", "least-connections"]
 
 
@@ -24,6 +25,9 @@ class ProxySpec:
     """0 for any free port."""
     backlog: int = 4096
     balance: Balance = "round-robin"
+    http: Http = "1.1"
+    """Layer 7 only: what clients speak; HTTP/2 with prior knowledge."""
+    upstream_http: Http = "1.1"
     forward: bool = False
     """Layer 7 only: do what a forward proxy does (RFC 9110, section 3.7), for loopback and the upstreams: CONNECT, and
     requests whose target is a whole URL."""
@@ -58,6 +62,8 @@ def parse_spec(values: Mapping[str, Any]) -> ProxySpec:
         raise SpecError(f"not a spec of a proxy: {error}") from None
     if spec.layer not in get_args(Layer) or spec.balance not in get_args(Balance):
         raise SpecError(f"a proxy has layer 4 or 7 and balances by {' or '.join(get_args(Balance))}")
+    if not {spec.http, spec.upstream_http} <= set(get_args(Http)):
+        raise SpecError(f"a proxy speaks HTTP {' or '.join(get_args(Http))}")
     if not spec.upstreams and not spec.forward:
         raise SpecError("a proxy that is no forward proxy has one upstream or more")
     if not 0 <= spec.lose_share <= 1:
