@@ -193,6 +193,14 @@ class Exchange:
         self._keep_nothing()
         self.down.answer_head(self, status, fields, length)
 
+    def serve(self, status: int, fields: Fields, body: bytes) -> None:
+        """Answer without an upstream."""
+        self.answered = self.is_over = True
+        self.down.answer_head(self, status, fields, len(body))
+        if body:
+            self.down.answer_piece(self, body)
+        self.down.answer_end(self)
+
     def answer_ended(self) -> None:
         """The answer is complete; the upstream's side is free again if the request is."""
         assert self.upstream is not None

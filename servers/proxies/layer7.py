@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from servers.proxies.cache import Cache
 from servers.proxies.exchange import Exchange, Upward
 from servers.proxies.http1_client import Http1Client
 from servers.proxies.http1_upstream import Http1Upstream
@@ -45,6 +46,7 @@ class Layer7:
         self.request_via = b"%b wirebench" % spec.http.encode()
         self.answer_via = b"%b wirebench" % spec.upstream_http.encode()
         self._upstreams = upstreams
+        self._cache = Cache(spec.cache_bytes) if spec.cache_bytes else None
         self._named: dict[bytes, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._connecting: dict[Upstream, asyncio.Task[Http2Upstream | None]] = {}
@@ -74,6 +76,9 @@ class Layer7:
             return
         if not exchange.authority:  # a client of HTTP/1.0 need not say, and a server of HTTP/1.1 must be told
             exchange.fields.insert(0, (b"host", b"localhost"))
+        if self._cache is not None and self._cache.answer(exchange):
+            self.counts.cache_hits += 1
+            return
         exchange.begin(self.candidates(exchange))
 
     def candidates(self, exchange: Exchange) -> Sequence[Upstream]:
