@@ -45,7 +45,7 @@ HOPS: Mapping[str, HopKind] = {
     kind.name: kind
     for kind in (
         HopKind("l4", "this project's proxy of layer 4: bytes, passed on", 4),
-        HopKind("l7", "this project's proxy of layer 7: HTTP", 7, http=("1.1", "2")),
+        HopKind("l7", "this project's proxy of layer 7: HTTP/1.1 and HTTP/2", 7, http=("1.1", "2")),
         HopKind("sidecar", "l7 beside one end, bound to one neighbour; two make a pair", 7, http=("1.1", "2")),
         HopKind(
             _LOSSY, "l7 that loses a share of answers after the server acted, like lossy:10%", 7, http=("1.1", "2")

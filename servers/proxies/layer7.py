@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from servers.proxies.http2_upstream import Http2Upstream
 
 _SCHEME = b"http://"
+_COUNTED = (b"OPTIONS", b"TRACE")
 _MAX_NAMED = 256
 """Authorities that a forward proxy keeps connections with."""
 
@@ -76,10 +77,25 @@ class Layer7:
             return
         if not exchange.authority:  # a client of HTTP/1.0 need not say, and a server of HTTP/1.1 must be told
             exchange.fields.insert(0, (b"host", b"localhost"))
+        if exchange.method in _COUNTED and self._answers_itself(exchange):
+            return
         if self._cache is not None and self._cache.answer(exchange):
             self.counts.cache_hits += 1
             return
         exchange.begin(self.candidates(exchange))
+
+    def _answers_itself(self, exchange: Exchange) -> bool:
+        """Whether a request was to go no further than here (Max-Forwards, RFC 9110, section 7.6.2)."""
+        for place, (name, value) in enumerate(exchange.fields):
+            if name.lower() == b"max-forwards" and value.isdigit():
+                left = int(value[:9])
+                if left == 0:
+                    exchange.serve(204, [], b"") if exchange.method == b"OPTIONS" else exchange.fail(
+                        405, "no TRACE here"
+                    )
+                    return True
+                exchange.fields[place] = (name, b"%d" % (left - 1))
+        return False
 
     def candidates(self, exchange: Exchange) -> Sequence[Upstream]:
         """Where an exchange may go, in order."""

@@ -141,6 +141,8 @@ def test_every_hop_passes_requests_on(name: str, serve: Serve) -> None:
         ("tcp", "l4,l4"),
         ("http2", "l4"),
         ("grpc", "l4"),
+        ("http2", "l7"),
+        ("grpc", "sidecar,sidecar"),
         ("http1", "haproxy-tcp,nginx-http"),
         ("http2", "haproxy-http"),
         ("grpc", "caddy"),
@@ -179,8 +181,9 @@ def test_tls_goes_through_layer_4_unseen(tmp_path: Path) -> None:
     assert trial["counts"]["completed"] > 0
 
 
-def test_pushed_events_go_through_and_no_latency_is_made_up(tmp_path: Path) -> None:
-    options = ("--protocol", "sse", "--pattern", "push", "--connections", "4", "--via", "l7")
+@pytest.mark.parametrize("protocol", ["sse", "sse-http2"])
+def test_pushed_events_go_through_and_no_latency_is_made_up(protocol: str, tmp_path: Path) -> None:
+    options = ("--protocol", protocol, "--pattern", "push", "--connections", "4", "--via", "l7")
     trial, _ = run(tmp_path, *options, load="open:50/s")
     assert trial["delivery"]["reach"] == 1
     assert trial["hops"][0]["added_latency_ns"] is None  # sse answers no requests that could be timed

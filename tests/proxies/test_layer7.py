@@ -95,6 +95,16 @@ def test_bodies_come_whole_however_they_are_framed(
     assert body == b"hello"
 
 
+def test_max_forwards_is_counted(start_proxy: Start, start_upstream: StartUpstream) -> None:
+    heads, handle = answers(OK)
+    proxy = start_proxy(7, start_upstream(handle).port)
+    assert ask(proxy, get("*", "max-forwards: 0\r\n", "OPTIONS")).startswith(b"HTTP/1.1 204 ")
+    assert ask(proxy, get("/", "max-forwards: 0\r\n", "TRACE")).startswith(b"HTTP/1.1 405 ")
+    assert heads == []
+    assert ask(proxy, get("*", "max-forwards: 3\r\n", "OPTIONS")).endswith(b"ok")
+    assert b"max-forwards: 2\r\n" in heads[0]
+
+
 def test_connections_with_the_upstream_are_kept(start_proxy: Start, serve: Serve) -> None:
     proxy = start_proxy(7, serve("http1").port)
     for _ in range(5):
