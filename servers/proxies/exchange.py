@@ -55,6 +55,10 @@ class Downstream(Protocol):
 class Upward(Protocol):
     """An upstream's side of an exchange."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes an exchange, or one more."""
+
     def send_request(self, exchange: "Exchange") -> None:
         """Send the head of the request, and what is there of the body."""
 
@@ -248,11 +252,12 @@ class Exchange:
             self.fail(503, "no upstream can be reached")
             return
         upstream = self._candidates.pop(0)
-        pooled = upstream.idle.pop() if upstream.idle else None
-        if pooled is not None:
-            self._attach(upstream, pooled)
-        else:
-            self._task = self._proxy.spawn(self._connect(upstream))
+        while upstream.idle:
+            pooled = upstream.idle.pop()
+            if pooled.has_room:
+                self._attach(upstream, pooled)
+                return
+        self._task = self._proxy.spawn(self._connect(upstream))
 
     async def _connect(self, upstream: Upstream) -> None:
         upward = await self._proxy.connect(upstream)

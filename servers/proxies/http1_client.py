@@ -329,9 +329,12 @@ class Http1Client(RequestReader, asyncio.Protocol):
     # Watched
 
     def looked_at(self, looks: int) -> None:
-        if self.quiet <= looks or self._tunnel is not None:
+        if self.quiet <= looks:
             return
-        if self._current is None:
+        if self._tunnel is not None:
+            self._proxy.counts.idle_closed += 1
+            self.transport.close()
+        elif self._current is None:
             self._proxy.counts.idle_closed += 1
             if self.mid_request:
                 self._refuse(408, "the request did not come in time")

@@ -9,7 +9,7 @@ from bench.wire.prompt_writing import prompt_writer
 from servers.proxies.exchange import Exchange
 from servers.proxies.fields import Fields
 from servers.proxies.http1_reading import AnswerReader
-from servers.proxies.splice import End, end_writing, pass_loss
+from servers.proxies.splice import WatchedEnd, end_writing, pass_loss
 from servers.proxies.upstreams import Upstream
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         self._proxy = proxy
         self._upstream = upstream
         self._exchange: Exchange | None = None
-        self._tunnel: End | None = None
+        self._tunnel: WatchedEnd | None = None
         self._switched: tuple[Fields, bytes] | None = None
         self._via = b"via: %b\r\n" % proxy.request_via
         self._is_last = False
@@ -91,10 +91,16 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         else:
             self.transport.pause_reading()
 
-    def put_back(self) -> None:
-        self._upstream.idle.append(self)
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes an exchange; it is not asked while it has one."""
+        return not (self.has_ended or self.transport.is_closing())
 
-    def become_tunnel(self, other: End) -> None:
+    def put_back(self) -> None:
+        if self.has_room:
+            self._upstream.idle.append(self)
+
+    def become_tunnel(self, other: WatchedEnd) -> None:
         """From now on its bytes go to that connection as they are."""
         self._tunnel = other
         self._exchange = None
@@ -111,6 +117,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         self.quiet = 0
         if self._tunnel is not None:
             self._proxy.counts.bytes_down += len(data)
+            self._tunnel.quiet = 0
             self._tunnel.write(data)
             return
         if self._exchange is None:
@@ -203,7 +210,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
             self.transport.abort()
             return
         fields, upgrade = self._switched
-        self._tunnel = cast(End, exchange.down)
+        self._tunnel = cast(WatchedEnd, exchange.down)
         exchange.switch(fields, upgrade, self, rest)
 
     # Watched

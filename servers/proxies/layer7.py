@@ -13,7 +13,7 @@ from servers.proxies.http1_client import Http1Client
 from servers.proxies.http1_upstream import Http1Upstream
 from servers.proxies.idle import Watch
 from servers.proxies.spec import Counts, ProxySpec
-from servers.proxies.splice import End
+from servers.proxies.splice import WatchedEnd
 from servers.proxies.upstreams import Upstream, Upstreams, connect
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Layer7:
             upward.transport.abort()
         else:
             exchange.is_over = True
-            upward.become_tunnel(cast(End, exchange.down))
+            upward.become_tunnel(cast(WatchedEnd, exchange.down))
             exchange.down.connected(exchange, upward)
 
     def _upstream_named(self, authority: bytes, default_port: int | None) -> Upstream | None:

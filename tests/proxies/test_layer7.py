@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.serverprocess import ServerProcess
-from tests.proxies.conftest import TIMEOUT_S, Proxy, Upstream, read_all, read_head
+from tests.proxies.conftest import TIMEOUT_S, Proxy, Upstream, echo, read_all, read_head
 
 Start = Callable[..., Proxy]
 StartUpstream = Callable[..., Upstream]
@@ -370,6 +370,20 @@ def test_silent_clients_are_let_go(start_proxy: Start, serve: Serve) -> None:
     assert ask(proxy, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").endswith(b"ok")
     assert ask(proxy, b"GET /health HTTP/1.1\r\nhost: ").startswith(b"HTTP/1.1 408 ")
     assert proxy.count("idle_closed") == 2
+
+
+def test_silent_tunnels_are_closed(start_proxy: Start, start_upstream: StartUpstream) -> None:
+    upstream = start_upstream(echo)
+    proxy = start_proxy(7, upstream.port, forward=True, idle_timeout_s=0.4)
+    with proxy.connect() as client:
+        client.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nhost: a\r\n\r\nearly" % upstream.port)
+        came = read_head(client)
+        while not came.endswith(b"early"):
+            came += client.recv(100)
+        client.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+        assert client.recv(100) == b""
+    assert proxy.count("idle_closed") == 1
 
 
 def test_health_checks_ask_for_a_path(start_proxy: Start, start_upstream: StartUpstream, serve: Serve) -> None:
