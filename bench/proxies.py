@@ -128,8 +128,14 @@ def _why_not(hop: Hop, scenario: "Scenario") -> str | None:
             f"the hop {kind.name} passes on {speaks}, and {scenario.protocol} is {spoken} here; "
             "choose a hop of layer 4, like l4"
         )
-    if scenario.tls != "off":
-        return f"the hop {kind.name} would have to end TLS to see the requests; choose tls off, or a hop of layer 4"
+    if scenario.tls == "off":
+        return None
+    if kind.program is not None:
+        return (
+            f"the hop {kind.name} is set up without TLS here; choose tls off, or a hop of this project, like l4 or l7"
+        )
+    if scenario.handshake == "early-data":
+        return f"the hop {kind.name} ends TLS, and takes no early data; choose a hop of layer 4, like l4"
     return None
 
 

@@ -66,7 +66,7 @@ class Http2Upstream(Http2End):
         self.put_back()
         head = [
             (b":method", exchange.method),
-            (b":scheme", b"http"),
+            (b":scheme", b"http" if self._proxy.spec.upstream_tls == "off" else b"https"),
             (b":authority", exchange.authority),
             (b":path", exchange.target),
             *lower(exchange.fields),

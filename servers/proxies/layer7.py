@@ -4,14 +4,15 @@ import asyncio
 import ipaddress
 import random
 from collections.abc import Coroutine, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from bench.wire.tls import python_end
 from servers.proxies.cache import Cache
 from servers.proxies.exchange import Exchange, Upward
 from servers.proxies.http1_client import Http1Client
 from servers.proxies.http1_upstream import Http1Upstream
 from servers.proxies.idle import Watch
+from servers.proxies.security import SecuredClient, SecuredUpstream, client_side, upstream_side
 from servers.proxies.spec import Counts, ProxySpec
 from servers.proxies.splice import WatchedEnd
 from servers.proxies.upstreams import Upstream, Upstreams, connect
@@ -25,10 +26,15 @@ _MAX_NAMED = 256
 """Authorities that a forward proxy keeps connections with."""
 
 
+U = TypeVar("U", bound=asyncio.Protocol)
+
+
 class Connection(Protocol):
     """A connection of the proxy's, with either side."""
 
-    transport: asyncio.Transport
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What is to be cut when the proxy ends."""
 
 
 class Layer7:
@@ -47,6 +53,7 @@ class Layer7:
         self.request_via = b"%b wirebench" % spec.http.encode()
         self.answer_via = b"%b wirebench" % spec.upstream_http.encode()
         self._upstreams = upstreams
+        self._client_context, self._upstream_context = client_side(spec), upstream_side(spec)
         self._cache = Cache(spec.cache_bytes) if spec.cache_bytes else None
         self._named: dict[bytes, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,6 +68,8 @@ class Layer7:
 
     def make_connection(self) -> asyncio.Protocol:
         """What takes a client's connection."""
+        if self._client_context is not None:
+            return SecuredClient(self, python_end(self._client_context))
         if self.spec.http == "1.1":
             return Http1Client(self)
         from servers.proxies.http2_client import Http2Client
@@ -119,17 +128,36 @@ class Layer7:
         """A connection with that upstream; None if there is none in time."""
         if self.spec.upstream_http == "2":
             return await self._connect_http2(upstream)
-        return await connect(upstream, partial(Http1Upstream, self, upstream), self.spec, self.counts)
+        return await self._connect(upstream, Http1Upstream(self, upstream))
+
+    async def _connect(self, upstream: Upstream, upward: U) -> U | None:
+        """Have that connection with an upstream, over TLS where that is spoken."""
+        context = self._upstream_context
+        if context is None:
+            return await connect(upstream, lambda: upward, self.spec, self.counts)
+        end = python_end(context, upstream.host)
+        secured = await connect(
+            upstream, lambda: SecuredUpstream(end, upward, self.spec.upstream_http), self.spec, self.counts
+        )
+        if secured is None:
+            return None
+        try:
+            async with asyncio.timeout(self.spec.connect_timeout_s):
+                await secured.ready
+        except (OSError, TimeoutError):
+            self.counts.upstream_errors += 1
+            secured.abort()
+            return None
+        return upward
 
     async def _connect_http2(self, upstream: Upstream) -> Upward | None:
         """One that others may have been waiting for too: it takes many exchanges."""
         from servers.proxies.http2_upstream import Http2Upstream
 
-        make = partial(Http2Upstream, self, upstream)
         while True:
             task = self._connecting.get(upstream)
             if task is None:
-                task = self.loop.create_task(connect(upstream, make, self.spec, self.counts))
+                task = self.loop.create_task(self._connect(upstream, Http2Upstream(self, upstream)))
                 self._connecting[upstream] = task
                 task.add_done_callback(lambda _: self._connecting.pop(upstream, None))
             upward = await asyncio.shield(task)
@@ -175,7 +203,7 @@ class Layer7:
         self.spawn(self._tunnel(exchange, upstream))
 
     async def _tunnel(self, exchange: Exchange, upstream: Upstream) -> None:
-        upward = await connect(upstream, partial(Http1Upstream, self, upstream), self.spec, self.counts)
+        upward = await connect(upstream, lambda: Http1Upstream(self, upstream), self.spec, self.counts)
         if upward is None:
             exchange.fail(502, "no connection with that authority")
         elif exchange.is_over:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 Layer = Literal[4, 7]
 Http = Literal["1.1", "2"]
+Tls = Literal["off", "1.2", "1.3"]
 Balance = Literal["round-robin", "least-connections"]
 
 
@@ -26,8 +27,15 @@ class ProxySpec:
     backlog: int = 4096
     balance: Balance = "round-robin"
     http: Http = "1.1"
-    """Layer 7 only: what clients speak; HTTP/2 with prior knowledge."""
+    """Layer 7 only: what clients speak; HTTP/2 with prior knowledge, or by ALPN over TLS."""
     upstream_http: Http = "1.1"
+    tls: Tls = "off"
+    """Layer 7 only: the version of TLS that clients speak, with this certificate and its key (files in PEM form)."""
+    certificate: str = ""
+    private_key: str = ""
+    upstream_tls: Tls = "off"
+    authorities: str = ""
+    """A file of the certificates (PEM) that an upstream's must come from; empty for those that the system trusts."""
     forward: bool = False
     """Layer 7 only: do what a forward proxy does (RFC 9110, section 3.7), for loopback and the upstreams: CONNECT, and
     requests whose target is a whole URL."""
@@ -64,6 +72,10 @@ def parse_spec(values: Mapping[str, Any]) -> ProxySpec:
         raise SpecError(f"a proxy has layer 4 or 7 and balances by {' or '.join(get_args(Balance))}")
     if not {spec.http, spec.upstream_http} <= set(get_args(Http)):
         raise SpecError(f"a proxy speaks HTTP {' or '.join(get_args(Http))}")
+    if not {spec.tls, spec.upstream_tls} <= set(get_args(Tls)):
+        raise SpecError(f"the TLS of a proxy is {' or '.join(get_args(Tls))}")
+    if spec.health_path and spec.upstream_tls != "off":
+        raise SpecError("health checks that ask for a path go without TLS; leave the path out")
     if not spec.upstreams and not spec.forward:
         raise SpecError("a proxy that is no forward proxy has one upstream or more")
     if not 0 <= spec.lose_share <= 1:
