@@ -48,7 +48,10 @@ HOPS: Mapping[str, HopKind] = {
         HopKind("l7", "this project's proxy of layer 7: HTTP/1.1 and HTTP/2", 7, http=("1.1", "2")),
         HopKind("sidecar", "l7 beside one end, bound to one neighbour; two make a pair", 7, http=("1.1", "2")),
         HopKind(
-            _LOSSY, "l7 that loses a share of answers after the server acted, like lossy:10%", 7, http=("1.1", "2")
+            _LOSSY,
+            "l7 that loses a share of answers after the server acted (not to GET), like lossy:10%",
+            7,
+            http=("1.1", "2"),
         ),
         HopKind("haproxy-tcp", "HAProxy in its tcp mode", 4, f"{_PROGRAMS}:haproxy_tcp", program=HAPROXY),
         HopKind("haproxy-http", "HAProxy in its http mode", 7, f"{_PROGRAMS}:haproxy_http", ("1.1", "2"), HAPROXY),

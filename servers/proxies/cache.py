@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from servers.proxies.exchange import Downstream, Exchange
+from servers.proxies.exchange import SAFE, Downstream, Exchange
 from servers.proxies.fields import Fields, tokens, value_of
 from servers.proxies.splice import End
 
@@ -25,7 +25,6 @@ _NOT_FROM_CACHE = frozenset(
         b"if-range",
     )
 )
-_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Cache:
 
     def answer(self, exchange: Exchange) -> bool:
         """Answer an exchange, if that can be. If not, its answer may be kept when it comes."""
-        if exchange.method not in _SAFE:
+        if exchange.method not in SAFE:
             exchange.down = _Watching(exchange.down, self)
             return False
         if exchange.method != b"GET" or exchange.has_body or exchange.upgrade is not None or _asks_the_origin(exchange):
@@ -100,7 +99,7 @@ class _Watching:
         self.connected = down.connected
 
     def answer_head(self, exchange: Exchange, status: int, fields: Fields, length: int | None) -> None:
-        if exchange.method not in _SAFE:
+        if exchange.method not in SAFE:
             if status < 400:
                 self._cache.forget(exchange)
         elif status == 200 and (length or 0) <= _MAX_ENTRY_BYTES:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 """Methods whose requests may be sent once more if a connection ends before the answer begins (RFC 9110, 9.2.2)."""
+SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+"""Methods whose requests ask for no action (RFC 9110, section 9.2.1)."""
 _MAX_RETRIES = 2
 _MAX_KEPT_BYTES = 64 * 1024
 """Of a request's body that is kept so that it can be sent once more, and that may wait for a connection."""
@@ -188,7 +190,7 @@ class Exchange:
 
     def head(self, status: int, fields: Fields, length: int | None) -> None:
         """The final answer has begun."""
-        if self._proxy.loses():
+        if self.method not in SAFE and self._proxy.loses():
             down = self.down
             self._finish()
             down.cut(self)

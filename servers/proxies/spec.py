@@ -51,8 +51,9 @@ class ProxySpec:
     cache_bytes: int = 0
     """Layer 7 only: how much the cache may hold; 0 for none."""
     lose_share: float = 0.0
-    """The share of answers that are lost once the upstream has begun to give them: its connection with the client is
-    cut instead. At layer 4, what comes in answer to one read of the client's counts as one."""
+    """The share of answers that are lost once the upstream has begun to give them: the connection with the client, or
+    its stream, is cut instead. At layer 7 of those to requests that act, which GET and other safe ones do not; at layer
+    4, what comes in answer to one read of the client's counts as one."""
     seed: int = 0
     """What is lost comes from it."""
 
