@@ -2,8 +2,8 @@
 
 A comparison of protocols is only as fair as the code that speaks them, so two protocols are compared only where the
 same stacks speak both, in one tier and with the same TLS; two stacks only on one protocol and with the same TLS; two
-versions of TLS only where all else is the same. What differs in more than one of these is not matched, and gets no
-verdict (`unmatched-stacks`).
+versions of TLS, or two paths (`via`), only where all else is the same. What differs in more than one of these is not
+matched, and gets no verdict (`unmatched-stacks`).
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from analysis.load_results import Scenario
 UNMATCHED = "unmatched-stacks"
 """The doubt about a comparison of what is not matched."""
 
-MATTERS = ("protocol", "stack", "client", "tls")
+MATTERS = ("protocol", "stack", "client", "tls", "via")
 """What compared scenarios may differ in, but in one only. The tier follows from these."""
 
 
@@ -51,4 +51,5 @@ def show_conditions(scenario: Scenario) -> str:
     if scenario.tier == "library" and not spoken_by:
         spoken_by = ["lean ends around a library"]
     tier = f"{scenario.tier} tier" + (f": {' '.join(spoken_by)}" if spoken_by else "")
-    return f"{tier}, {show_tls(scenario.tls)}"
+    path = "" if scenario.via == "none" else f", via {scenario.via}"
+    return f"{tier}, {show_tls(scenario.tls)}{path}"

@@ -114,6 +114,6 @@ def path_to(
 ) -> Iterator[Path]:
     """A scenario's path while the context lasts. `host` and `port` are the server's, `cpus` and `within` where the hops
     are. Raises ServerFailedError, UnsupportedError."""
-    place = Place(host, port, http_version(scenario.protocol), tuple(cpus), tuple(within), seed)
+    place = Place(host, port, http_version(scenario.protocol), scenario.tls, tuple(cpus), tuple(within), seed)
     with running_hops(hops_of(scenario.via), place) as hops:
         yield Path(scenario, hops, (host, port))

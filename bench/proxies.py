@@ -45,9 +45,14 @@ HOPS: Mapping[str, HopKind] = {
     kind.name: kind
     for kind in (
         HopKind("l4", "this project's proxy of layer 4: bytes, passed on", 4),
-        HopKind("l7", "this project's proxy of layer 7: HTTP", 7, http=("1.1",)),
-        HopKind("sidecar", "l7 beside one end, bound to one neighbour; two make a pair", 7, http=("1.1",)),
-        HopKind(_LOSSY, "l7 that loses a share of answers after the server acted, like lossy:10%", 7, http=("1.1",)),
+        HopKind("l7", "this project's proxy of layer 7: HTTP/1.1 and HTTP/2", 7, http=("1.1", "2")),
+        HopKind("sidecar", "l7 beside one end, bound to one neighbour; two make a pair", 7, http=("1.1", "2")),
+        HopKind(
+            _LOSSY,
+            "l7 that loses a share of answers after the server acted (not to GET), like lossy:10%",
+            7,
+            http=("1.1", "2"),
+        ),
         HopKind("haproxy-tcp", "HAProxy in its tcp mode", 4, f"{_PROGRAMS}:haproxy_tcp", program=HAPROXY),
         HopKind("haproxy-http", "HAProxy in its http mode", 7, f"{_PROGRAMS}:haproxy_http", ("1.1", "2"), HAPROXY),
         HopKind("nginx-tcp", "nginx's stream module", 4, f"{_PROGRAMS}:nginx_tcp", program=NGINX_STREAM),
@@ -126,8 +131,14 @@ def _why_not(hop: Hop, scenario: "Scenario") -> str | None:
             f"the hop {kind.name} passes on {speaks}, and {scenario.protocol} is {spoken} here; "
             "choose a hop of layer 4, like l4"
         )
-    if scenario.tls != "off":
-        return f"the hop {kind.name} would have to end TLS to see the requests; choose tls off, or a hop of layer 4"
+    if scenario.tls == "off":
+        return None
+    if kind.program is not None:
+        return (
+            f"the hop {kind.name} is set up without TLS here; choose tls off, or a hop of this project, like l4 or l7"
+        )
+    if scenario.handshake == "early-data":
+        return f"the hop {kind.name} ends TLS, and takes no early data; choose a hop of layer 4, like l4"
     return None
 
 

@@ -2,9 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.certificates import certificates
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import ServerFailedError
 from bench.peers.process import pinned
@@ -26,6 +27,8 @@ class Place:
     """Of what it is in front of."""
     http: str
     """The version of HTTP that it passes on, where its layer is 7."""
+    tls: str = "off"
+    """The version of TLS that clients and the server speak, where its layer is 7."""
     cpus: tuple[int, ...] = ()
     within: tuple[str, ...] = ()
     """As for ChildProcess."""
@@ -54,7 +57,7 @@ def running_hops(hops: Sequence[Hop], place: Place) -> Iterator[list[RunningHop]
     with contextlib.ExitStack() as stack:
         for number, hop in enumerate(reversed(hops)):
             port = running[0].port if running else place.port
-            at = Place(place.host, port, place.http, place.cpus, place.within, place.seed + number)
+            at = replace(place, port=port, seed=place.seed + number)
             running.insert(0, stack.enter_context(running_hop(hop, at)))
         yield running
 
@@ -90,8 +93,11 @@ class EmbeddedProxy:
                 {
                     "layer": hop.kind.layer,
                     "upstreams": [[place.host, place.port]],
+                    "http": place.http or "1.1",
+                    "upstream_http": place.http or "1.1",
                     "host": place.host,
                     "seed": place.seed,
+                    **self._tls(),
                 }
             )
             ready = self._await("ready", _START_TIMEOUT_S)
@@ -108,6 +114,18 @@ class EmbeddedProxy:
                 self._await("stopped", _STOP_TIMEOUT_S)
         finally:
             self._child.kill()
+
+    def _tls(self) -> dict[str, str]:
+        if self._hop.kind.layer == 4 or self._place.tls == "off":
+            return {}
+        made = certificates()
+        return {
+            "tls": self._place.tls,
+            "certificate": str(made.certificate),
+            "private_key": str(made.private_key),
+            "upstream_tls": self._place.tls,
+            "authorities": str(made.authority),
+        }
 
     def _begin_to_lose(self) -> None:
         if self._hop.lose_share:

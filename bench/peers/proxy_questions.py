@@ -77,7 +77,7 @@ def _open(
     hops: tuple[str, str], server: OpenServer, drive: Drive, by_cpu: bool, setting: Setting
 ) -> Iterator[Sequence[Measure]]:
     with server(setting.placement.load) as target:
-        place = Place(target.host, target.port, "1.1", setting.placement.server)
+        place = Place(target.host, target.port, "1.1", cpus=setting.placement.server)
         try:
             with running_hop(hops_of(hops[0])[0], place) as ours, running_hop(hops_of(hops[1])[0], place) as theirs:
                 yield [partial(_measure, hop, target, drive, by_cpu, setting) for hop in (ours, theirs)]

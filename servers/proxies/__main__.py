@@ -32,7 +32,11 @@ def _make(spec: ProxySpec, upstreams: Upstreams, counts: Counts) -> Any:
 async def _serve(spec: ProxySpec) -> int:
     loop = asyncio.get_running_loop()
     counts, upstreams = Counts(), Upstreams(spec)
-    proxy = _make(spec, upstreams, counts)
+    try:
+        proxy = _make(spec, upstreams, counts)
+    except SpecError as error:
+        emit("error", message=str(error), exit_code=2)
+        return 2
     try:
         server = await loop.create_server(proxy.make_connection, spec.host, spec.port, backlog=spec.backlog)
     except OSError as error:

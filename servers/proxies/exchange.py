@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 """Methods whose requests may be sent once more if a connection ends before the answer begins (RFC 9110, 9.2.2)."""
+SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+"""Methods whose requests ask for no action (RFC 9110, section 9.2.1)."""
 _MAX_RETRIES = 2
 _MAX_KEPT_BYTES = 64 * 1024
 """Of a request's body that is kept so that it can be sent once more, and that may wait for a connection."""
@@ -55,7 +57,11 @@ class Downstream(Protocol):
 class Upward(Protocol):
     """An upstream's side of an exchange."""
 
-    def send(self, exchange: "Exchange") -> None:
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes an exchange, or one more."""
+
+    def send_request(self, exchange: "Exchange") -> None:
         """Send the head of the request, and what is there of the body."""
 
     def send_piece(self, exchange: "Exchange", data: bytes) -> None: ...
@@ -67,6 +73,9 @@ class Upward(Protocol):
 
     def room(self, exchange: "Exchange", has_room: bool) -> None:
         """Whether more of the answer may come."""
+
+    def put_back(self) -> None:
+        """Wait for an exchange: the one that it was made for needs it no longer."""
 
 
 class Exchange:
@@ -92,9 +101,11 @@ class Exchange:
         "pieces",
         "stream",
         "target",
+        "trailers",
         "upgrade",
         "upstream",
         "upward",
+        "upward_stream",
     )
 
     def __init__(
@@ -134,6 +145,10 @@ class Exchange:
         self.is_over = False
         self.upstream: Upstream | None = None
         self.upward: Upward | None = None
+        self.upward_stream = 0
+        """The stream of the upstream's connection, where that has several."""
+        self.trailers: Fields = []
+        """Of the answer, where the upstream's HTTP has them as fields (HTTP/2)."""
         self._kept_bytes = 0
         self._attempts = 0
         self._candidates: list[Upstream] = []
@@ -175,7 +190,7 @@ class Exchange:
 
     def head(self, status: int, fields: Fields, length: int | None) -> None:
         """The final answer has begun."""
-        if self._proxy.loses():
+        if self.method not in SAFE and self._proxy.loses():
             down = self.down
             self._finish()
             down.cut(self)
@@ -183,6 +198,14 @@ class Exchange:
         self.answered = True
         self._keep_nothing()
         self.down.answer_head(self, status, fields, length)
+
+    def serve(self, status: int, fields: Fields, body: bytes) -> None:
+        """Answer without an upstream."""
+        self.answered = self.is_over = True
+        self.down.answer_head(self, status, fields, len(body))
+        if body:
+            self.down.answer_piece(self, body)
+        self.down.answer_end(self)
 
     def answer_ended(self) -> None:
         """The answer is complete; the upstream's side is free again if the request is."""
@@ -231,18 +254,19 @@ class Exchange:
             self.fail(503, "no upstream can be reached")
             return
         upstream = self._candidates.pop(0)
-        pooled = upstream.idle.pop() if upstream.idle else None
-        if pooled is not None:
-            self._attach(upstream, pooled)
-        else:
-            self._task = self._proxy.spawn(self._connect(upstream))
+        while upstream.idle:
+            pooled = upstream.idle.pop()
+            if pooled.has_room:
+                self._attach(upstream, pooled)
+                return
+        self._task = self._proxy.spawn(self._connect(upstream))
 
     async def _connect(self, upstream: Upstream) -> None:
         upward = await self._proxy.connect(upstream)
         self._task = None
         if self.is_over:
             if upward is not None:
-                upstream.idle.append(upward)
+                upward.put_back()
         elif upward is None:
             self._try_next()
         else:
@@ -253,7 +277,7 @@ class Exchange:
         self.upstream = upstream
         upstream.open += 1
         self.upward = upward
-        upward.send(self)
+        upward.send_request(self)
         if self._kept_bytes > _MAX_KEPT_BYTES:
             self.down.room(self, True)
         if self.method not in _IDEMPOTENT or self._kept_bytes > _MAX_KEPT_BYTES:

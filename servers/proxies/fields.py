@@ -5,8 +5,8 @@ from bench.errors import ProtocolError
 Fields = list[tuple[bytes, bytes]]
 """Names as they came, and values."""
 
-OTHER, DROPPED, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, HOST, EXPECT, CACHE = range(9)
-"""What a name means to the proxy. CACHE are those that a cache has to look at."""
+OTHER, DROPPED, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, HOST, EXPECT = range(8)
+"""What a name means to the proxy."""
 
 _MEANINGS = {
     b"connection": CONNECTION,
@@ -21,12 +21,6 @@ _MEANINGS = {
     b"proxy-authenticate": DROPPED,
     b"te": DROPPED,
     b"trailer": DROPPED,  # trailers are not passed on (RFC 9110, section 6.5.1)
-    b"authorization": CACHE,
-    b"cache-control": CACHE,
-    b"vary": CACHE,
-    b"set-cookie": CACHE,
-    b"age": CACHE,
-    b"range": CACHE,
 }
 met: dict[bytes, int] = {}
 """What the spellings mean that were met before; the others are for `meaning`."""

@@ -23,7 +23,6 @@ _LINGER_S = 1.0
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
-_VIA = b"via: 1.1 wirebench\r\n"
 _NO_BODY = (204, 304)
 
 
@@ -47,6 +46,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         "_proxy",
         "_refusal",
         "_tunnel",
+        "_via",
         "_waiting",
         "has_ended",
         "quiet",
@@ -73,6 +73,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         """Nothing more is taken."""
         self._refusal: tuple[int, str] | None = None
         """What the client is told once it has had its answers."""
+        self._via = b"via: %b\r\n" % proxy.answer_via
         self._is_full = False
         """Nothing is read for now: too much waits already."""
         self._blocked = False
@@ -189,7 +190,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         out = self._out
         out.append(_status_line(status))
         out += [b"%b: %b\r\n" % field for field in fields]
-        out.append(_VIA)
+        out.append(self._via)
         self._chunks = False
         if not exchange.is_complete:
             self._discards = exchange.is_last = True
@@ -236,7 +237,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         self._tunnel_to(upward)
 
     def connected(self, exchange: Exchange, upward: End) -> None:
-        self.write(b"%b%b\r\n" % (_status_line(200), _VIA))
+        self.write(b"%b%b\r\n" % (_status_line(200), self._via))
         self._tunnel_to(upward)
 
     def _tunnel_to(self, upward: End) -> None:
@@ -287,7 +288,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         closing = b"connection: close\r\n" if is_last else b""
         head = b"%bcontent-type: text/plain\r\n%b%bcontent-length: %d\r\n\r\n" % (
             _status_line(status),
-            _VIA,
+            self._via,
             closing,
             len(body),
         )
@@ -328,9 +329,12 @@ class Http1Client(RequestReader, asyncio.Protocol):
     # Watched
 
     def looked_at(self, looks: int) -> None:
-        if self.quiet <= looks or self._tunnel is not None:
+        if self.quiet <= looks:
             return
-        if self._current is None:
+        if self._tunnel is not None:
+            self._proxy.counts.idle_closed += 1
+            self.transport.close()
+        elif self._current is None:
             self._proxy.counts.idle_closed += 1
             if self.mid_request:
                 self._refuse(408, "the request did not come in time")

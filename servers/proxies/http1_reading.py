@@ -102,7 +102,6 @@ class RequestReader(_Reader):
         "_body_follows",
         "_is_told",
         "_target",
-        "expects_continue",
         "held",
         "http_1_0",
         "keep_alive",
@@ -118,7 +117,6 @@ class RequestReader(_Reader):
         self.held: bytes | None = None
         self.http_1_0 = False
         self.keep_alive = True
-        self.expects_continue = False
 
     # Hooks
 
@@ -201,10 +199,8 @@ class RequestReader(_Reader):
             if self._authority is not None:
                 raise ProtocolError("more than one host field", 400)
             self._authority = value
-        elif what is EXPECT:
-            if value.lower() != b"100-continue":
-                raise ProtocolError("the only expectation known is 100-continue", 417)
-            self.expects_continue = True
+        elif what is EXPECT and value.lower() != b"100-continue":
+            raise ProtocolError("the only expectation known is 100-continue", 417)
 
     def on_headers_complete(self) -> None:
         if self._is_told:
@@ -237,7 +233,7 @@ class RequestReader(_Reader):
         self.request_received()
         self._target = b""
         self._authority = None
-        self.http_1_0 = self.expects_continue = self._body_follows = False
+        self.http_1_0 = self._body_follows = False
         self._reset()
 
 

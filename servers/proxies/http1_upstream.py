@@ -9,13 +9,11 @@ from bench.wire.prompt_writing import prompt_writer
 from servers.proxies.exchange import Exchange
 from servers.proxies.fields import Fields
 from servers.proxies.http1_reading import AnswerReader
-from servers.proxies.splice import End, end_writing, pass_loss
+from servers.proxies.splice import WatchedEnd, end_writing, pass_loss
 from servers.proxies.upstreams import Upstream
 
 if TYPE_CHECKING:
     from servers.proxies.layer7 import Layer7
-
-_VIA = b"via: 1.1 wirebench\r\n"
 
 
 class Http1Upstream(AnswerReader, asyncio.Protocol):
@@ -29,6 +27,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         "_switched",
         "_tunnel",
         "_upstream",
+        "_via",
         "has_ended",
         "quiet",
         "transport",
@@ -43,21 +42,22 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         self._proxy = proxy
         self._upstream = upstream
         self._exchange: Exchange | None = None
-        self._tunnel: End | None = None
+        self._tunnel: WatchedEnd | None = None
         self._switched: tuple[Fields, bytes] | None = None
+        self._via = b"via: %b\r\n" % proxy.request_via
         self._is_last = False
         self._holds_back = False
         """The exchange's client takes no more for now, so that silence is not the upstream's."""
 
     # Upward
 
-    def send(self, exchange: Exchange) -> None:
+    def send_request(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self.quiet = 0
         self.expect(exchange.method)
         out = [b"%b %b HTTP/1.1\r\n" % (exchange.method, exchange.target)]
         out += [b"%b: %b\r\n" % field for field in exchange.fields]
-        out.append(_VIA)
+        out.append(self._via)
         if exchange.upgrade is not None:
             out.append(b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade)
         is_chunked = exchange.has_body and exchange.length is None
@@ -91,7 +91,16 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         else:
             self.transport.pause_reading()
 
-    def become_tunnel(self, other: End) -> None:
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes an exchange; it is not asked while it has one."""
+        return not (self.has_ended or self.transport.is_closing())
+
+    def put_back(self) -> None:
+        if self.has_room:
+            self._upstream.idle.append(self)
+
+    def become_tunnel(self, other: WatchedEnd) -> None:
         """From now on its bytes go to that connection as they are."""
         self._tunnel = other
         self._exchange = None
@@ -108,6 +117,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         self.quiet = 0
         if self._tunnel is not None:
             self._proxy.counts.bytes_down += len(data)
+            self._tunnel.quiet = 0
             self._tunnel.write(data)
             return
         if self._exchange is None:
@@ -191,7 +201,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         if self._is_last or self.has_ended:
             self.transport.close()
         else:
-            self._upstream.idle.append(self)
+            self.put_back()
         exchange.answer_ended()
 
     def _switch(self, rest: bytes) -> None:
@@ -200,7 +210,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
             self.transport.abort()
             return
         fields, upgrade = self._switched
-        self._tunnel = cast(End, exchange.down)
+        self._tunnel = cast(WatchedEnd, exchange.down)
         exchange.switch(fields, upgrade, self, rest)
 
     # Watched

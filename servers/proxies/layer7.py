@@ -4,26 +4,37 @@ import asyncio
 import ipaddress
 import random
 from collections.abc import Coroutine, Sequence
-from functools import partial
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from bench.wire.tls import python_end
+from servers.proxies.cache import Cache
 from servers.proxies.exchange import Exchange, Upward
 from servers.proxies.http1_client import Http1Client
 from servers.proxies.http1_upstream import Http1Upstream
 from servers.proxies.idle import Watch
+from servers.proxies.security import SecuredClient, SecuredUpstream, client_side, upstream_side
 from servers.proxies.spec import Counts, ProxySpec
-from servers.proxies.splice import End
+from servers.proxies.splice import WatchedEnd
 from servers.proxies.upstreams import Upstream, Upstreams, connect
 
+if TYPE_CHECKING:
+    from servers.proxies.http2_upstream import Http2Upstream
+
 _SCHEME = b"http://"
+_COUNTED = (b"OPTIONS", b"TRACE")
 _MAX_NAMED = 256
 """Authorities that a forward proxy keeps connections with."""
+
+
+U = TypeVar("U", bound=asyncio.Protocol)
 
 
 class Connection(Protocol):
     """A connection of the proxy's, with either side."""
 
-    transport: asyncio.Transport
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What is to be cut when the proxy ends."""
 
 
 class Layer7:
@@ -38,9 +49,15 @@ class Layer7:
         """Connections with upstreams."""
         self.clients: set[Connection] = set()
         self.upward: set[Connection] = set()
+        # RFC 9110, section 7.6.3: the version is that in which the message came.
+        self.request_via = b"%b wirebench" % spec.http.encode()
+        self.answer_via = b"%b wirebench" % spec.upstream_http.encode()
         self._upstreams = upstreams
+        self._client_context, self._upstream_context = client_side(spec), upstream_side(spec)
+        self._cache = Cache(spec.cache_bytes) if spec.cache_bytes else None
         self._named: dict[bytes, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: dict[Upstream, asyncio.Task[Http2Upstream | None]] = {}
         self._draw = random.Random(spec.seed).random
         self.lose_share = spec.lose_share
 
@@ -51,7 +68,13 @@ class Layer7:
 
     def make_connection(self) -> asyncio.Protocol:
         """What takes a client's connection."""
-        return Http1Client(self)
+        if self._client_context is not None:
+            return SecuredClient(self, python_end(self._client_context))
+        if self.spec.http == "1.1":
+            return Http1Client(self)
+        from servers.proxies.http2_client import Http2Client
+
+        return Http2Client(self)
 
     def begin(self, exchange: Exchange) -> None:
         """An exchange's turn has come."""
@@ -63,7 +86,25 @@ class Layer7:
             return
         if not exchange.authority:  # a client of HTTP/1.0 need not say, and a server of HTTP/1.1 must be told
             exchange.fields.insert(0, (b"host", b"localhost"))
+        if exchange.method in _COUNTED and self._answers_itself(exchange):
+            return
+        if self._cache is not None and self._cache.answer(exchange):
+            self.counts.cache_hits += 1
+            return
         exchange.begin(self.candidates(exchange))
+
+    def _answers_itself(self, exchange: Exchange) -> bool:
+        """Whether a request was to go no further than here (Max-Forwards, RFC 9110, section 7.6.2)."""
+        for place, (name, value) in enumerate(exchange.fields):
+            if name.lower() == b"max-forwards" and value.isdigit():
+                left = int(value[:9])
+                if left == 0:
+                    exchange.serve(204, [], b"") if exchange.method == b"OPTIONS" else exchange.fail(
+                        405, "no TRACE here"
+                    )
+                    return True
+                exchange.fields[place] = (name, b"%d" % (left - 1))
+        return False
 
     def candidates(self, exchange: Exchange) -> Sequence[Upstream]:
         """Where an exchange may go, in order."""
@@ -85,13 +126,49 @@ class Layer7:
 
     async def connect(self, upstream: Upstream) -> Upward | None:
         """A connection with that upstream; None if there is none in time."""
-        return await connect(upstream, partial(Http1Upstream, self, upstream), self.spec, self.counts)
+        if self.spec.upstream_http == "2":
+            return await self._connect_http2(upstream)
+        return await self._connect(upstream, Http1Upstream(self, upstream))
+
+    async def _connect(self, upstream: Upstream, upward: U) -> U | None:
+        """Have that connection with an upstream, over TLS where that is spoken."""
+        context = self._upstream_context
+        if context is None:
+            return await connect(upstream, lambda: upward, self.spec, self.counts)
+        end = python_end(context, upstream.host)
+        secured = await connect(
+            upstream, lambda: SecuredUpstream(end, upward, self.spec.upstream_http), self.spec, self.counts
+        )
+        if secured is None:
+            return None
+        try:
+            async with asyncio.timeout(self.spec.connect_timeout_s):
+                await secured.ready
+        except (OSError, TimeoutError):
+            self.counts.upstream_errors += 1
+            secured.abort()
+            return None
+        return upward
+
+    async def _connect_http2(self, upstream: Upstream) -> Upward | None:
+        """One that others may have been waiting for too: it takes many exchanges."""
+        from servers.proxies.http2_upstream import Http2Upstream
+
+        while True:
+            task = self._connecting.get(upstream)
+            if task is None:
+                task = self.loop.create_task(self._connect(upstream, Http2Upstream(self, upstream)))
+                self._connecting[upstream] = task
+                task.add_done_callback(lambda _: self._connecting.pop(upstream, None))
+            upward = await asyncio.shield(task)
+            if upward is None or upward.has_room:
+                return upward
 
     def abort(self) -> None:
         """Let go of all connections."""
         self.watch.stop()
         self.answers.stop()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._connecting.values()):
             task.cancel()
         for connection in [*self.clients, *self.upward]:
             connection.transport.abort()
@@ -126,14 +203,14 @@ class Layer7:
         self.spawn(self._tunnel(exchange, upstream))
 
     async def _tunnel(self, exchange: Exchange, upstream: Upstream) -> None:
-        upward = await connect(upstream, partial(Http1Upstream, self, upstream), self.spec, self.counts)
+        upward = await connect(upstream, lambda: Http1Upstream(self, upstream), self.spec, self.counts)
         if upward is None:
             exchange.fail(502, "no connection with that authority")
         elif exchange.is_over:
             upward.transport.abort()
         else:
             exchange.is_over = True
-            upward.become_tunnel(cast(End, exchange.down))
+            upward.become_tunnel(cast(WatchedEnd, exchange.down))
             exchange.down.connected(exchange, upward)
 
     def _upstream_named(self, authority: bytes, default_port: int | None) -> Upstream | None:

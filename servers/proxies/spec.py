@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 Layer = Literal[4, 7]
+Http = Literal["1.1", "2"]
+Tls = Literal["off", "1.2", "1.3"]
 Balance = Literal["round-robin", "least-connections"]
 
 
@@ -24,6 +26,16 @@ class ProxySpec:
     """0 for any free port."""
     backlog: int = 4096
     balance: Balance = "round-robin"
+    http: Http = "1.1"
+    """Layer 7 only: what clients speak; HTTP/2 with prior knowledge, or by ALPN over TLS."""
+    upstream_http: Http = "1.1"
+    tls: Tls = "off"
+    """Layer 7 only: the version of TLS that clients speak, with this certificate and its key (files in PEM form)."""
+    certificate: str = ""
+    private_key: str = ""
+    upstream_tls: Tls = "off"
+    authorities: str = ""
+    """A file of the certificates (PEM) that an upstream's must come from; empty for those that the system trusts."""
     forward: bool = False
     """Layer 7 only: do what a forward proxy does (RFC 9110, section 3.7), for loopback and the upstreams: CONNECT, and
     requests whose target is a whole URL."""
@@ -39,8 +51,9 @@ class ProxySpec:
     cache_bytes: int = 0
     """Layer 7 only: how much the cache may hold; 0 for none."""
     lose_share: float = 0.0
-    """The share of answers that are lost once the upstream has begun to give them: its connection with the client is
-    cut instead. At layer 4, what comes in answer to one read of the client's counts as one."""
+    """The share of answers that are lost once the upstream has begun to give them: the connection with the client, or
+    its stream, is cut instead. At layer 7 of those to requests that act, which GET and other safe ones do not; at layer
+    4, what comes in answer to one read of the client's counts as one."""
     seed: int = 0
     """What is lost comes from it."""
 
@@ -58,6 +71,12 @@ def parse_spec(values: Mapping[str, Any]) -> ProxySpec:
         raise SpecError(f"not a spec of a proxy: {error}") from None
     if spec.layer not in get_args(Layer) or spec.balance not in get_args(Balance):
         raise SpecError(f"a proxy has layer 4 or 7 and balances by {' or '.join(get_args(Balance))}")
+    if not {spec.http, spec.upstream_http} <= set(get_args(Http)):
+        raise SpecError(f"a proxy speaks HTTP {' or '.join(get_args(Http))}")
+    if not {spec.tls, spec.upstream_tls} <= set(get_args(Tls)):
+        raise SpecError(f"the TLS of a proxy is {' or '.join(get_args(Tls))}")
+    if spec.health_path and spec.upstream_tls != "off":
+        raise SpecError("health checks that ask for a path go without TLS; leave the path out")
     if not spec.upstreams and not spec.forward:
         raise SpecError("a proxy that is no forward proxy has one upstream or more")
     if not 0 <= spec.lose_share <= 1:

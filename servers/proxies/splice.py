@@ -22,6 +22,12 @@ class End(Protocol):
     """Whether its peer has sent all that it will."""
 
 
+class WatchedEnd(End, Protocol):
+    """The client's, whose silence is counted (see `servers.proxies.idle`)."""
+
+    quiet: int
+
+
 def end_writing(end: End, other: End) -> None:
     """`other`'s peer has sent all that it will: tell the peer of `end`. When both have, the connections close."""
     if end.has_ended:

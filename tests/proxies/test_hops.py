@@ -96,7 +96,11 @@ def test_a_path_that_is_none_is_refused(
         ({"protocol": "webrtc", "via": "l4"}, "runs over UDP"),
         ({"protocol": "tcp", "via": "l7"}, "tcp is no HTTP"),
         ({"protocol": "http2-upgrade", "via": "l7"}, "choose a hop of layer 4"),
-        ({"protocol": "http1", "tls": "1.3", "via": "l7"}, "would have to end TLS"),
+        ({"protocol": "http1", "tls": "1.3", "via": "haproxy-http"}, "without TLS"),
+        (
+            {"protocol": "http1", "tls": "1.3", "pattern": "connect", "handshake": "early-data", "via": "l7"},
+            "takes no early data",
+        ),
         ({"protocol": "http1", "pattern": "connect", "fast_open": "on", "via": "l4"}, "TCP Fast Open"),
     ],
 )
@@ -141,6 +145,8 @@ def test_every_hop_passes_requests_on(name: str, serve: Serve) -> None:
         ("tcp", "l4,l4"),
         ("http2", "l4"),
         ("grpc", "l4"),
+        ("http2", "l7"),
+        ("grpc", "sidecar,sidecar"),
         ("http1", "haproxy-tcp,nginx-http"),
         ("http2", "haproxy-http"),
         ("grpc", "caddy"),
@@ -173,14 +179,28 @@ def test_without_hops_there_is_no_column_of_theirs(tmp_path: Path) -> None:
     assert "hop" not in run_summary(path, 1000)
 
 
-def test_tls_goes_through_layer_4_unseen(tmp_path: Path) -> None:
-    trial, _ = run(tmp_path, "--protocol", "http1", "--tls", "1.3", "--via", "l4")
+@pytest.mark.parametrize(
+    ("protocol", "tls", "via"),
+    [
+        ("http1", "1.3", "l4"),
+        ("http1", "1.2", "l7"),
+        ("http1", "1.3", "sidecar,sidecar"),
+        ("http2", "1.3", "l7"),
+        ("websocket", "1.3", "l7"),
+        ("grpc", "1.3", "l4,l7"),
+    ],
+)
+def test_tls_goes_through_layer_4_unseen_and_is_ended_by_layer_7(
+    protocol: str, tls: str, via: str, tmp_path: Path
+) -> None:
+    trial, _ = run(tmp_path, "--protocol", protocol, "--tls", tls, "--via", via)
     assert trial["counts"]["errors"] == {}
     assert trial["counts"]["completed"] > 0
 
 
-def test_pushed_events_go_through_and_no_latency_is_made_up(tmp_path: Path) -> None:
-    options = ("--protocol", "sse", "--pattern", "push", "--connections", "4", "--via", "l7")
+@pytest.mark.parametrize("protocol", ["sse", "sse-http2"])
+def test_pushed_events_go_through_and_no_latency_is_made_up(protocol: str, tmp_path: Path) -> None:
+    options = ("--protocol", protocol, "--pattern", "push", "--connections", "4", "--via", "l7")
     trial, _ = run(tmp_path, *options, load="open:50/s")
     assert trial["delivery"]["reach"] == 1
     assert trial["hops"][0]["added_latency_ns"] is None  # sse answers no requests that could be timed

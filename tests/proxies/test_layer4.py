@@ -105,7 +105,7 @@ def test_the_next_upstream_is_tried_where_one_is_dead(
             assert client.recv(1) == b"x"
     assert proxy.count("upstream_errors") == 2  # every second one began with the dead one
     alone = start_proxy(4, dead_port)
-    with alone.connect() as client, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), alone.connect() as client:
         client.recv(1)
 
 

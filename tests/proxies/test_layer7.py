@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.serverprocess import ServerProcess
-from tests.proxies.conftest import TIMEOUT_S, Proxy, Upstream, read_all, read_head
+from tests.proxies.conftest import TIMEOUT_S, Proxy, Upstream, echo, read_all, read_head
 
 Start = Callable[..., Proxy]
 StartUpstream = Callable[..., Upstream]
@@ -93,6 +93,16 @@ def test_bodies_come_whole_however_they_are_framed(
         pieces = body.split(b"\r\n")
         body = b"".join(pieces[1:-2:2])
     assert body == b"hello"
+
+
+def test_max_forwards_is_counted(start_proxy: Start, start_upstream: StartUpstream) -> None:
+    heads, handle = answers(OK)
+    proxy = start_proxy(7, start_upstream(handle).port)
+    assert ask(proxy, get("*", "max-forwards: 0\r\n", "OPTIONS")).startswith(b"HTTP/1.1 204 ")
+    assert ask(proxy, get("/", "max-forwards: 0\r\n", "TRACE")).startswith(b"HTTP/1.1 405 ")
+    assert heads == []
+    assert ask(proxy, get("*", "max-forwards: 3\r\n", "OPTIONS")).endswith(b"ok")
+    assert b"max-forwards: 2\r\n" in heads[0]
 
 
 def test_connections_with_the_upstream_are_kept(start_proxy: Start, serve: Serve) -> None:
@@ -350,7 +360,8 @@ def test_answers_are_lost_after_the_server_acted(start_proxy: Start, serve: Serv
         client.sendall(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi")
         with pytest.raises(ConnectionResetError):
             client.recv(1)
-    assert server.stats()[0][0].requests == 1
+    assert ask(proxy, get("/health")).endswith(b"ok")  # which does nothing, so that there is nothing to do twice
+    assert server.stats()[0][0].requests == 2
     assert proxy.count("lost") == 1
     assert proxy.count("retries") == 0
 
@@ -360,6 +371,20 @@ def test_silent_clients_are_let_go(start_proxy: Start, serve: Serve) -> None:
     assert ask(proxy, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").endswith(b"ok")
     assert ask(proxy, b"GET /health HTTP/1.1\r\nhost: ").startswith(b"HTTP/1.1 408 ")
     assert proxy.count("idle_closed") == 2
+
+
+def test_silent_tunnels_are_closed(start_proxy: Start, start_upstream: StartUpstream) -> None:
+    upstream = start_upstream(echo)
+    proxy = start_proxy(7, upstream.port, forward=True, idle_timeout_s=0.4)
+    with proxy.connect() as client:
+        client.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nhost: a\r\n\r\nearly" % upstream.port)
+        came = read_head(client)
+        while not came.endswith(b"early"):
+            came += client.recv(100)
+        client.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+        assert client.recv(100) == b""
+    assert proxy.count("idle_closed") == 1
 
 
 def test_health_checks_ask_for_a_path(start_proxy: Start, start_upstream: StartUpstream, serve: Serve) -> None:
