@@ -27,8 +27,8 @@ HTTP spells them as paths: `POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`
 `GET /topics/{name}/events?after=5&wait_ms=1000`; `POST /jobs?ms=500&steps=5` and `GET /jobs/{id}?wait_ms=1000`;
 `POST /uploads?bytes=8000`, `GET` and `PUT /uploads/{id}?offset=4000` and `POST /uploads/{id}/end`; `POST` and
 `GET /comments`. TCP and UDP frames
-spell them as opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; topics have names,
-which there is no place for, and what follows them above is for paths alone.
+spell them as opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; what has a name,
+topics and all that follows them above, they spell as HTTP does.
 """
 
 import base64
