@@ -34,8 +34,8 @@ HTTP spells them as paths: `POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`
 `POST /uploads?bytes=8000`, `GET` and `PUT /uploads/{id}?offset=4000` and `POST /uploads/{id}/end`; `POST` and
 `GET /comments`; `POST /sessions?kept=memory&life_ms=60000` and `POST /sessions/visits?kept=memory`;
 `POST /stages/compress`; `GET /block?us=5000&offload=1` and `GET /file/64?offload=1`. TCP and UDP frames spell them as
-opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; topics have names, which there
-is no place for, and parts of conversations are for paths alone.
+opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; what has a name or is part of a
+conversation, topics and what follows them, TCP frames spell as HTTP does, and UDP has no place for.
 """
 
 import base64

@@ -273,6 +273,20 @@ class Service:
                 self.known[target] = route
         return route
 
+    def named(self, method: bytes, target: bytes) -> Route:
+        """The route of a request with that method and target, where the framing has no status line of its own.
+
+        Raises ServiceError as `route`, and 405 for a method that the target has no meaning for.
+        """
+        route: Route | None = self.route(target)
+        allowed: tuple[bytes, ...] = ()
+        while route is not None:
+            if method in route.methods:
+                return route
+            allowed += route.methods
+            route = route.other
+        raise ServiceError(405, f"allowed here: {b', '.join(allowed).decode()}")
+
     def operation(self, opcode: int, a: int, b: int) -> Route:
         """The route of an operation given as a number and two arguments, as the binary framings carry it.
 
@@ -430,7 +444,7 @@ class Service:
                 read_lines = partial(_read_todo_lines, self.todos, a)
                 return Route(Opcode.READ_TODOS_STREAM, read_lines, content_type=JSON_LINES)
             case Opcode.PUBLISH | Opcode.SUBSCRIBE:
-                raise ServiceError(501, "a topic has a name, which this framing has no place for; use HTTP")
+                raise ServiceError(501, "a topic has a name, which is no number; use HTTP, or code 64 of frames")
             case Opcode.BLOCK:
                 if not 0 <= a <= contract.MAX_BLOCK_US:
                     raise ServiceError(400, f"block: us must be 0 to {contract.MAX_BLOCK_US}")
@@ -440,6 +454,6 @@ class Service:
                     raise ServiceError(400, f"file: n must be 0 to {contract.MAX_READ_BYTES}")
                 return self._blocking_route(Opcode.FILE, partial(_refusing, lambda _: self._file.read(a)), b)
             case _ if opcode in contract.BY_PATH:
-                raise ServiceError(501, "this operation has a path, which this framing has no place for; use HTTP")
+                raise ServiceError(501, "this operation has a path, which is no number; use HTTP, or code 64 of frames")
             case _:
                 raise ServiceError(404, f"no such operation: {opcode}")

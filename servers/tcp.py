@@ -5,11 +5,26 @@ from collections import deque
 from typing import ClassVar, cast
 
 from bench.errors import ProtocolError
-from bench.wire.frames import FATAL, HEADER_BYTES, MORE, NO_ID, OK, FrameReader, encode_frame, encode_head, is_status
+from bench.wire.frames import (
+    FATAL,
+    HEADER_BYTES,
+    MORE,
+    NAMED,
+    NO_ID,
+    OK,
+    FrameReader,
+    encode_frame,
+    encode_head,
+    is_status,
+    split_named,
+)
 from bench.wire.prompt_writing import prompt_writer
 from servers.counters import ACCEPTS, REQUESTS
+from servers.event_stream import MAX_BEHIND_BYTES
+from servers.frame_events import FrameSubscription
 from servers.service import Collect, Refused, Route, Upload
 from servers.service_error import ServiceError
+from servers.topics import Topic
 from servers.worker import Lives, TransportKind, Worker
 
 MAX_IN_FLIGHT = 256
@@ -40,6 +55,8 @@ class TcpConnection(FrameReader, asyncio.Protocol):
         self._id = NO_ID
         self._route: Route | ServiceError
         self._receiver: Collect | Upload | None = None
+        self._name_bytes = 0  # that its payload begins with, if it names its operation
+        self._subscriptions: list[FrameSubscription] = []
         # Requests that have arrived and may not start yet.
         self._waiting: deque[tuple[Route | ServiceError, bytes, bytes]] = deque()
         self._in_flight = 0
@@ -65,6 +82,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         self._waiting.clear()
+        self._unsubscribe()
         self._worker.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -98,6 +116,9 @@ class TcpConnection(FrameReader, asyncio.Protocol):
     # FrameReader
 
     def whole_frame(self, flags: int, code: int, a: int, b: int, frame_id: bytes, payload: bytes) -> None:
+        if code == NAMED and not flags:
+            self._accept_named(a, frame_id, payload)
+            return
         route = self._find(flags, code, a, b)
         if isinstance(route, Route) and route.receiver is not Collect:
             receiver = route.receiver()
@@ -107,6 +128,10 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     def frame_begun(self, flags: int, code: int, a: int, b: int, frame_id: bytes) -> None:
         self._id = frame_id
+        self._name_bytes = a if code == NAMED and not flags else 0
+        if self._name_bytes:
+            self._receiver = Collect()
+            return
         self._route = route = self._find(flags, code, a, b)
         self._receiver = route.receiver() if isinstance(route, Route) else None
 
@@ -115,8 +140,12 @@ class TcpConnection(FrameReader, asyncio.Protocol):
             self._receiver.feed(data)
 
     def frame_received(self) -> None:
-        self._accept(self._route, self._id, self._receiver.finish() if self._receiver is not None else b"")
+        body = self._receiver.finish() if self._receiver is not None else b""
         self._receiver = None
+        if self._name_bytes:
+            self._accept_named(self._name_bytes, self._id, body)
+        else:
+            self._accept(self._route, self._id, body)
 
     # Connection
 
@@ -132,9 +161,12 @@ class TcpConnection(FrameReader, asyncio.Protocol):
             self._run_waiting()
 
     def drain(self) -> None:
+        for subscription in self._subscriptions:
+            self._send(OK, subscription.frame_id, b"")
+        self._unsubscribe()
         if not self.mid_frame:
             self._ended = True
-            self._flush()
+        self._flush()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -149,6 +181,20 @@ class TcpConnection(FrameReader, asyncio.Protocol):
             return self._worker.service.operation(code, a, b)
         except ServiceError as error:
             return error
+
+    def _accept_named(self, name_bytes: int, frame_id: bytes, payload: bytes) -> None:
+        method, path, body = split_named(name_bytes, payload)
+        route: Route | ServiceError
+        try:
+            route = self._worker.service.named(method, path)
+        except ServiceError as error:
+            route = error
+        else:
+            if route.receiver is not Collect:
+                receiver = route.receiver()
+                receiver.feed(body)
+                body = receiver.finish()
+        self._accept(route, frame_id, body)
 
     def _accept(self, route: Route | ServiceError, frame_id: bytes, body: bytes) -> None:
         if self._ended:
@@ -177,12 +223,40 @@ class TcpConnection(FrameReader, asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
+    # Subscriptions
+
+    def _subscribe(self, frame_id: bytes, topic: Topic, after_id: int | None) -> None:
+        self._send(OK, frame_id, b"", MORE)
+        self._write()  # events do not wait for other answers, so nothing may wait before them
+        subscription = FrameSubscription(frame_id, topic, self._push)
+        self._subscriptions.append(subscription)
+        topic.subscribe(subscription, self._worker.inbox(), after_id)
+
+    def _push(self, frame: bytes) -> None:
+        """Send an event. A client that is too far behind is cut off, and can come back for what it has missed."""
+        if self._blocked and self._transport.get_write_buffer_size() > MAX_BEHIND_BYTES:
+            self._unsubscribe()
+            self._transport.abort()
+        elif self._out:
+            self._out.append(frame)  # in the order of the answers
+            self._out_bytes += len(frame)
+        else:
+            self._write_promptly(frame)
+
+    def _unsubscribe(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.end(self._worker.inbox())
+        self._subscriptions = []
+
     # Answers
 
     def _send_special(self, frame_id: bytes, route: Route, answer: bytes) -> None:
-        """Send an answer that may be refused, or is sent in pieces."""
+        """Send an answer that may be refused, is sent in pieces, or does not end."""
         if isinstance(answer, Refused):
             self._send(answer.status, frame_id, answer)
+            return
+        if route.topic is not None:
+            self._subscribe(frame_id, route.topic, route.after_id)
             return
         *pieces, last = (route.in_pieces and route.pieces(answer)) or [answer]
         for piece in pieces:

@@ -6,11 +6,11 @@ A frame is a header of 20 bytes and a payload. Numbers are unsigned and big-endi
          0      1  magic: 0x57 ("W")
          1      1  version in the upper four bits: 1; flags in the lower four: MORE = 1, FATAL = 2
          2      2  code: in a request the operation (0 health, 1 echo, 2 bytes, 3 upload, 4 work,
-                   7 create todo, 8 read todos, 9 read todos stream),
+                   7 create todo, 8 read todos, 9 read todos stream; 64 any of them, named as HTTP names it),
                    in an answer a status with the numbers of HTTP (200, 400, 404, 413 ...)
          4      4  length of the payload in bytes: at most 64 MiB, over UDP at most 65,487
-         8      4  a: the operation's first argument (n of bytes, cpu_us of work, limit of read todos), else 0;
-                   0 in answers
+         8      4  a: the operation's first argument (n of bytes, cpu_us of work, limit of read todos; of 64 how many
+                   bytes the name has), else 0; 0 in answers
         12      4  b: the operation's second argument (chunk of bytes, wait_ms of work), else 0; 0 in answers
         16      4  id: chosen by the client, any four bytes; the answer carries the same
         20         payload: the body of the request or of the answer; with a status other than 200, a message in UTF-8
@@ -20,6 +20,12 @@ distinct among those in flight; answers come in any order. An answer in pieces i
 one right after the other, all but the last with MORE. A request is always one frame. What is not a frame (wrong magic,
 version or flags, a status where an operation belongs, a payload that is too long) cannot be skipped: the server answers
 with one last frame that has FATAL set, a status, and id 0, and closes.
+
+A request with code 64 names its operation by a method and a path, like "POST /jobs?ms=500": that is what its payload
+begins with, and the rest is the body. So whatever HTTP can ask for can be asked for here. "GET /topics/NAME?after=ID"
+subscribes: the answer is a frame with MORE and no payload, which says that the subscription stands, then a frame with
+MORE for each event of the topic, with the upper half of the event's id as a and the lower half as b, and at the end, if
+there is one, an empty frame without MORE. Other answers may come between the frames of that one.
 
 Over UDP, a datagram is one frame; the length must be that of the datagram, and MORE and FATAL are not used. An answer
 that does not fit has status 413, and one that the server has no room to work on has status 503. A server drops
@@ -43,6 +49,8 @@ MAX_DATAGRAM_PAYLOAD_BYTES = MAX_DATAGRAM_BYTES - HEADER_BYTES
 
 OK = 200
 MORE, FATAL = 1, 2
+NAMED = 64
+"""The code of a request that names its operation as HTTP does."""
 NO_ID = bytes(4)
 """The id of a frame that answers no request in particular."""
 
@@ -66,6 +74,25 @@ def encode_head(code: int, length: int, a: int = 0, b: int = 0, flags: int = 0) 
 def encode_frame(code: int, frame_id: bytes, payload: bytes, a: int = 0, b: int = 0, flags: int = 0) -> bytes:
     """A whole frame."""
     return b"".join((encode_head(code, len(payload), a, b, flags), frame_id, payload))
+
+
+def encode_named(method: str, path: str, frame_id: bytes, body: bytes = b"") -> bytes:
+    """A request for whatever HTTP can ask for."""
+    name = f"{method} {path}".encode("ascii")
+    return encode_frame(NAMED, frame_id, name + body, len(name))
+
+
+def split_named(name_bytes: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
+    """The method, path and body of such a request. Raises ProtocolError."""
+    method, space, path = payload[:name_bytes].partition(b" ")
+    if not space or name_bytes > len(payload):
+        raise ProtocolError("a request that names no operation", 400)
+    return method, path, payload[name_bytes:]
+
+
+def encode_event(frame_id: bytes, event_id: int, data: bytes) -> bytes:
+    """An event of a subscription."""
+    return _header.pack(_START | MORE, OK, len(data), event_id >> 32, event_id & 0xFFFFFFFF, frame_id) + data
 
 
 def decode_datagram(data: bytes) -> tuple[int, int, int, bytes, bytes]:

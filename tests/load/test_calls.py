@@ -18,7 +18,7 @@ from bench.load.calls import CallLine
 from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
 
-PROTOCOLS_WITH_CALLS = [name for name in ("http1", "http2") if PROTOCOLS[name].caller]
+PROTOCOLS_WITH_CALLS = [name for name in ("http1", "http2", "tcp") if PROTOCOLS[name].caller]
 
 
 def with_line(protocol: str, host: str, port: int, use: Callable[[CallLine], Awaitable[Any]]) -> Any:
@@ -62,7 +62,7 @@ def test_a_server_that_dies_fails_every_call(protocol: str) -> None:
     async def use(line: CallLine) -> list[str]:
         slow = contract.exchange(Opcode.WORK, 0, 0, 20_000)
         calls = [asyncio.ensure_future(line.call(slow, 25)) for _ in range(3)]
-        await line.call(contract.exchange(Opcode.HEALTH), 20) if protocol == "http2" else await asyncio.sleep(0)
+        await line.call(contract.exchange(Opcode.HEALTH), 20) if protocol != "http1" else await asyncio.sleep(0)
         server.stop()
         kinds = []
         for call in calls:

@@ -113,18 +113,19 @@ def test_an_answer_that_is_lost_does_not_store_a_comment_twice_if_it_has_a_key(k
         assert bool(result["tally"].get("duplicates")) == (key == "no")
 
 
+CALLERS = ("http1", "http2", "tcp")
+"""Protocols whose callers those of all others are."""
+
 CARRIED = [
     (protocol, name)
     for protocol, facts in PROTOCOLS.items()
     for name in facts.patterns
-    if (PATTERNS[name].conversation and protocol in ("http1", "http2")) or name == "long-poll"
+    if (PATTERNS[name].conversation and protocol in CALLERS) or name == "long-poll"
 ]
-"""Conversations on the protocols whose callers those of all others are."""
-
 
 def test_no_caller_is_left_out() -> None:
     callers = {facts.caller for facts in PROTOCOLS.values() if facts.caller}
-    assert callers == {PROTOCOLS[protocol].caller for protocol in ("http1", "http2")}
+    assert callers == {PROTOCOLS[protocol].caller for protocol in CALLERS}
 
 
 @pytest.mark.parametrize(("protocol", "pattern"), CARRIED)
@@ -138,7 +139,7 @@ def test_every_pattern_that_is_carried(tmp_path: Path, protocol: str, pattern: s
     assert trial["tally"]
 
 
-@pytest.mark.parametrize("protocol", ["sse", "sse-http2", "websocket"])
+@pytest.mark.parametrize("protocol", ["sse", "sse-http2", "websocket", "tcp"])
 def test_a_job_that_is_watched(tmp_path: Path, protocol: str) -> None:
     asked = "job:by=push,for=100ms,steps=5"
     trial = run(tmp_path, "--protocol", protocol, "--pattern", asked, "--load", "closed:2")
