@@ -65,7 +65,7 @@ def run(specs: list[LoadSpec], meanwhile: Callable[[int], None] = lambda measure
 def test_every_event_reaches_every_subscriber(serve: Callable[..., ServerProcess], protocol: str) -> None:
     server = serve(protocol)
     result = run([spec(server.port, protocol)])
-    assert result["delivery"] == {"subscribers": 10, "published": 100, "duplicates": 0}
+    assert result["delivery"] == {"subscribers": 10, "published": 100, "duplicates": 0, "confirm": None}
     assert result["completed"] == 1000
     assert result["errors"] == {}
     assert result["latency"].get_total_count() == 1000
@@ -74,7 +74,7 @@ def test_every_event_reaches_every_subscriber(serve: Callable[..., ServerProcess
 def test_processes_share_the_subscribers_and_one_publishes(serve: Callable[..., ServerProcess]) -> None:
     server = serve("websocket")
     result = run([spec(server.port, subscribers=9, process=number, processes=2) for number in range(2)])
-    assert result["delivery"] == {"subscribers": 9, "published": 100, "duplicates": 0}
+    assert result["delivery"] == {"subscribers": 9, "published": 100, "duplicates": 0, "confirm": None}
     assert result["completed"] == 900
 
 
