@@ -229,6 +229,8 @@ def _finding(claim: Claim, rule: Rule, condition: str, summaries: Mapping[str, S
 
 
 def _why_not(claim: Claim, summary: Summary) -> str | None:
+    if failures := summary.failures:
+        return f"{summary.scenario.name}: failed: {failures[0].error}"
     reasons = [tally.words for tally in summary.doubts if tally.fatal and tally.kind not in claim.despite]
     return f"{summary.scenario.name}: {' and '.join(reasons)}" if reasons else None
 

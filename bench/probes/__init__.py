@@ -93,6 +93,12 @@ PROBES = {
         {"how": "pipelined on one connection, or apart on two"},
         {"second_answer_ns": "time until the answer to the second request"},
     ),
+    "handshakes": Probe(
+        "makes TLS 1.3 handshakes in memory",
+        "bench.probes.handshakes:measure",
+        {"key": "the certificate's: rsa-2048 or p-256", "resumed": "yes or no"},
+        {"client_cpu_ns": "CPU time of the client", "server_cpu_ns": "CPU time of the server"},
+    ),
     "wire-bytes": Probe(
         "counts the bytes of an exchange on the wire, between the lean ends",
         "bench.probes.wire_bytes:measure",
