@@ -99,6 +99,21 @@ PROBES = {
         {"key": "the certificate's: rsa-2048 or p-256", "resumed": "yes or no"},
         {"client_cpu_ns": "CPU time of the client", "server_cpu_ns": "CPU time of the server"},
     ),
+    "paths": Probe(
+        "transfers over two links in parallel",
+        "bench.probes.paths:measure",
+        {"transport": "tcp or mptcp"},
+        {"links_used_ratio": "what is carried, as a multiple of what one link carries"},
+    ),
+    "hole": Probe(
+        "has two peers behind routers that translate addresses reach each other, every kind with every kind",
+        "bench.probes.hole:measure",
+        {"how": "stun: directly, by what a relay has seen of them; turn: through the relay"},
+        {
+            "connected_pairs": "pairs of kinds, of sixteen, that were connected",
+            "expected_pairs": "pairs of which it was to be expected as it was",
+        },
+    ),
     "wire-bytes": Probe(
         "counts the bytes of an exchange on the wire, between the lean ends",
         "bench.probes.wire_bytes:measure",
