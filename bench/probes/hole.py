@@ -24,7 +24,7 @@ def measure(how: str) -> dict[str, float]:
     """All sixteen pairs: how many were connected, and how many of them as the kinds say. Raises UnsupportedError."""
     pairs = list(product(nat.KINDS, nat.KINDS))
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # most of the time they wait
-        connected = dict(zip(pairs, pool.map(lambda pair: _connected(*pair, how), pairs), strict=True))
+        connected = dict(zip(pairs, pool.map(lambda pair: _connected(pair[0], pair[1], how), pairs), strict=True))
     expected = {pair: how == "turn" or pair not in _CANNOT for pair in pairs}
     return {
         "connected_pairs": sum(connected.values()),
