@@ -52,7 +52,7 @@ class Scenario:
 
     @property
     def load_kind(self) -> str:
-        """closed, open, poisson, ramp or stages."""
+        """closed, open, poisson, burst, ramp or stages, or none."""
         return self.load.partition(":")[0]
 
     @property

@@ -21,6 +21,7 @@ LOADS = {
     "closed:8x16": "8 connections with 16 requests in flight on each",
     "open:5000/s": "5,000 requests a second, evenly spaced, answered or not",
     "poisson:5000/s": "5,000 requests a second on average, as independent users send them",
+    "burst:10/1s": "ten requests at once, every second",
     "ramp:100-5000/s@60s": "from 100 to 5,000 requests a second within a minute",
     "stages:1000/s@10s,5000/s@30s": "one rate after another",
 }

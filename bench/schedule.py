@@ -14,13 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
-from bench.quantities import parse_duration_ns, parse_rate_per_s, spell_duration, spell_rate
+from bench.quantities import (
+    MAX_RATE_PER_S,
+    parse_duration_ns,
+    parse_rate_per_s,
+    parse_whole,
+    spell_duration,
+    spell_rate,
+)
 
 MAX_CONNECTIONS = 20_000
 MAX_IN_FLIGHT = 65_536
 _CHUNK = 1024
 
-FORMS = "closed:64, closed:8x16, open:5000/s, poisson:5000/s, ramp:100-5000/s@60s or stages:1000/s@10s,5000/s@30s"
+FORMS = (
+    "closed:64, closed:8x16, open:5000/s, poisson:5000/s, burst:10/1s, ramp:100-5000/s@60s or "
+    "stages:1000/s@10s,5000/s@30s"
+)
+MAX_BURST = 100_000
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,13 @@ class Open:
 
     stages: tuple[Stage, ...]
     arrivals: Literal["constant", "poisson"]
+    burst: int = 1
+    """How many are due at once; the rate counts each of them."""
 
     def __str__(self) -> str:
         first = self.stages[0]
+        if self.burst > 1:
+            return f"burst:{self.burst}/{spell_duration(round(self.burst / first.from_per_s * 1e9))}"
         if first.duration_ns is None:
             return f"{'open' if self.arrivals == 'constant' else 'poisson'}:{spell_rate(first.from_per_s)}"
         if first.from_per_s != first.to_per_s:
@@ -114,6 +129,14 @@ def parse_load(text: str, where: str) -> Load:
         case "open" | "poisson":
             rate = parse_rate_per_s(rest, where)
             return Open((Stage(rate, rate, None),), "constant" if kind == "open" else "poisson")
+        case "burst":
+            size, slash, period = rest.partition("/")
+            if slash:
+                burst = parse_whole(size, 2, MAX_BURST, where)
+                rate = burst / (_stage_duration(period, where) / 1e9)
+                if rate > MAX_RATE_PER_S:
+                    raise UsageError(f"{where}: {text!r} is more than {MAX_RATE_PER_S:.0f}/s")
+                return Open((Stage(rate, rate, None),), "constant", burst)
         case "ramp":
             rates, at, duration = rest.partition("@")
             low, dash, high = rates.partition("-")
@@ -162,7 +185,7 @@ def due_times(
     rate = np.array([s.from_per_s for s in stages])
     slope = np.array([s.to_per_s - s.from_per_s for s in stages]) / np.where(lengths_s > 0, lengths_s, 1.0)
     index, of = share
-    for chunk in _unit_arrivals(load.arrivals, seed):
+    for chunk in _unit_arrivals(load, seed):
         points = chunk[(chunk[:, 0] % of) == index, 1]
         points = points[points < begin_count[-1]]
         stage = np.searchsorted(begin_count, points, side="right") - 1
@@ -174,14 +197,14 @@ def due_times(
             return
 
 
-def _unit_arrivals(arrivals: Literal["constant", "poisson"], seed: int) -> Iterator[NDArray[np.float64]]:
+def _unit_arrivals(load: Open, seed: int) -> Iterator[NDArray[np.float64]]:
     """Rows of (number, point) of a process of rate one, without end."""
     generator = np.random.default_rng(seed)
     first, last_point = 0, 0.0
     while True:
         numbers = np.arange(first, first + _CHUNK, dtype=np.float64)
-        if arrivals == "constant":
-            points = numbers
+        if load.arrivals == "constant":
+            points = numbers // load.burst * load.burst
         else:
             points = last_point + np.cumsum(generator.exponential(size=_CHUNK))
             last_point = float(points[-1])

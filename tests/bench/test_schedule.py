@@ -52,7 +52,7 @@ def test_poisson_gaps_are_exponential_and_the_seed_decides() -> None:
     assert not np.array_equal(due[:100], all_due("poisson:10000/s", duration_ns=10 * S, seed=8)[:100])
 
 
-@pytest.mark.parametrize("text", ["open:5000/s", "poisson:5000/s", "ramp:100-5000/s@2s"])
+@pytest.mark.parametrize("text", ["open:5000/s", "poisson:5000/s", "burst:50/10ms", "ramp:100-5000/s@2s"])
 @pytest.mark.parametrize("processes", [2, 3, 7])
 def test_shares_of_all_processes_are_the_schedule(text: str, processes: int) -> None:
     whole = all_due(text)
@@ -70,7 +70,16 @@ def test_shares_of_connections_add_up() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["closed:64", "closed:8x16", "open:5000/s", "poisson:0.5/s", "ramp:100-5000/s@60s", "stages:1000/s@10s,5000/s@30s"],
+    [
+        "closed:64",
+        "closed:8x16",
+        "open:5000/s",
+        "poisson:0.5/s",
+        "burst:10/1s",
+        "burst:7/300ms",
+        "ramp:100-5000/s@60s",
+        "stages:1000/s@10s,5000/s@30s",
+    ],
 )
 def test_spelling_reads_back(text: str) -> None:
     load = parse_load(text, "load")
@@ -85,7 +94,7 @@ def test_closed() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "closed", "closed:0", "closed:-1", "closed:8x0", "closed:99999999", "open:5000", "open:0/s", "open:-5/s",
-     "open:1e12/s", "open:nan/s", "poisson:x/s", "ramp:100-5000/s", "ramp:100/s@5s", "ramp:0-5/s@5s", "stages:5/s@0s",
+     "open:1e12/s", "open:nan/s", "poisson:x/s", "burst:1/1s", "burst:10", "burst:10/0s", "burst:100000/1ms", "ramp:100-5000/s", "ramp:100/s@5s", "ramp:0-5/s@5s", "stages:5/s@0s",
      "stages:", "stages:5/s", "burst:5/s", "64"],
 )  # fmt: skip
 def test_what_is_not_a_load_says_what_is(text: str) -> None:
@@ -101,3 +110,10 @@ def test_a_long_schedule_comes_in_chunks() -> None:
     assert isinstance(load, Open)
     chunks = list(itertools.islice(due_times(load, 0, 3600 * S, 1), 3))
     assert all(0 < len(chunk) <= 1024 for chunk in chunks)
+
+
+def test_bursts_come_at_once_and_in_time() -> None:
+    due = all_due("burst:10/100ms", duration_ns=S)
+    times, counts = np.unique(due, return_counts=True)
+    assert set(counts) == {10}
+    assert np.array_equal(times, np.arange(len(times)) * S // 10)
