@@ -274,9 +274,10 @@ class Polled(NamedTuple):
     events: list[bytes]
 
 
-def encode_poll(last: int, events: list[dict[str, object]]) -> bytes:
-    """A poll's answer: `{"last": 7, "events": [{"id": 7, "data": "..."}]}`; data that is no UTF-8 is under "base64"."""
-    return _to_json({"last": last, "events": events}).encode()
+def encode_poll(last: int, events: list[dict[str, object]], lost: int = 0) -> bytes:
+    """A poll's answer: `{"last": 7, "events": [{"id": 7, "data": "..."}]}`; data that is no UTF-8 is under "base64",
+    and "lost" is how many events were asked for that are not there any more."""
+    return _to_json({"last": last, "events": events} | ({"lost": lost} if lost else {})).encode()
 
 
 def decode_poll(answer: bytes) -> Polled:

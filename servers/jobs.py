@@ -8,7 +8,7 @@ from functools import partial
 from bench import contract
 from servers.service_error import ServiceError
 from servers.topics import Topic, Topics
-from servers.waiting import Alarms
+from servers.waiting import Alarms, once
 
 MAX_JOBS = 100_000
 KEPT_S = 5.0
@@ -38,9 +38,11 @@ class Job:
 class Jobs:
     """The jobs of a process. Safe to use from many threads."""
 
-    def __init__(self, topics: Topics, alarms: Alarms) -> None:
+    def __init__(self, topics: Topics, alarms: Alarms, holds: Alarms) -> None:
+        """`alarms` are for the work itself, `holds` for when an answer is held back no longer."""
         self._topics = topics
         self._alarms = alarms
+        self._holds = holds
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
         self._last_id = 0
@@ -65,19 +67,18 @@ class Jobs:
     def await_end(self, job_id: int, wait_s: float, reply: Callable[[bytes], None]) -> None:
         """Reply with a job's state once it is done, or the time is over. Raises ServiceError 404."""
         job = self._job(job_id)
-        over = threading.Lock()
+        answer = once(reply)
 
-        def answer() -> None:
-            if over.acquire(blocking=False):
-                reply(job.state())
+        def tell() -> None:
+            answer(job.state)
 
         with self._lock:
             if not job.is_done:
-                job.waiting.append(answer)
+                job.waiting.append(tell)
         if job.is_done:
-            answer()
+            tell()
         else:
-            self._alarms.at(time.monotonic() + wait_s, answer)
+            self._holds.at(time.monotonic() + wait_s, tell)
 
     def _job(self, job_id: int) -> Job:
         with self._lock:

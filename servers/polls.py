@@ -1,13 +1,12 @@
 """Polls: requests for a topic's events that are answered at once, or held back until there is one."""
 
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 
 from bench import contract
 from servers.topics import Event, Topic
-from servers.waiting import Alarms
+from servers.waiting import Alarms, once
 
 
 class Poll:
@@ -16,21 +15,21 @@ class Poll:
     def __init__(self, topic: Topic, after_id: int, reply: Callable[[bytes], None]) -> None:
         self._topic = topic
         self._after_id = after_id
-        self._reply = reply
-        self._over = threading.Lock()
-        """Held for ever by whoever answers: the event, or the end of the time."""
+        self._answer = once(reply)
 
     def deliver(self, event: Event) -> None:
         """See `servers.topics.Subscription`. Called on the thread that publishes."""
-        if event.id > self._after_id and self._over.acquire(blocking=False):
+        if event.id > self._after_id and self._answer(lambda: event.encoded("poll", _encode_alone)):
             self._topic.unsubscribe(self, _at_once)
-            self._reply(event.encoded("poll", _encode_alone))
 
     def expire(self) -> None:
         """The time is over."""
-        if self._over.acquire(blocking=False):
+        self.end(self._after_id, ())
+
+    def end(self, last: int, events: Sequence[Event], lost: int = 0) -> None:
+        """Answer, unless an event has done so already."""
+        if self._answer(lambda: encode(last, events, lost)):
             self._topic.unsubscribe(self, _at_once)
-            self._reply(encode(self._after_id, ()))
 
 
 def _at_once(callback: Callable[[], None]) -> None:
@@ -39,26 +38,27 @@ def _at_once(callback: Callable[[], None]) -> None:
 
 
 def defer(
-    topic: Topic, after_id: int | None, wait_s: float, alarms: Alarms, _body: bytes, reply: Callable[[bytes], None]
+    topic: Topic, after_id: int | None, wait_s: float, holds: Alarms, _body: bytes, reply: Callable[[bytes], None]
 ) -> None:
     """Answer a poll, now or later."""
-    if after_id is None:
+    if after_id is None or after_id > topic.last_id:
+        # A cursor from before the server was started anew: where the topic stands now is all there is to say.
         reply(encode(topic.last_id, ()))
         return
     poll = Poll(topic, after_id, reply)
     missed = topic.join(poll, _at_once, after_id)
-    if missed or not wait_s:
-        topic.unsubscribe(poll, _at_once)
-        # An event that came in between has answered already.
-        if poll._over.acquire(blocking=False):
-            reply(encode(missed[-1].id if missed else after_id, missed))
-        return
-    alarms.at(time.monotonic() + wait_s, poll.expire)
+    if missed:
+        # What the history reaches back to begins later than what was asked for.
+        poll.end(missed[-1].id, missed, missed[0].id - after_id - 1)
+    elif not wait_s:
+        poll.expire()
+    else:
+        holds.at(time.monotonic() + wait_s, poll.expire)
 
 
-def encode(last: int, events: Sequence[Event]) -> bytes:
+def encode(last: int, events: Sequence[Event], lost: int = 0) -> bytes:
     """An answer: see `contract.decode_poll`."""
-    return contract.encode_poll(last, [_field(event) for event in events])
+    return contract.encode_poll(last, [_field(event) for event in events], lost)
 
 
 def _field(event: Event) -> dict[str, object]:

@@ -254,11 +254,16 @@ class Service:
         self.sessions = Sessions(store)
         self._file = DataFile(folder)
         self._pool = Pool()
-        self._alarms = Alarms()
-        self.jobs = Jobs(self.topics, self._alarms)
+        self._holds = Alarms()
+        """Ends of the times that answers are held back for."""
+        self.jobs = Jobs(self.topics, Alarms(), self._holds)
         self.known: dict[bytes, Route] = {}
         """The routes of targets that were met before; `route` knows the others."""
         self._opcodes: dict[tuple[int, int, int], Route] = {}
+
+    def hold_nothing(self) -> None:
+        """The server is to stop: answer what is held back now, and hold back nothing more."""
+        self._holds.hasten()
 
     def route(self, target: bytes) -> Route:
         """The route of an HTTP request target, like `b"/bytes/64"`. Its `other` is what the target means with other
@@ -353,7 +358,7 @@ class Service:
     def _poll_route(self, name: str, given: dict[str, str]) -> Route:
         after, wait_s = given.get("after"), _wait_s(given)
         defer = partial(
-            polls.defer, self.topics.topic(name), None if after is None else event_id(after), wait_s, self._alarms
+            polls.defer, self.topics.topic(name), None if after is None else event_id(after), wait_s, self._holds
         )
         return Route(Opcode.POLL, _echo, content_type=JSON, defer=defer)
 

@@ -17,16 +17,28 @@ class Alarms:
         self._changed = threading.Condition()
         self._numbers = count()
         self._thread: threading.Thread | None = None
+        self._hurries = False
 
     def at(self, due_s: float, callback: Callable[[], None]) -> None:
         """Call back then. Called from any thread."""
         with self._changed:
-            heapq.heappush(self._heap, (due_s, next(self._numbers), callback))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
-                self._thread.start()
-            elif self._heap[0][2] is callback:
-                self._changed.notify()
+            if not self._hurries:
+                heapq.heappush(self._heap, (due_s, next(self._numbers), callback))
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
+                    self._thread.start()
+                elif self._heap[0][2] is callback:
+                    self._changed.notify()
+                return
+        callback()
+
+    def hasten(self) -> None:
+        """Call back now, and from now on at once."""
+        with self._changed:
+            self._hurries = True
+            waiting, self._heap = sorted(self._heap), []
+        for _, _, callback in waiting:
+            callback()
 
     def _run(self) -> None:
         while True:
@@ -38,3 +50,17 @@ class Alarms:
                 callback()
             except Exception:  # noqa: BLE001  one that fails must not keep the others from being called
                 traceback.print_exc()
+
+
+def once(reply: Callable[[bytes], None]) -> Callable[[Callable[[], bytes]], bool]:
+    """What answers a request that several may want to answer: the first of them does. It is given what makes the
+    answer, and says whether it was the first."""
+    taken = threading.Lock()
+
+    def answer(make: Callable[[], bytes]) -> bool:
+        if not taken.acquire(blocking=False):
+            return False
+        reply(make())
+        return True
+
+    return answer

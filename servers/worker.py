@@ -158,5 +158,6 @@ class Worker:
     def drain(self) -> None:
         """Ask every connection to finish what it has in flight and close."""
         self.draining = True
+        self.service.hold_nothing()
         for connection in list(self.connections):
             connection.drain()

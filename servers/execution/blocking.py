@@ -146,6 +146,7 @@ class BlockingConnection:
     def drain(self) -> None:
         """Stop gracefully."""
         self._worker.draining = True
+        self._worker.service.hold_nothing()
         self._drain_at_rest()
 
     def abort(self) -> None:

@@ -94,7 +94,9 @@ def test_closed() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "closed", "closed:0", "closed:-1", "closed:8x0", "closed:99999999", "open:5000", "open:0/s", "open:-5/s",
-     "open:1e12/s", "open:nan/s", "poisson:x/s", "burst:1/1s", "burst:10", "burst:10/0s", "burst:100000/1ms", "ramp:100-5000/s", "ramp:100/s@5s", "ramp:0-5/s@5s", "stages:5/s@0s",
+     "open:1e12/s", "open:nan/s", "poisson:x/s",
+     "burst:1/1s", "burst:10", "burst:10/0s", "burst:100000/1ms", "ramp:100-5000/s",
+     "ramp:100/s@5s", "ramp:0-5/s@5s", "stages:5/s@0s",
      "stages:", "stages:5/s", "burst:5/s", "64"],
 )  # fmt: skip
 def test_what_is_not_a_load_says_what_is(text: str) -> None:

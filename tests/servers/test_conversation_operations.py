@@ -9,19 +9,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import jwt
 import pytest
 
 from bench import contract
+from bench.registry import EXECUTIONS
 from bench.serverprocess import ServerProcess
+from servers import polls
 from servers.comments import Comments
 from servers.jobs import Jobs
 from servers.service_error import ServiceError
 from servers.sessions import Sessions
 from servers.store import Store
-from servers.topics import Topics
+from servers.topics import HISTORY, Topic, Topics
 from servers.uploads import Uploads
 from servers.waiting import Alarms
 
@@ -201,7 +204,7 @@ def test_abandoned_uploads_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_that_is_done_is_forgotten_with_its_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servers.jobs.KEPT_S", 0.0)
     topics = Topics()
-    jobs = Jobs(topics, Alarms())
+    jobs = Jobs(topics, Alarms(), Alarms())
     done = threading.Event()
     jobs.submit(0.2, 1)
     jobs.await_end(1, 20, lambda _: done.set())
@@ -217,7 +220,7 @@ def test_a_job_that_is_done_is_forgotten_with_its_topic(monkeypatch: pytest.Monk
 
 def test_jobs_take_no_room_from_topics() -> None:
     topics = Topics()
-    jobs = Jobs(topics, Alarms())
+    jobs = Jobs(topics, Alarms(), Alarms())
     for _ in range(2000):
         jobs.submit(60, 1)
     assert topics.topic("news") is topics.topic("news")
@@ -319,3 +322,36 @@ def test_an_offloaded_handler_keeps_nobody_waiting() -> None:
         inline = max(pool.map(took_s, ["/block?us=200000"] * 8))
         offloaded = max(pool.map(took_s, ["/block?us=200000&offload=1"] * 8))
     assert inline >= 8 * 0.2 > offloaded
+
+
+@pytest.mark.parametrize("execution", list(EXECUTIONS))
+def test_a_server_that_stops_answers_what_it_holds_back(execution: str) -> None:
+    with ServerProcess("http1", execution, 1) as server, ThreadPoolExecutor(2) as pool:
+
+        def ask(path: str) -> tuple[int, bytes]:
+            with contextlib.closing(http.client.HTTPConnection(server.host, server.port, timeout=40)) as connection:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+
+        ask("/topics/news/events?after=0")
+        held = [pool.submit(ask, "/topics/news/events?after=0&wait_ms=50000") for _ in range(2)]
+        while sum(worker.requests for worker in server.stats()[0]) < 3:
+            time.sleep(0.005)
+        server.stop()
+        assert [read(poll.result()) for poll in held] == [{"last": 0, "events": []}] * 2
+
+
+def test_polls_say_what_is_lost_and_where_a_topic_stands() -> None:
+    topic, answers = Topic(), SimpleQueue[bytes]()
+
+    def poll(after_id: int) -> dict[str, Any]:
+        polls.defer(topic, after_id, 0.0, Alarms(), b"", answers.put)
+        found: dict[str, Any] = json.loads(answers.get_nowait())
+        return found
+
+    for _ in range(HISTORY + 10):
+        topic.publish(b"x")
+    assert (poll(0)["lost"], poll(7)["lost"]) == (10, 3)
+    assert "lost" not in poll(10)
+    assert poll(HISTORY + 11) == {"last": HISTORY + 10, "events": []}  # of a server before this one
