@@ -109,6 +109,15 @@ PATTERNS = {
         "one publisher, many subscribers: each event is delivered to all of them",
         "bench.load.push:make_engine",
         ("subscriber", "publisher"),
+        words={
+            "cut": Word("every connection is cut once, after this share of the measured time", "0%", parse_share),
+            "slow": Word("how many of the subscribers never read", "0", whole(0, 10_000)),
+        },
+        tallies={
+            "cuts": "connections cut",
+            "gaps": "events that a subscriber never got although later ones came",
+            "cut_off": "slow subscribers that the server has sent away",
+        },
         has_events=True,
     ),
     "stream": Pattern(

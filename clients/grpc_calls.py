@@ -265,7 +265,9 @@ class GrpcSubscriber(_CallPeer):
     def __init__(self, topic: str, authority: str, scheme: str) -> None:
         super().__init__(authority, "Subscribe", scheme)
         self.max_in_flight = 0
-        self._request = frame_message(pb.SubscribeRequest(topic=topic).SerializeToString())
+        name, _, after = topic.partition("?after=")
+        request = pb.SubscribeRequest(topic=name, after=int(after) if after else None)
+        self._request = frame_message(request.SerializeToString())
         self._reader = MessageReader(gzip=False)
         self._delivered: list[bytes] = []
 

@@ -88,9 +88,12 @@ class PollingEngine(PushEngine):
 
     # PushEngine
 
-    def _make_link(self) -> Any:
+    def _make_line(self, before: SubscriberLine | None) -> PollingLine:
         poller: Any = self._make_client()
-        return PollingLine(self, poller)
+        line = PollingLine(self, poller)
+        if before is not None:
+            line.go_on_from(before)
+        return line
 
     def _begin(self, start_ns: int, measure_ns: int) -> None:
         super()._begin(start_ns, measure_ns)

@@ -5,8 +5,10 @@ load process can tell its delay. It is ASCII text, so that every protocol carrie
 """
 
 import asyncio
+import socket
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,6 +18,7 @@ from bench.errors import ProtocolError, TargetError
 from bench.load.engine import CONNECTS_AT_ONCE, OpenEngine
 from bench.load.link import Line
 from bench.load.spec import LoadSpec
+from bench.patterns import parse_pattern
 from bench.protocols import PROTOCOLS
 from bench.schedule import Open, due_times
 
@@ -27,6 +30,15 @@ MAX_UNACKNOWLEDGED = 10_000
 
 _QUIET_NS = 200_000_000
 """When nothing has been delivered for so long after the last event, nothing more is waited for."""
+
+_CUTS_SHARE = 0.1
+"""The share of the measured window over which the connections of subscribers are cut, one after the other."""
+
+_SLOW_BUFFER_BYTES = 256 * 1024
+"""Of a subscriber that does not read: or else the kernel would read for it, some megabytes. Several segments of
+loopback, which are of 64 KiB, fit into it."""
+_HEARING_NS = 2_000_000_000
+"""How long a subscriber that reads again may take to hear that it was sent away, behind all that was sent before."""
 
 _clock = time.monotonic_ns
 
@@ -40,7 +52,8 @@ class Subscriber(Protocol):
     """0 until it is subscribed."""
     outgoing: list[bytes]
 
-    def __init__(self, topic: str, authority: str, scheme: str) -> None: ...
+    def __init__(self, topic: str, authority: str, scheme: str) -> None:
+        """`topic` may be followed by "?after=5": the events after that one, and not from now on."""
 
     def open(self) -> None:
         """The connection is up."""
@@ -87,11 +100,18 @@ class PushEngine(OpenEngine):
         self,
         make_publisher: Callable[[], Publisher] | None,
         payload_bytes: int,
+        cut: float = 0.0,
+        slow: int = 0,
         **target: Any,
     ) -> None:
-        """`make_client` of the target makes subscribers. Without a publisher, the due times are another process's.
-        `payload_bytes` is at least MIN_EVENT_BYTES."""
+        """`make_client` of the target makes subscribers, given what is to follow the topic's name. Without a publisher,
+        the due times are another process's. `payload_bytes` is at least MIN_EVENT_BYTES. With `cut`, the connection of
+        each subscriber is cut after that share of the measured window; so many as `slow` never read."""
         super().__init__(queue_limit=0, **target)
+        self._cut = cut
+        self._slow = slow
+        self._gone: deque[SubscriberLine] = deque()
+        """Lines that have ended, for those that take their place to go on from."""
         self.filling = _filling(payload_bytes)
         self.duplicates = 0
         self.published = 0
@@ -115,7 +135,7 @@ class PushEngine(OpenEngine):
     def delivery(self) -> dict[str, Any]:
         """What only this pattern counts: `published` (None where the publisher is another process), `duplicates`."""
         return {
-            "subscribers": self._concurrency.connections,
+            "subscribers": self._concurrency.connections - self._slow,
             "published": self.published if self._make_publisher is not None else None,
             "duplicates": self.duplicates,
         }
@@ -130,11 +150,69 @@ class PushEngine(OpenEngine):
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)
 
+    def lost(self, link: Any) -> None:
+        if link in self._links and link.reads:
+            self._gone.append(link)
+        super().lost(link)
+
     # OpenEngine
 
-    def _make_link(self) -> Any:
-        subscriber: Any = self._make_client()
-        return SubscriberLine(self, subscriber)
+    async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
+        """As `Engine.run`; subscribers lose their connections meanwhile, if they are to."""
+        slow = self._reading()[: self._slow]
+        for line in slow:
+            line.stop_reading()
+        cutting = self._loop.create_task(self._cut_lines(measure_ns, end_ns))
+        await super().run(start_ns, measure_ns, end_ns, intervals)
+        cutting.cancel()
+        self.tally["cut_off"] = await self._count_cut_off(slow)
+        self.tally["gaps"] = sum(line.gaps for line in self._reading())
+
+    async def _count_cut_off(self, slow: Sequence[Any]) -> int:
+        """How many of those that did not read the server has sent away: they hear of it when they read again."""
+        for line in slow:
+            line.go_on_reading()
+        until_ns = _clock() + _HEARING_NS
+        while any(line.opened for line in slow) and _clock() < until_ns:
+            await asyncio.sleep(0.01)
+        return sum(not line.opened for line in slow)
+
+    def _reading(self) -> list[Any]:
+        """The lines of subscribers that read."""
+        lines: Iterable[Any] = self._links
+        return [line for line in lines if line.reads]
+
+    async def _cut_lines(self, measure_ns: int, end_ns: int) -> None:
+        if not self._cut:
+            return
+        lines: list[Any] = self._reading()
+        for number, line in enumerate(lines):
+            share = self._cut + _CUTS_SHARE * number / len(lines)
+            await asyncio.sleep(max(0.0, (measure_ns + share * (end_ns - measure_ns) - _clock()) / 1e9))
+            if line.opened:
+                self.tally["cuts"] += 1
+                line.cut()
+
+    async def _open(self) -> Any:
+        before = self._gone.popleft() if self._gone else None
+        line: Any = self._make_line(before)
+        try:
+            await self._connect(line)
+        except TargetError:
+            if before is not None:
+                self._gone.append(before)
+            raise
+        self._links.add(line)
+        return line
+
+    def _make_line(self, before: "SubscriberLine | None") -> "SubscriberLine":
+        """A subscriber's connection; one that goes on where another has ended asks for what came after its last event.
+        The number of an event is its id less one, since the topic is the trial's own, and one is published first."""
+        make: Callable[..., Any] = self._make_client
+        line = SubscriberLine(self, make("" if before is None else f"?after={before.last_number + 1}"))
+        if before is not None:
+            line.go_on_from(before)
+        return line
 
     def _take(self, due: int, now: int) -> None:
         measured = due >= self._measure_ns
@@ -194,14 +272,43 @@ class SubscriberLine(Line):
         self.sent: dict[Hashable, int] = {}
         """No exchange is ever in flight."""
         self._engine = engine
-        self._last_number = 0
+        self.reads = True
+        """Whether it takes what is sent to it; one that does not is none of those whose deliveries count."""
+        self.last_number = 0
         self._missing: set[int] = set()
+        self._is_cut = False
         self._filling = engine.filling
         self._feed = subscriber.feed
         recorder = engine.recorder
         self._record_intended = recorder.intended.append
         self._record_sent = recorder.sent.append
         self._record_done = recorder.done.append
+
+    @property
+    def gaps(self) -> int:
+        """Events that were passed over, and have not come since."""
+        return len(self._missing)
+
+    def go_on_from(self, before: "SubscriberLine") -> None:
+        """Take the place of a line that has ended."""
+        self.last_number, self._missing = before.last_number, before._missing
+
+    def cut(self) -> None:
+        """The connection is lost on purpose, which is no error."""
+        self._is_cut = True
+        self.abort()
+
+    def stop_reading(self) -> None:
+        """Take nothing any more."""
+        self.reads = False
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER_BYTES)
+        self._transport.pause_reading()
+
+    def go_on_reading(self) -> None:
+        """Take what is there, for what comes behind it."""
+        if self.opened:
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         now = _clock()
@@ -229,7 +336,8 @@ class SubscriberLine(Line):
         self._deliver(events, _clock())
 
     def ended(self) -> None:
-        self._failed("closed", _clock())
+        if self.reads and not self._is_cut:
+            self._failed("closed", _clock())
         self._engine.lost(self)
 
     def expire(self, before_ns: int, now_ns: int) -> None:
@@ -237,15 +345,17 @@ class SubscriberLine(Line):
 
     def _deliver(self, events: Sequence[bytes], now: int) -> None:
         engine = self._engine
+        if not self.reads:
+            return
         for event in events:
             if event[MIN_EVENT_BYTES:] != self._filling:
                 self._failed("content", now)
                 continue
             number = int(event[_NUMBER])
-            if number > self._last_number:
-                if number > self._last_number + 1:
-                    self._missing.update(range(self._last_number + 1, number))
-                self._last_number = number
+            if number > self.last_number:
+                if number > self.last_number + 1:
+                    self._missing.update(range(self.last_number + 1, number))
+                self.last_number = number
             elif number in self._missing:
                 self._missing.remove(number)  # it was overtaken
             else:
@@ -257,7 +367,8 @@ class SubscriberLine(Line):
         engine.last_delivery_ns = now
 
     def _failed(self, kind: str, now: int) -> None:
-        self._engine.recorder.error(kind, now, now)
+        if self.reads:
+            self._engine.recorder.error(kind, now, now)
 
 
 class PublisherLine(Line):
@@ -305,8 +416,15 @@ class PublisherLine(Line):
 
 def make_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PushEngine:
     """The engine of a load process; `target` is what every engine is given."""
-    subscriber = partial(registry.load(spec.client), spec.topic, spec.called, spec.scheme)
-    return PushEngine(make_client=subscriber, **target, **publishing(spec, load))
+    _, words = parse_pattern(spec.pattern, "pattern")
+    make: Callable[..., Any] = registry.load(spec.client)
+    return PushEngine(
+        make_client=lambda after="": make(f"{spec.topic}{after}", spec.called, spec.scheme),
+        cut=words["cut"],
+        slow=words["slow"] if spec.process == 0 else 0,
+        **target,
+        **publishing(spec, load),
+    )
 
 
 def publishing(spec: LoadSpec, load: Open) -> dict[str, Any]:
