@@ -23,6 +23,7 @@ _KNOWN = {
         "websocket",
         "sse",
         "sse-http2",
+        "sse-http3",
         "tcp",
         "udp",
         "webrtc",

@@ -40,6 +40,7 @@ SCHEMES = {
     "sse+https": Scheme("sse", tls=True, default_port=443),
     "sse+h2c": Scheme("sse-http2", default_port=80),
     "sse+h2": Scheme("sse-http2", tls=True, default_port=443),
+    "sse+h3": Scheme("sse-http3", tls=True, default_port=443),
     "webrtc+http": Scheme("webrtc", default_port=80, has_path=False),
     "webrtc-unreliable+http": Scheme("webrtc-unreliable", default_port=80, has_path=False),
     "tcp": Scheme("tcp", has_path=False),

@@ -65,7 +65,7 @@ class Protocol:
     through_brokers: str | None = None
     """What publishes to brokers and reads from them, whose protocols lie directly over this one."""
     http_version: str = ""
-    """Which HTTP its requests are of: "1.1", "2" or "3"; empty for what is none."""
+    """Which HTTP its requests are of, "1.1" or "2"; empty for what is none that libraries of callers speak."""
     stream_client: str | None = None
     """A client whose exchanges are messages of one long-lived call, where its requests are not that already."""
 
@@ -152,6 +152,8 @@ PROTOCOLS = {
         line="HTTP/3 (RFC 9114): HTTP on QUIC, streams over UDP, always encrypted",
         server="servers.http3:Http3Endpoint",
         client="clients.http3:Http3Client",
+        caller="clients.http3_caller:Http3Caller",
+        publisher="clients.http3_caller:Http3Publisher",
         transport_kind="quic",
         lives="listener",
         library="aioquic",
@@ -251,6 +253,30 @@ PROTOCOLS = {
             errors="status codes, RST_STREAM; the client reconnects",
             encryption=_TLS,
             default_port="80, with TLS 443",
+        ),
+    ),
+    "sse-http3": Protocol(
+        line="Server-sent events as a stream of HTTP/3",
+        server="servers.http3:Http3Endpoint",
+        client="",
+        caller="clients.http3_caller:Http3Caller",
+        subscriber="clients.http3_caller:SseHttp3Subscriber",
+        publisher="clients.http3_caller:Http3Publisher",
+        transport_kind="quic",
+        lives="listener",
+        library="aioquic",
+        tls=("1.3",),
+        properties=Properties(
+            data_format="UTF-8 lines: event, id, retry, data; in HTTP/3 frames",
+            transfer_mode="events on an HTTP/3 stream that does not end",
+            addressing=_HTTP_ADDRESSING,
+            direction="server to client only",
+            state="Last-Event-ID resumes after a reconnect; the connection outlives a change of address",
+            routing=_HTTP_ROUTING,
+            flow_control="QUIC's: credit for streams and bytes, congestion control in the process",
+            errors="status codes, RESET_STREAM; the client reconnects",
+            encryption="always: TLS 1.3 inside QUIC",
+            default_port="443 (UDP)",
         ),
     ),
     "tcp": Protocol(

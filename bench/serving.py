@@ -20,6 +20,7 @@ _CURL = {
     ("http2-upgrade", False): "curl --http2",
     ("sse-http2", False): "curl --http2-prior-knowledge",
     ("http3", True): "curl --http3-only",
+    ("sse-http3", True): "curl --http3-only",
 }
 """How curl is started for a protocol, without and with TLS; over TLS both ends agree on HTTP/2 by themselves."""
 
@@ -116,7 +117,7 @@ def _others(server: ServerProcess, authority: str) -> Iterator[list[str]]:
             yield ["is it there?", f"{curl} {base}/health"]
             yield ["the same bytes back", f"{curl} -d hello {base}/echo"]
             yield ["100 µs of CPU, then 5 ms", f"{curl} '{base}/work?cpu_us=100&wait_ms=5'"]
-        case "sse" | "sse-http2":
+        case "sse" | "sse-http2" | "sse-http3":
             yield ["listen to a topic", f"{curl} -N {base}/topics/news"]
             yield ["publish to it", f"{curl} -d hello {base}/topics/news"]
         case "websocket":

@@ -15,7 +15,7 @@ MAX_IN_FLIGHT = 1 << 16
 _LAST_STREAM_ID = (1 << 62) - 4 * MAX_IN_FLIGHT
 
 
-class _Head:
+class AnswerHead:
     """What a header block of the server says; the same for all answers whose blocks are equal."""
 
     __slots__ = ("content_length", "malformed", "status")
@@ -51,7 +51,7 @@ class _Answer:
         self.reader: MessageReader | None = None
         self.stream = bytearray()
         """The stream as it came, as long as it is worth learning."""
-        self.head: _Head | None = None
+        self.head: AnswerHead | None = None
         self.error: ErrorKind | None = None
 
 
@@ -86,7 +86,7 @@ class Http3Client:
         self._request = encode_frame(Frame.HEADERS, encode_block(fields))
         if exchange.body:
             self._request += encode_frame(Frame.DATA, exchange.body)
-        self._connection: ClientConnection[_Head] | None = None
+        self._connection: ClientConnection[AnswerHead] | None = None
         self._link: SessionLink
         self._in_flight: set[int] = set()
         self._answers: dict[int, _Answer] = {}
@@ -97,7 +97,7 @@ class Http3Client:
 
     async def connect(self, host: str, port: int, security: Security | None, link: SessionLink) -> None:
         self._link = link
-        self._connection = ClientConnection(self, host, port, security, BlockReader(_Head))
+        self._connection = ClientConnection(self, host, port, security, BlockReader(AnswerHead))
         try:
             await self._connection.connect()
         except BaseException:
@@ -210,7 +210,7 @@ class Http3Client:
             reader.end()
             self._complete(stream_id, answer, reader.received_bytes)
 
-    def _head_received(self, stream_id: int, answer: _Answer, reader: MessageReader, head: _Head) -> bool:
+    def _head_received(self, stream_id: int, answer: _Answer, reader: MessageReader, head: AnswerHead) -> bool:
         """False if there is no more to be read."""
         if head.malformed or reader.has_trailers == bool(head.status):
             self._fail(stream_id)

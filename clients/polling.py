@@ -34,6 +34,15 @@ class Poller:
         self._take_outgoing()
         self._begin_if_usable()
 
+    async def connect(self, host: str, port: int, security: Any, link: Any) -> None:
+        """Of a caller that is a session."""
+        await self._caller.connect(host, port, security, link)
+        self._begin_if_usable()
+
+    def close(self) -> None:
+        """Of a caller that is a session."""
+        self._caller.close()
+
     def poll(self) -> None:
         """Ask for events. What is to be sent goes to `outgoing`."""
         self.due = False

@@ -7,7 +7,7 @@ each call may ask for something else, and each answer is seen whole.
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from bench.contract import Exchange
 from bench.conversation import Reply
@@ -20,7 +20,9 @@ Replies = Sequence[tuple[Hashable, Reply]]
 class Caller(Protocol):
     """One connection's worth of protocol."""
 
-    transport_kind: ClassVar[Literal["stream"]]
+    transport_kind: ClassVar[Literal["stream", "session"]]
+    """A session does its own input and output (see `bench.load.client.Session`): what it asks it sends itself, what is
+    answered it tells its line, and it has `begin`, as `CallLine.begin`."""
     alpn: ClassVar[tuple[str, ...]]
     max_in_flight: int
     """How many calls the connection carries now; 0 until the protocol's own opening handshake is over."""
@@ -51,7 +53,7 @@ class CallLine(Line):
         super().__init__(caller, in_flight)
         self.sent: dict[Hashable, int] = {}
         """Calls are in `_calls`, and no exchanges of a load."""
-        self._feed = caller.feed
+        self._feed: Any = getattr(caller, "feed", None)  # a session has none
         self._calls: dict[Hashable, asyncio.Future[Reply]] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         """Calls that have no room yet, first come first served."""
@@ -72,7 +74,8 @@ class CallLine(Line):
                     raise CallError("closed", "the connection has ended")
                 call_id, pieces = self.client.ask(exchange)
                 answered = self._calls[call_id] = asyncio.get_running_loop().create_future()
-                self._write(b"".join(pieces))
+                if pieces:
+                    self._write(b"".join(pieces))
                 reply: Reply = await answered
                 return reply
         except TimeoutError:
@@ -88,6 +91,9 @@ class CallLine(Line):
 
     def begin(self, exchange: Exchange, share: float) -> int:
         """Send the first share of a call, for which no answer is expected. Gives how many bytes were sent."""
+        if self.client.transport_kind == "session":
+            sent: int = self.client.begin(exchange, share)
+            return sent
         _, pieces = self.client.ask(exchange)
         whole = b"".join(pieces)
         part = whole[: int(len(whole) * share)]
@@ -118,6 +124,17 @@ class CallLine(Line):
         except ProtocolError:
             self._fail("protocol")
         return False
+
+    def answered(self, replies: Replies) -> None:
+        """What a session calls: these calls are answered, and those in its `failures` have failed."""
+        self.limit = min(self._in_flight, self.client.max_in_flight)
+        self._take(replies)
+        failures, self.client.failures = self.client.failures, []
+        for call_id, kind in failures:
+            failed = self._calls.pop(call_id, None)
+            if failed is not None and not failed.done():
+                failed.set_exception(CallError(kind))
+            self._promise()
 
     def ended(self) -> None:
         self._fail("closed")

@@ -18,7 +18,7 @@ class Events(Line):
         self.sent: dict[Hashable, int] = {}
         """No exchange is ever in flight."""
         self._arrived: asyncio.Queue[bytes | ErrorKind] = asyncio.Queue()
-        self._feed = subscriber.feed
+        self._feed: Any = getattr(subscriber, "feed", None)  # a session has none
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._iterate()

@@ -278,7 +278,7 @@ class SubscriberLine(Line):
         self._missing: set[int] = set()
         self._is_cut = False
         self._filling = engine.filling
-        self._feed = subscriber.feed
+        self._feed: Any = getattr(subscriber, "feed", None)  # a session has none
         recorder = engine.recorder
         self._record_intended = recorder.intended.append
         self._record_sent = recorder.sent.append
