@@ -324,7 +324,7 @@ def test_the_last_event_id_of_one_request_is_not_that_of_the_next() -> None:
             413,
             b"an event is at most 65536 bytes long",
         ),
-        (b"POST /todos HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}", 400, b"a todo is written as"),
+        (b"POST /todos HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}", 400, b"a todo has a text"),
     ],
 )
 def test_what_is_refused_and_then_answered_all_the_same(request_: bytes, status: int, said: bytes) -> None:
