@@ -36,6 +36,7 @@ from typing import Any, get_args
 
 from analysis.metrics import PROBED, Metric, metric_named
 from analysis.verdict import Kind, Rule, Verdict
+from analysis.verdict_words import EVERYWHERE
 from bench.claims import claim_files
 from bench.doubts import DoubtKind
 from bench.errors import UsageError
@@ -53,7 +54,6 @@ _COMPARED = {"less_than": "less", "more_than": "more", "same_as": "same"}
 _VALUED = ("equals", "above", "below")
 _RULE_KEYS = ("say", "metric", "of", *_COMPARED, *_VALUED, "by", "within", "when")
 _EXPECTED = (Verdict.UPHELD, Verdict.REFUTED, Verdict.CONDITIONAL)
-_EVERYWHERE = "everywhere"
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def parse_claim(claim_id: str, chapter: str, text: str) -> Claim:
         for key in keys:
             choose(key, allowed, f"{where}: sides.{name}")
     conditions = tuple(
-        _condition(entry, allowed, where) for entry in document.get("conditions", [{"name": _EVERYWHERE}])
+        _condition(entry, allowed, where) for entry in document.get("conditions", [{"name": EVERYWHERE}])
     )
     rules = tuple(
         _rule(entry, f"{where}: rule {number}", probe, tuple(sides), tuple(each.name for each in conditions))

@@ -242,6 +242,8 @@ def record(done: Done) -> dict[str, Any]:
         "id": claim.id,
         "chapter": claim.chapter,
         "sentence": claim.sentence,
+        "mechanism": claim.why,
+        "source": claim.source,
         "fingerprint": fingerprint(claim),
         "verdict": str(judged.verdict),
         "expected": None if claim.expect is None else str(claim.expect),

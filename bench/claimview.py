@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from analysis.metrics import metric_named
 from analysis.simulation import Simulated, simulate
 from analysis.verdict import Standing, Verdict
+from analysis.verdict_words import finding_line
 from bench import display, preflight
 from bench.claim import DEFAULT_ROUNDS, Claim, read_claim
 from bench.claiming import CLAIMS, MODES, ClaimsFolder, Done, Mode, changed, record, run_claims
@@ -86,6 +86,7 @@ def run(
     mode: Mode,
     seed: int | None,
     out: str | None,
+    report: bool,
     junit: str | None,
     json_file: str | None,
     command: Sequence[str],
@@ -124,8 +125,13 @@ def run(
         write_json(json_file, folder.text())
     if junit is not None:
         write_json(junit, junit_xml(records))
+    last = path
+    if report:
+        from analysis.report.claims import write_claims_page
+
+        last = write_claims_page(path, CHAPTERS)
     if json_file != STDOUT:
-        show(f"{summary(records)}\n\n{path}")
+        show(f"{summary(records)}\n\n{last}")
     return exit_code(records)
 
 
@@ -159,31 +165,6 @@ def summary(records: Sequence[dict[str, Any]]) -> str:
     counts = Counter(one["verdict"] for one in records)
     said = ", ".join(f"{counts[str(verdict)]} {verdict}" for verdict in Verdict if counts[str(verdict)])
     return "\n".join([*lines[1:], "", f"{len(records)} claims: {said}"])
-
-
-def finding_line(finding: dict[str, Any]) -> str:
-    """A rule and what was measured, in a line."""
-    where = "" if finding["condition"] == "everywhere" else f"{finding['condition']}: "
-    return f"{finding['standing']:<12} {where}{finding['say']}: {measured_words(finding)}"
-
-
-def measured_words(finding: dict[str, Any]) -> str:
-    """What was measured, beside what was expected."""
-    if finding["measured"] is None:
-        return f"not measured ({finding['why_not']})" if finding["why_not"] else "not measured"
-    metric = metric_named(finding["metric"])
-    assert metric is not None
-    measured = finding["measured"]
-    spell = (lambda value: f"{value:.3g}×") if finding["against"] else metric.show
-    words = spell(measured["value"])
-    if measured["low"] is not None:
-        words += f" ({spell(measured['low'])} to {spell(measured['high'])})"
-    if finding["against"]:
-        words += f" of {finding['against']}'s {metric.title}"
-    else:
-        tolerance = f" ± {metric.show(finding['margin'])}" if finding["kind"] == "equals" and finding["margin"] else ""
-        words += f", {finding['kind']} {metric.show(finding['value'])}{tolerance} expected"
-    return words + (f"; no verdict: {finding['why_not']}" if finding["why_not"] else "")
 
 
 def junit_xml(records: Sequence[dict[str, Any]]) -> str:

@@ -1,0 +1,64 @@
+"""Verdicts in words, from the records that a folder of claims keeps (see `results/README.md`)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.metrics import metric_named
+
+EVERYWHERE = "everywhere"
+"""The condition of a claim that has only one."""
+
+
+def finding_line(finding: Mapping[str, Any]) -> str:
+    """A rule and what was measured, in a line."""
+    where = "" if finding["condition"] == EVERYWHERE else f"{finding['condition']}: "
+    return f"{finding['standing']:<12} {where}{finding['say']}: {measured_words(finding)}"
+
+
+def measured_words(finding: Mapping[str, Any]) -> str:
+    """What was measured, beside what was expected."""
+    if finding["measured"] is None:
+        return f"not measured ({finding['why_not']})" if finding["why_not"] else "not measured"
+    words, interval = figure_words(finding)
+    if interval:
+        words += f" ({interval})"
+    words += f" {of_words(finding)}" if finding["against"] else f", {expected_words(finding)} expected"
+    return words + (f"; no verdict: {finding['why_not']}" if finding["why_not"] else "")
+
+
+def figure_words(finding: Mapping[str, Any]) -> tuple[str, str]:
+    """What was measured, and its interval: both empty if nothing was, the second if there is none."""
+    measured = finding["measured"]
+    if measured is None:
+        return "", ""
+    metric = metric_named(finding["metric"])
+    assert metric is not None  # see `bench.claim`
+
+    def spell(value: float) -> str:
+        return f"{value:.3g}×" if finding["against"] else metric.show(value)
+
+    if measured["low"] is None:
+        return spell(measured["value"]), ""
+    return spell(measured["value"]), f"{spell(measured['low'])} to {spell(measured['high'])}"
+
+
+def of_words(finding: Mapping[str, Any]) -> str:
+    """What a ratio is of."""
+    metric = metric_named(finding["metric"])
+    assert metric is not None
+    return f"of {finding['against']}'s {metric.title}"
+
+
+def expected_words(finding: Mapping[str, Any]) -> str:
+    """What a rule expects."""
+    if finding["against"]:
+        margin = f"{finding['margin']:.0%}"
+        return {
+            "less": f"less than {finding['against']} by {margin} or more",
+            "more": f"more than {finding['against']} by {margin} or more",
+            "same": f"as {finding['against']}, within {margin}",
+        }[finding["kind"]]
+    metric = metric_named(finding["metric"])
+    assert metric is not None
+    tolerance = f" ± {metric.show(finding['margin'])}" if finding["kind"] == "equals" and finding["margin"] else ""
+    return f"{finding['kind']} {metric.show(finding['value'])}{tolerance}"
