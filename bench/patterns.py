@@ -109,6 +109,7 @@ PATTERNS = {
         "one publisher, many subscribers: each event is delivered to all of them",
         "bench.load.push:make_engine",
         ("subscriber", "publisher"),
+        unsupported="bench.load.push:why_unsupported",
         words={
             "cut": Word("every connection is cut once, after this share of the measured time", "0%", parse_share),
             "slow": Word("how many of the subscribers never read", "0", whole(0, 10_000)),

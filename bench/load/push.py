@@ -8,7 +8,7 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -438,3 +438,14 @@ def publishing(spec: LoadSpec, load: Open) -> dict[str, Any]:
         "payload_bytes": spec.request.payload_bytes,
         "due_times": due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, (0, 1)) if is_first else iter(()),
     }
+
+
+def why_unsupported(scenario: Any, words: Mapping[str, Any]) -> str | None:
+    """Why a scenario makes no sense with these words; None if it does."""
+    if words["slow"] and PROTOCOLS[scenario.protocol].transport_kind != "stream":
+        return f"a client of {scenario.protocol} reads by itself, and cannot leave it off: write slow=0"
+    if words["slow"] >= scenario.concurrency.connections:
+        return (
+            f"{words['slow']} subscribers that do not read leave none of {scenario.concurrency.connections} that does"
+        )
+    return None

@@ -113,7 +113,7 @@ def test_an_answer_that_is_lost_does_not_store_a_comment_twice_if_it_has_a_key(k
         assert bool(result["tally"].get("duplicates")) == (key == "no")
 
 
-CALLERS = ("http1", "http2", "tcp")
+CALLERS = ("http1", "http2", "http3", "tcp")
 """Protocols whose callers those of all others are."""
 
 CARRIED = [
@@ -122,6 +122,7 @@ CARRIED = [
     for name in facts.patterns
     if (PATTERNS[name].conversation and protocol in CALLERS) or name == "long-poll"
 ]
+
 
 def test_no_caller_is_left_out() -> None:
     callers = {facts.caller for facts in PROTOCOLS.values() if facts.caller}
@@ -139,7 +140,7 @@ def test_every_pattern_that_is_carried(tmp_path: Path, protocol: str, pattern: s
     assert trial["tally"]
 
 
-@pytest.mark.parametrize("protocol", ["sse", "sse-http2", "websocket", "tcp"])
+@pytest.mark.parametrize("protocol", ["sse", "sse-http2", "sse-http3", "websocket", "tcp"])
 def test_a_job_that_is_watched(tmp_path: Path, protocol: str) -> None:
     asked = "job:by=push,for=100ms,steps=5"
     trial = run(tmp_path, "--protocol", protocol, "--pattern", asked, "--load", "closed:2")
@@ -318,6 +319,8 @@ def silent_port() -> int:
 
 
 PUSHING = [name for name, facts in PROTOCOLS.items() if facts.subscriber and facts.publisher]
+STREAMING = [name for name in PUSHING if PROTOCOLS[name].transport_kind == "stream"]
+"""Those whose clients can leave off reading: sessions read by themselves."""
 
 
 @pytest.mark.parametrize("protocol", PUSHING)
@@ -329,9 +332,16 @@ def test_who_comes_back_gets_what_was_missed(tmp_path: Path, protocol: str) -> N
     assert (trial["delivery"]["reach"], trial["delivery"]["duplicates"]) == (1, 0)
 
 
-@pytest.mark.parametrize("protocol", PUSHING)
+@pytest.mark.parametrize("protocol", STREAMING)
 def test_who_does_not_read_is_sent_away_and_keeps_nobody_waiting(tmp_path: Path, protocol: str) -> None:
     options = ("--protocol", protocol, "--load", "open:300/s", "--connections", "4", "--payload", "32KiB")
     trial = run(tmp_path, "--pattern", "push:slow=2", *options, duration="1500ms")
     assert trial["tally"]["cut_off"] == 2
     assert (trial["delivery"]["subscribers"], trial["delivery"]["reach"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("protocol", "why"), [("sse-http3", "reads by itself"), ("sse", "leave none of 3 that does")])
+def test_slow_subscribers_that_make_no_sense(capsys: pytest.CaptureFixture[str], protocol: str, why: str) -> None:
+    options = ("--protocol", protocol, "--pattern", "push:slow=3", "--load", "open:10/s", "--connections", "3")
+    assert cli.main(["run", *options]) == 2
+    assert why in " ".join(capsys.readouterr().err.split())
