@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 MIN_TRIALS = 3
@@ -54,6 +53,8 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
         return None
     if min(values) == max(values):
         return float(values[0]), float(values[0])
+    from scipy import stats  # over a second: only where there is something to compare
+
     result = stats.bootstrap(
         (np.asarray(values, float),),
         _median,
@@ -73,6 +74,8 @@ def _median(sample: NDArray[np.float64], axis: int = -1) -> Any:
 
 def _widened(confidence: float, n: int) -> float:
     """The level at which a bootstrap of n values is as wide as Student's t would have it (Hesterberg 2015)."""
+    from scipy import stats
+
     t = stats.t.ppf((1 + confidence) / 2, n - 1)
     return float(1 - 2 * stats.norm.cdf(-math.sqrt(n / (n - 1)) * t))
 
@@ -90,6 +93,8 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that the differences lie around zero."""
     if not any(differences):
         return 1.0
+    from scipy import stats
+
     return float(stats.wilcoxon(np.asarray(differences, float)).pvalue)
 
 

@@ -102,6 +102,11 @@ class ChildProcess:
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
         return " | ".join(lines[-3:]) or "it wrote nothing to standard error"
 
+    def release(self) -> None:
+        """Say nothing more to the child, which a load process takes as leave to end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def kill(self) -> None:
         """End what is left of the child's process group, and close the line. The group's id cannot have passed to
         another: the child has not been waited for."""

@@ -17,6 +17,7 @@ from bench.load.histogram import Histogram, new_hdr
 from bench.load.spec import PROGRESS_S, LoadSpec
 
 _CONNECT_TIMEOUT_S = 60.0
+_LEAVING_TIMEOUT_S = 1.0
 _RELEASE_NS = 30_000_000
 """From when the processes are told the start to the start itself."""
 _MARGIN_S = 10.0
@@ -70,6 +71,14 @@ class LoadProcesses:
     ) -> None:
         for child in self._children:
             child.kill()
+
+    def leave(self) -> None:
+        """Have the processes close the connections that a load has left open, and end. A UDP server would not hear
+        of it otherwise, and wait for them."""
+        for child in self._children:
+            child.release()
+        for child in self._children:
+            child.wait(_LEAVING_TIMEOUT_S)
 
     def pids(self) -> list[int]:
         """The processes."""

@@ -83,6 +83,7 @@ def run_trial(
             if server.pids():  # a broker that was there before is somebody else's
                 trial["server"] = _server_record(looks, server_memory, server)
             trial["wire"] = link.carried(sent_before, sent_after)
+            load.leave()
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
     return conclude(trial, scenario, results, client_memory, before.host, after.host)

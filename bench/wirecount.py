@@ -191,6 +191,7 @@ def _count_exchanges(scenario: Scenario) -> Counted:
         (result,) = load.results()
         both = relay.settle()
         requests = sum(worker.requests for worker in server.stats()[0])
+        load.leave()
     exchanges = requests - 1 if result["delivery"] is None else result["delivery"]["published"]
     if exchanges < 1:
         return Counted(scenario.tls, first, None, 0, "no later exchange was made in time")

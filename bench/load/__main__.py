@@ -98,6 +98,9 @@ async def _run(spec: LoadSpec) -> None:
         context_switches_involuntary=b.ru_nivcsw - a.ru_nivcsw,
     )
     await starter_gone
+    engine.close()
+    await asyncio.sleep(0)
+    os._exit(0)
 
 
 def main() -> int:

@@ -82,6 +82,9 @@ class Runnable(Protocol):
     def delivery(self) -> dict[str, Any] | None:
         """What patterns with events count of those; None for others."""
 
+    def close(self) -> None:
+        """Close what the load has left open."""
+
 
 class Engine(ABC):
     """Drives one server from one event loop (a Runnable)."""
@@ -175,6 +178,11 @@ class Engine(ABC):
     def delivery(self) -> dict[str, Any] | None:
         """What patterns with events count of those; None for others."""
         return None
+
+    def close(self) -> None:
+        """Close the connections at rest."""
+        for link in list(self._links):
+            link.close()
 
     def lost(self, link: Any) -> None:
         """A connection has ended. While the load runs, another takes its place."""

@@ -179,6 +179,9 @@ class PubSub:
         self.tally["confirmed"] = self._ledger.confirmed
         self.tally["lost"] = self._ledger.lost
 
+    def close(self) -> None:
+        """Nothing is left open after a run."""
+
     def delivery(self) -> dict[str, Any]:
         """What became of the messages; `confirm` is the histogram of how long publishes waited for the broker."""
         confirm = Histogram()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -39,9 +40,13 @@ class HttpxSyncClient(TaskSession):
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # wakes those who read from it
             self._threads.shutdown(wait=False, cancel_futures=True)
-            self._client.close()
+            threading.Thread(target=self._close, args=(self._client,), name="httpx-closing").start()
 
     # On the threads
+
+    def _close(self, client: httpx.Client) -> None:
+        self._threads.shutdown()  # one of them may be opening a connection, which would outlive its pool
+        client.close()
 
     def _connect(self, client: httpx.Client) -> None:
         try:

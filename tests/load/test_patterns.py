@@ -185,7 +185,7 @@ def test_short_polls_are_evenly_spread_and_mostly_empty(tmp_path: Path) -> None:
     trial = run(tmp_path, "--pattern", "short-poll:every=100ms", *options, duration="2s")
     assert trial["delivery"]["reach"] == 1.0
     assert trial["delivery"]["duplicates"] == 0
-    assert 100 <= trial["tally"]["polls"] <= 440  # 20 pollers, 20 times each; a busy machine skips some
+    assert 100 <= trial["tally"]["polls"] <= 600  # 20 pollers, 20 times each; a busy machine skips some, or ends late
     assert trial["tally"]["empty"] > trial["tally"]["polls"] * 0.3
 
 
@@ -201,7 +201,8 @@ def test_a_caller_that_waits_does_nothing_else(tmp_path: Path) -> None:
     [
         ("jobb", "did you mean job?"),
         ("job:how=push", "job has no word 'how'; those it has: by, for, steps, every, backoff, leave"),
-        ("push:every=1s", "push has no word 'every'; it has none"),
+        ("push:every=1s", "push has no word 'every'; those it has: cut, slow"),
+        ("page:every=1s", "page has no word 'every'"),
         ("job:by=mail", "allowed are request, short-poll, long-poll, push"),
         ("job:by", "words are written name=value"),
         ("upload:cut=120%", "not a share from 0% to 100%"),

@@ -22,6 +22,7 @@ from bench.loadprocess import LoadProcesses, merge
 from bench.plan import single_suite
 from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
+from tests.load.test_tls_load import security
 
 S, MS = 1_000_000_000, 1_000_000
 CARRIERS = [name for name, protocol in PROTOCOLS.items() if "push" in protocol.patterns]
@@ -63,8 +64,9 @@ def run(specs: list[LoadSpec], meanwhile: Callable[[int], None] = lambda measure
 
 @pytest.mark.parametrize("protocol", CARRIERS)
 def test_every_event_reaches_every_subscriber(serve: Callable[..., ServerProcess], protocol: str) -> None:
-    server = serve(protocol)
-    result = run([spec(server.port, protocol)])
+    secured = protocol == "sse-http3"
+    server = serve(protocol, tls="1.3" if secured else "off")
+    result = run([spec(server.port, protocol, security=security() if secured else None)])
     assert result["delivery"] == {"subscribers": 10, "published": 100, "duplicates": 0, "confirm": None}
     assert result["completed"] == 1000
     assert result["errors"] == {}
