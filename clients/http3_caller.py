@@ -121,9 +121,9 @@ class _Http3Peer:
             self._ended(stream_id, answer)
 
     def failed(self, stream_id: int, kind: ErrorKind) -> None:
-        """The server has given up a stream."""
+        """The server has given up a stream. Raises ProtocolError where the connection is of no use without it."""
         if self._answers.pop(stream_id, None) is not None:
-            self.failures.append((stream_id, kind))
+            raise ProtocolError(f"the server gave up a stream: {kind}", ErrorCode.NO_ERROR)
 
     def goaway_received(self, first_id: int) -> None:
         """The server answers nothing from this stream on."""
@@ -180,6 +180,10 @@ class Http3Caller(_Http3Peer):
         quic.send_stream_data(quic.get_next_available_stream_id(), part, end_stream=False)
         self._connection.flush(time.monotonic())  # now: what follows is the end of the connection
         return len(part)
+
+    def failed(self, stream_id: int, kind: ErrorKind) -> None:
+        if self._answers.pop(stream_id, None) is not None:
+            self.failures.append((stream_id, kind))
 
     def _ended(self, stream_id: int, answer: _Answer) -> None:
         self._replies.append((stream_id, Reply(answer.status, b"".join(answer.pieces))))

@@ -56,7 +56,7 @@ class Http3Session(ABC, Generic[T]):
 
     @abstractmethod
     def message_reset(self, stream_id: int, event: StreamReset | StopSendingReceived) -> None:
-        """The peer gave such a stream up, or wants no more of it."""
+        """The peer gave such a stream up, or wants no more of it. Raises ProtocolError if that ends the connection."""
 
     @abstractmethod
     def event_received(self, event: QuicEvent) -> None:
@@ -117,11 +117,11 @@ class Http3Session(ABC, Generic[T]):
 
     def _take_event(self, event: QuicEvent) -> None:
         if isinstance(event, StreamReset | StopSendingReceived):
-            if event.stream_id & 3 == 0:
-                self.message_reset(event.stream_id, event)
-                return
             try:
-                self.control.closed(event.stream_id)
+                if event.stream_id & 3 == 0:
+                    self.message_reset(event.stream_id, event)
+                else:
+                    self.control.closed(event.stream_id)
             except ProtocolError as error:
                 self.fail(error)
         elif isinstance(event, ConnectionTerminated):

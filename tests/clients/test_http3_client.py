@@ -20,6 +20,7 @@ from bench.errors import ProtocolError
 from bench.serverprocess import ServerProcess
 from bench.wire.http3 import OPENING, ErrorCode, Frame, encode_block, encode_frame
 from clients.http3 import Http3Client
+from clients.http3_caller import Http3Publisher, SseHttp3Subscriber
 from clients.stacks.aioquic_client import AioquicClient
 from servers.counters import REQUESTS
 from servers.http3 import Http3Endpoint
@@ -398,6 +399,29 @@ def test_a_reset_stream() -> None:
 
     driver = asyncio.run(run())
     assert (driver.done, driver.kinds, driver.error) == ([], ["reset"] * 3, None)
+
+
+@pytest.mark.parametrize("client_type", [Http3Publisher, SseHttp3Subscriber])
+def test_who_publishes_or_subscribes_is_told_of_a_reset_stream(client_type: type[Any]) -> None:
+    """As of a lost connection, which another is opened for."""
+
+    async def run() -> Exception | None:
+        def respond(protocol: QuicConnectionProtocol, stream_id: int) -> None:
+            protocol._quic.reset_stream(stream_id, ErrorCode.EXCESSIVE_LOAD)
+
+        async with answering(respond) as port, asyncio.timeout(DEADLINE_S):
+            client = client_type("news", f"localhost:{port}", "https")
+            driver = Driver(client, 1, 1)
+            await client.connect("127.0.0.1", port, trusting(), driver)
+            if client_type is Http3Publisher:
+                client.publish(b"event")
+            await driver.over.wait()
+            client.close()
+            return driver.error
+
+    error = asyncio.run(run())
+    assert isinstance(error, ProtocolError)
+    assert "gave up a stream: reset" in str(error)
 
 
 @BOTH

@@ -17,16 +17,24 @@ from bench.errors import CallError
 from bench.load.calls import CallLine
 from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
+from tests.load.test_tls_load import security
 
-PROTOCOLS_WITH_CALLS = [name for name in ("http1", "http2", "tcp") if PROTOCOLS[name].caller]
+SECURED = {"http3"}
+PROTOCOLS_WITH_CALLS = [name for name in ("http1", "http2", "http3", "tcp") if PROTOCOLS[name].caller]
+
+
+def serving(protocol: str) -> ServerProcess:
+    return ServerProcess(protocol, tls="1.3" if protocol in SECURED else "off")
 
 
 def with_line(protocol: str, host: str, port: int, use: Callable[[CallLine], Awaitable[Any]]) -> Any:
     """What `use` gives, with a connection to that server."""
 
     async def run() -> Any:
-        line = CallLine(registry.load(str(PROTOCOLS[protocol].caller))(f"{host}:{port}", "http"))
-        await line.connect(host, port, None)
+        secured = protocol in SECURED
+        make = registry.load(str(PROTOCOLS[protocol].caller))
+        line = CallLine(make(f"{host}:{port}", "https" if secured else "http"))
+        await line.connect(host, port, security() if secured else None)
         try:
             return await use(line)
         finally:
@@ -43,14 +51,14 @@ def test_many_calls_at_once_keep_apart(protocol: str) -> None:
         asked = [contract.exchange(Opcode.ECHO, size) for size in sizes]
         return await asyncio.gather(*(line.call(exchange, 20) for exchange in asked))
 
-    with ServerProcess(protocol) as server:
+    with serving(protocol) as server:
         replies = with_line(protocol, server.host, server.port, use)
     assert [(reply.status, reply.body) for reply in replies] == [(200, contract.pattern(size)) for size in sizes]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS_WITH_CALLS)
 def test_a_refusal_is_an_answer(protocol: str) -> None:
-    with ServerProcess(protocol) as server:
+    with serving(protocol) as server:
         asked = contract.foreign_exchange("GET", "/nothing")
         reply = with_line(protocol, server.host, server.port, lambda line: line.call(asked, 20))
     assert reply.status == 404
@@ -74,7 +82,7 @@ def test_a_server_that_dies_fails_every_call(protocol: str) -> None:
         assert not line.opened
         return kinds
 
-    with ServerProcess(protocol) as server:
+    with serving(protocol) as server:
         kinds = with_line(protocol, server.host, server.port, use)
     assert kinds == ["closed"] * 3
 
