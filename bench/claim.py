@@ -6,6 +6,8 @@ of it stands in a file, before anything is measured.
     source = "RFC 7519, section 1"
     expect = "upheld"                    # what is known to come out; another verdict is exit status 1
 
+    note = "..."                         # why that is right, if it surprises
+
     [scenario]                           # keys of scenarios, for all sides
     protocol = "http1"
 
@@ -48,7 +50,7 @@ from bench.registry import choose
 from bench.scenario import KEYS, Scenario, parse_scenario
 
 DEFAULT_ROUNDS = 5
-_ABOUT = ("sentence", "why", "source", "although", "despite", "expect", "rounds")
+_ABOUT = ("sentence", "why", "source", "note", "although", "despite", "expect", "rounds")
 _KEYS = (*_ABOUT, "scenario", "probe", "sides", "conditions", "rules")
 _COMPARED = {"less_than": "less", "more_than": "more", "same_as": "same"}
 _VALUED = ("equals", "above", "below")
@@ -74,6 +76,8 @@ class Claim:
     sentence: str
     why: str
     source: str
+    note: str
+    """Why what is known to come out is right, where it surprises; empty where it does not."""
     although: str
     """Why sides may be compared that differ in more than one thing; empty where they do not."""
     despite: tuple[str, ...]
@@ -177,6 +181,7 @@ def parse_claim(claim_id: str, chapter: str, text: str) -> Claim:
         sentence,
         why,
         source,
+        _text(document, "note", where) if "note" in document else "",
         _text(document, "although", where) if "although" in document else "",
         tuple(choose(str(kind), DoubtKind, f"{where}: despite") for kind in document.get("despite", ())),
         expect,

@@ -244,6 +244,7 @@ def record(done: Done) -> dict[str, Any]:
         "sentence": claim.sentence,
         "mechanism": claim.why,
         "source": claim.source,
+        "note": claim.note,
         "fingerprint": fingerprint(claim),
         "verdict": str(judged.verdict),
         "expected": None if claim.expect is None else str(claim.expect),

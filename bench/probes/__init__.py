@@ -123,6 +123,51 @@ PROBES = {
             "later_bytes": "bytes of a later one",
         },
     ),
+    "balancing": Probe(
+        "sends 128 requests over four connections of HTTP/2 through a proxy in front of three backends",
+        "bench.probes.proxies:spread",
+        {"layer": "4 or 7"},
+        {
+            "busiest_share": "share of the requests that the busiest backend answers",
+            "idle_backends": "backends that answer none",
+        },
+    ),
+    "backend-killed": Probe(
+        "kills one of two backends behind a proxy while eight callers call",
+        "bench.probes.proxies:backend_killed",
+        {"layer": "4 or 7"},
+        {"failed_calls": "calls that fail, of 256"},
+    ),
+    "idle-websockets": Probe(
+        "leaves four websockets alone that go through a proxy with an idle timeout",
+        "bench.probes.proxies:idle_websockets",
+        {"pings": "yes or no: whether the client sends pings"},
+        {"lost_connections": "connections that the proxy closed"},
+    ),
+    "restarts": Probe(
+        "restarts a server between two calls over one connection",
+        "bench.probes.restarts:measure",
+        {"protocol": "tcp, http1 or http2"},
+        {"failed_calls": "calls after the restart that fail, of five"},
+    ),
+    "six-streams": Probe(
+        "holds six streams of events open, and asks for one thing more",
+        "bench.probes.six_streams:measure",
+        {"http": "1.1, with six connections, or 2, with one"},
+        {
+            "served_share": "1 if the seventh request is answered within a second, 0 if it is not",
+            "seventh_ns": "time until it is answered, or given up",
+        },
+    ),
+    "fan-out": Probe(
+        "counts what leaves a server for each event of 1 KiB",
+        "bench.probes.fan_out:measure",
+        {"readers": "how many subscribe"},
+        {
+            "bytes_per_event": "bytes that leave for an event",
+            "bytes_per_delivery": "bytes that leave for an event to one reader",
+        },
+    ),
     "items": Probe(
         "asks a gRPC server for todos, as one answer or as a stream",
         "bench.probes.items:measure",

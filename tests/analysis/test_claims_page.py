@@ -38,6 +38,7 @@ def claim(claim_id: str, **changes: Any) -> dict[str, Any]:
         "sentence": f"{claim_id} is so",
         "mechanism": "It does less.",
         "source": "RFC 9110",
+        "note": "",
         "fingerprint": "0",
         "verdict": "upheld",
         "expected": None,
