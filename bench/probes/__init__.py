@@ -168,6 +168,18 @@ PROBES = {
             "bytes_per_delivery": "bytes that leave for an event to one reader",
         },
     ),
+    "cancelling": Probe(
+        "asks for an answer and leaves after 50 ms",
+        "bench.probes.cancelling:measure",
+        {"answer": "computed, by a handler that takes a second of CPU, or streamed, as the client takes it"},
+        {"cpu_after_ns": "CPU time of the server after the client has left"},
+    ),
+    "moving": Probe(
+        "has a client get another address in the middle of a download",
+        "bench.probes.moving:measure",
+        {"protocol": "http3 or http2"},
+        {"completed_share": "1 if the download ends as it should, 0 if it does not"},
+    ),
     "items": Probe(
         "asks a gRPC server for todos, as one answer or as a stream",
         "bench.probes.items:measure",
