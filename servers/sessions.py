@@ -12,8 +12,6 @@ import threading
 import time
 from typing import Protocol
 
-import jwt
-
 from bench import contract
 from servers.json_bodies import read_object
 from servers.service_error import ServiceError
@@ -96,6 +94,8 @@ class _InToken:
         return self._signed(0, expires_s)
 
     def visit(self, session: str) -> tuple[str, int]:
+        import jwt  # a third of what a server takes to start; few have tokens
+
         try:
             claims = jwt.decode(session, self._signing_key(), [_ALGORITHM], options={"require": ["exp", "visits"]})
         except jwt.ExpiredSignatureError:
@@ -106,6 +106,8 @@ class _InToken:
         return self._signed(visits, claims["exp"]), visits
 
     def _signed(self, visits: int, expires_s: float) -> str:
+        import jwt
+
         return jwt.encode({"exp": math.ceil(expires_s), "visits": visits}, self._signing_key(), _ALGORITHM)
 
     def _signing_key(self) -> bytes:
