@@ -59,7 +59,9 @@ def run(specs: list[LoadSpec], meanwhile: Callable[[int], None] = lambda measure
         load.connect(specs)
         window = load.release()
         meanwhile(window.measure_ns)
-        return merge(load.results())
+        results = load.results()
+        load.leave()
+    return merge(results)
 
 
 @pytest.mark.parametrize("protocol", CARRIERS)
