@@ -180,6 +180,30 @@ PROBES = {
         {"protocol": "http3 or http2"},
         {"completed_share": "1 if the download ends as it should, 0 if it does not"},
     ),
+    "sidecars": Probe(
+        "asks for a page over a link of 80 ms, straight or by two sidecars",
+        "bench.probes.sidecars:measure",
+        {
+            "between": "what crosses the link: http1, from the client to the server; or http2, between two sidecars",
+            "loss": "share of its packets that the link loses, like 2%",
+        },
+        {"page_ns": "time of a page of 24 objects, the median"},
+    ),
+    "chunked": Probe(
+        "asks for 5 MB that take a second to make",
+        "bench.probes.chunked:measure",
+        {"how": "chunked, as they are made, or buffered, when they are whole"},
+        {"first_byte_ns": "time until the first byte of the body", "held_bytes": "what the server holds at the most"},
+    ),
+    "overrun": Probe(
+        "publishes 32 MB to a reader that takes a tenth of it meanwhile",
+        "bench.probes.overrun:measure",
+        {"how": "push, over server-sent events, or poll"},
+        {
+            "sent_away": "1 if the server ended the reader's connection, 0 if it did not",
+            "got_share": "share of the events that the reader got",
+        },
+    ),
     "items": Probe(
         "asks a gRPC server for todos, as one answer or as a stream",
         "bench.probes.items:measure",
