@@ -22,8 +22,9 @@ _MS = 1_000_000
 
 
 def measure(between: str, loss: str) -> dict[str, float]:
-    """The median time of a page of 24 objects of 2 kB, which a client of HTTP/1.1 asks for over six connections. Raises
-    UnsupportedError. `between` is what crosses the link of 80 ms, as `PROBES` says; `loss` its share of lost packets."""
+    """The median time of a page of 24 objects of 2 kB, which a client of HTTP/1.1 asks for over six connections.
+    `between` is what crosses the link of 80 ms, as `PROBES` says; `loss` its share of lost packets. Raises
+    UnsupportedError."""
     scenario = Scenario(
         "http1",
         parse_load("closed:1", "load"),
