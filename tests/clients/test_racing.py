@@ -179,5 +179,6 @@ def test_who_wins_over_a_link(link: str, first: tuple[str, int, float], later: t
         told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=4 * DEADLINE_S).stdout
     results = [json.loads(line) for line in told.splitlines()]
     assert [winner for winner, _ in results] == [first[0], *[later[0]] * 3]
-    assert results[0][1] == pytest.approx(first[1] * RTT_S + first[2], abs=RTT_S)
-    assert min(seconds for _, seconds in results[1:]) == pytest.approx(later[1] * RTT_S, abs=RTT_S / 2)
+    # No machine is sooner than the path allows, and a busy one is later, but by less than the head start.
+    assert -0.005 < results[0][1] - (first[1] * RTT_S + first[2]) < HEAD_START_S
+    assert -0.005 < min(seconds for _, seconds in results[1:]) - later[1] * RTT_S < HEAD_START_S
