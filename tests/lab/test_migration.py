@@ -61,14 +61,20 @@ def asked(server: ServerProcess, protocol: str, host: str, timeout_s: float) -> 
     )
 
 
-@pytest.mark.parametrize(("protocol", "timeout_s", "survives"), [("http3", 20, True), ("http2", 6, False)])
+@pytest.mark.parametrize(
+    ("protocol", "timeout_s", "survives"),
+    [("http3", 20, True), pytest.param("http2", 6, False, marks=pytest.mark.long)],
+)
 def test_another_address(protocol: str, timeout_s: float, survives: bool) -> None:
     with Lab(two_ends(LINK)) as lab:
         result = download(lab, protocol, timeout_s, lambda: lab.readdress("client", "10.77.0.9/24"))
     assert (result["completed"], sum(result["errors"].values())) == ((1, 0) if survives else (0, 1))
 
 
-@pytest.mark.parametrize(("protocol", "timeout_s", "survives"), [("http3", 20, True), ("http2", 6, False)])
+@pytest.mark.parametrize(
+    ("protocol", "timeout_s", "survives"),
+    [("http3", 20, True), pytest.param("http2", 6, False, marks=pytest.mark.long)],
+)
 def test_another_port_of_the_nat(protocol: str, timeout_s: float, survives: bool) -> None:
     try:
         lab = Lab(through_router(Link(), LINK, "port-restricted"))
