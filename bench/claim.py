@@ -5,7 +5,6 @@ of it stands in a file, before anything is measured.
     why = "What a process keeps in memory ends with it."
     source = "RFC 7519, section 1"
     expect = "upheld"                    # what is known to come out; another verdict is exit status 1
-
     note = "..."                         # why that is right, if it surprises
 
     [scenario]                           # keys of scenarios, for all sides

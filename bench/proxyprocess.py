@@ -80,9 +80,11 @@ class EmbeddedProxy:
 
     running: RunningHop
 
-    def __init__(self, hop: Hop, place: Place) -> None:
+    def __init__(self, hop: Hop, place: Place, **changes: Any) -> None:
+        """`changes` are fields of `servers.proxies.spec.ProxySpec` that a hop of a path leaves as they are."""
         self._hop = hop
         self._place = place
+        self._changes = changes
 
     def __enter__(self) -> "EmbeddedProxy":
         place, hop = self._place, self._hop
@@ -98,6 +100,7 @@ class EmbeddedProxy:
                     "host": place.host,
                     "seed": place.seed,
                     **self._tls(),
+                    **self._changes,
                 }
             )
             ready = self._await("ready", _START_TIMEOUT_S)

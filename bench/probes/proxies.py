@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -13,11 +13,11 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from bench.childprocess import ChildProcess
 from bench.errors import ServerFailedError
+from bench.proxies import HOPS, Hop
+from bench.proxyprocess import EmbeddedProxy, Place
 from bench.serverprocess import ServerProcess
 
-_START_TIMEOUT_S = 15.0
 _BACKENDS = 3
 _CONNECTIONS = 4
 _REQUESTS = 32
@@ -27,25 +27,16 @@ _IDLE_TIMEOUT_S = 0.5
 _PING_S = 0.2
 
 
-@contextlib.contextmanager
-def _proxy(layer: int, servers: Sequence[ServerProcess], **spec: Any) -> Iterator[int]:
-    """The port of a proxy in front of servers (see `servers.proxies.spec.ProxySpec`)."""
-    child = ChildProcess("servers.proxies")
-    try:
-        child.send({"layer": layer, "upstreams": [[server.host, server.port] for server in servers], **spec})
-        ready = child.next_event(_START_TIMEOUT_S)
-        if ready is None or ready["event"] != "ready":
-            raise ServerFailedError(f"the proxy of layer {layer} does not become ready")
-        yield ready["port"]
-    finally:
-        child.kill()
+def _proxy(layer: int, servers: Sequence[ServerProcess], http: str = "1.1", **changes: Any) -> EmbeddedProxy:
+    upstreams = [[server.host, server.port] for server in servers]
+    return EmbeddedProxy(Hop(HOPS[f"l{layer}"]), Place("127.0.0.1", 0, http), upstreams=upstreams, **changes)
 
 
 def spread(layer: int) -> dict[str, float]:
     """Four long-lived connections of HTTP/2 through a proxy in front of three backends, 32 requests on each."""
     with contextlib.ExitStack() as stack:
         backends = [stack.enter_context(ServerProcess("http2")) for _ in range(_BACKENDS)]
-        port = stack.enter_context(_proxy(layer, backends, http="2", upstream_http="2"))
+        port = stack.enter_context(_proxy(layer, backends, "2")).running.port
         for _ in range(_CONNECTIONS):
             client = stack.enter_context(
                 httpx.Client(base_url=f"http://127.0.0.1:{port}", http1=False, http2=True, trust_env=False)
@@ -73,8 +64,8 @@ def backend_killed(layer: int) -> dict[str, float]:
         return failed
 
     with ServerProcess("http1") as kept, ServerProcess("http1") as killed, ThreadPoolExecutor(_CALLERS) as pool:
-        with _proxy(layer, [kept, killed]) as port:
-            calls = [pool.submit(call, port) for _ in range(_CALLERS)]
+        with _proxy(layer, [kept, killed]) as proxy:
+            calls = [pool.submit(call, proxy.running.port) for _ in range(_CALLERS)]
             half_way.wait(30)
             os.kill(killed.pid, signal.SIGKILL)
             failed = sum(each.result() for each in calls)
@@ -103,5 +94,5 @@ def idle_websockets(pings: str) -> dict[str, float]:
     async def all_of_them(port: int) -> int:
         return sum(await asyncio.gather(*(leave_alone(port) for _ in range(_CONNECTIONS))))
 
-    with ServerProcess("websocket") as server, _proxy(7, [server], idle_timeout_s=_IDLE_TIMEOUT_S) as port:
-        return {"lost_connections": asyncio.run(all_of_them(port))}
+    with ServerProcess("websocket") as server, _proxy(7, [server], idle_timeout_s=_IDLE_TIMEOUT_S) as proxy:
+        return {"lost_connections": asyncio.run(all_of_them(proxy.running.port))}
