@@ -53,8 +53,12 @@ class SseSubscriber(ResponseReader):
     """One subscription to a topic, over HTTP/1.1.
 
     Where an event that came whole, in a chunk of its own, was the last thing read, the next one is mostly the same:
-    such a one is taken apart at once, for a parser at rest would find the same in it.
+    such a one is taken apart at once, for a parser at rest would find the same in it. A server sends it to all its
+    subscribers in equal bytes, so what one of them has taken apart serves the others.
     """
+
+    _known: ClassVar[tuple[bytes, bytes, Sequence[bytes]]] = (b"", b"", ())
+    """The last bytes that were one plain chunk, the id of the event in it, and the event."""
 
     alpn: ClassVar[tuple[str, ...]] = ("http/1.1",)
     transport_kind: ClassVar[Literal["stream"]] = "stream"
@@ -95,11 +99,17 @@ class SseSubscriber(ResponseReader):
         """Take bytes of the stream. Gives the data of the events that they complete. Raises ProtocolError, for an
         answer that is no event stream too."""
         if self._between_chunks:
+            known, event_id, events = SseSubscriber._known
+            if data == known:
+                self._passed = event_id
+                return events
             # Two loops: most often there is one event.
             match = _PLAIN_CHUNK.fullmatch(data)
             if match is not None and int(match[1], 16) == len(match[2]):
                 self._passed = match[3]
-                return (match[4],)
+                events = (match[4],)
+                SseSubscriber._known = data, match[3], events
+                return events
             return self._feed_several(data)
         return self._parse(data)
 

@@ -256,11 +256,37 @@ class _TopicEnd(ClientEnd):
 
 
 class WebsocketSubscriber(_TopicEnd):
-    """Takes the events of a topic."""
+    """Takes the events of a topic.
+
+    A server sends an event to all its subscribers in equal bytes. What one of them has parsed, and found to be whole
+    messages and nothing else, the others take as read.
+    """
+
+    _known: ClassVar[tuple[bytes, Sequence[bytes]]] = (b"", ())
+    """The last bytes that were whole messages, and the events in them."""
+
+    def __init__(self, topic: str, authority: str, scheme: str) -> None:
+        super().__init__(topic, authority, scheme)
+        self._at_rest = False
 
     def feed(self, data: bytes) -> Sequence[bytes]:
         """The data of the events that these bytes complete. Raises ProtocolError."""
-        return self.take_events(data)
+        if not self._at_rest:
+            events: Sequence[bytes] = self.take_events(data)
+            self._at_rest = self._is_at_rest
+            return events
+        known, events = WebsocketSubscriber._known
+        if data == known:
+            return events
+        events = self.take_events(data)
+        self._at_rest = self._is_at_rest
+        if self._at_rest:
+            WebsocketSubscriber._known = data, events
+        return events
+
+    @property
+    def _is_at_rest(self) -> bool:
+        return self.max_in_flight > 0 and not (self.mid_message or self.outgoing or self.closing)
 
     def feed_eof(self) -> Sequence[bytes]:
         return ()

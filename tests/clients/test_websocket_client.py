@@ -326,6 +326,21 @@ def test_subscribers_get_events_whole() -> None:
         client.feed(b"\xff\xff")
 
 
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from([b"", b"one", b"two" * 50]), max_size=6), st.lists(st.integers(0, 400), max_size=16))
+def test_subscribers_of_one_topic_may_have_their_events_in_different_pieces(
+    events: list[bytes], cuts: list[int]
+) -> None:
+    stream = b"".join(encode_frame(FIN | TEXT, event) + encode_frame(FIN | PING, b"?") for event in events)
+    clients = [open_client(WebsocketSubscriber("news", "h:1", "http")) for _ in range(3)]
+    taken: list[list[bytes]] = [[] for _ in clients]
+    frames = [encode_frame(FIN | TEXT, event) for event in events]
+    for number, pieces in enumerate((frames, frames, [stream[a:b] for a, b in pairwise([0, *sorted(cuts), None])])):
+        for piece in pieces:
+            taken[number] += clients[number].feed(piece)
+    assert taken == [events] * 3
+
+
 def test_a_publisher_counts_its_own_events_when_they_come_back() -> None:
     client = open_client(WebsocketPublisher("news", "h:1", "http"))
     assert sent(client.publish(b"mine 1") + client.publish(b"mine 2")) == [(TEXT, b"mine 1"), (TEXT, b"mine 2")]
