@@ -220,6 +220,8 @@ class Exchange:
     answer: bytes
     scheme: str = "http"
     """https over TLS."""
+    urgency: int = 3
+    """How soon the answer is wanted, 0 to 7 (RFC 9218, section 4.1), where the protocol can say so."""
 
 
 def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> Exchange:

@@ -185,8 +185,15 @@ PATTERNS = {
             "objects": Word("how many objects a page has", "24", whole(1, 10_000)),
             "pool": Word("how many connections there may be; 0 for as many as there are objects", "6", whole(0, 1000)),
             "keep": Word("whether connections are kept for the next page", "yes", choice("yes", "no")),
+            "urgent": Word(
+                "how many of the objects are urgent: they are asked for last, and the page is done with them, and left",
+                "0",
+                whole(0, 10_000),
+            ),
+            "told": Word("whether the server is told what is urgent (RFC 9218)", "no", choice("yes", "no")),
         },
         tallies={"calls": "requests", "opened": "connections opened", "waited": "requests that waited for one"},
+        further_needs={("told", "yes"): "priorities"},
     ),
     "comment": Pattern(
         "a POST that is tried again when its answer is lost, with an idempotency key or without",

@@ -64,6 +64,8 @@ class Protocol:
     """What asks for anything that the protocol's server does (see `bench.load.calls`)."""
     through_brokers: str | None = None
     """What publishes to brokers and reads from them, whose protocols lie directly over this one."""
+    priorities: bool = False
+    """Whether a client can say how soon it wants an answer, and the lean server goes by it (RFC 9218)."""
     http_version: str = ""
     """Which HTTP its requests are of, "1.1" or "2"; empty for what is none that libraries of callers speak."""
     stream_client: str | None = None
@@ -116,6 +118,7 @@ PROTOCOLS = {
         client="clients.http2:Http2Client",
         caller="clients.http2_caller:Http2Caller",
         publisher="clients.sse:Http2Publisher",
+        priorities=True,
         http_version="2",
         properties=Properties(
             data_format="binary frames, compressed header fields (HPACK), any body",

@@ -22,6 +22,7 @@ from bench.wire.http2_frames import (
     encode_window_update,
 )
 from bench.wire.http2_sending import Stream
+from bench.wire.priorities import DEFAULT_URGENCY, write_urgency
 
 _MAX_CALLS = 1 << 16
 
@@ -73,9 +74,11 @@ class Http2Caller(Http2Peer[_Call]):
         call = self.streams[self._next_id] = _Call(self._next_id, self.peer_stream_window)
         self._next_id += 2
         length = [(b"content-length", b"%d" % len(exchange.body))] if exchange.body else []
+        urgent = exchange.urgency != DEFAULT_URGENCY
+        wanted = [(b"priority", write_urgency(exchange.urgency))] if urgent else []
         named = [(b":method", exchange.method.encode("ascii")), (b":path", exchange.path.encode("ascii"))]
         flags = END_HEADERS if exchange.body else END_HEADERS | END_STREAM
-        block = self.writer.encode([*named, *self._common, *length])
+        block = self.writer.encode([*named, *self._common, *length, *wanted])
         self.outgoing.append(encode_frame(HEADERS, flags, call.id, block))
         if exchange.body:
             self.send_body(call, exchange.body)

@@ -36,6 +36,7 @@ class _Stream(ServedStream):
     def __init__(self, stream_id: int, send_window: int, request: Request) -> None:
         super().__init__(stream_id, send_window)
         self.request = request
+        self.urgency = request.urgency
         self.outcome: Route | Refusal | None = request.outcome
         """What the request will get when it is complete; None if it has got it before."""
         self.receiver: Collect | Upload | None = None
@@ -50,12 +51,13 @@ class Http2Connection(Http2Server[_Stream, Request]):
     """One client. Its requests are run as they come, and answered as they are done."""
 
     alpn: ClassVar[tuple[str, ...]] = ("h2", "http/1.1")
+    reads_while_blocked = True  # or else what is urgent would not be seen before what is not has been sent
 
     def __init__(self, worker: Worker, fields: Fields = ()) -> None:
         """`fields` are in every answer."""
         super().__init__(worker)
         self._heads = AnswerHeads(self.writer, fields)
-        # Requests that wait until the socket takes more.
+        # Requests that wait until the socket takes more, the most urgent first.
         self._waiting: deque[tuple[_Stream, Route, bytes]] = deque()
         # Plain answers in `outgoing`.
         self._unsent_bytes = 0
@@ -179,11 +181,17 @@ class Http2Connection(Http2Server[_Stream, Request]):
             body = (outcome.receiver() if receiver is None else receiver).finish()
             self.worker.counts[REQUESTS] += 1
             if self.blocked:
-                self._waiting.append((stream, outcome, body))
+                self._wait(stream, outcome, body)
             else:
                 self._run(stream, outcome, body)
         elif stream.answered:
             self.end(stream)
+
+    def _wait(self, stream: _Stream, route: Route, body: bytes) -> None:
+        place = len(self._waiting)
+        while place and self._waiting[place - 1][0].urgency > stream.urgency:
+            place -= 1
+        self._waiting.insert(place, (stream, route, body))
 
     def _run(self, stream: _Stream, route: Route, body: bytes) -> None:
         stream.running = True

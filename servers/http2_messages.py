@@ -3,6 +3,7 @@
 from bench.contract import MAX_BODY_BYTES
 from bench.wire.header_blocks import CONTENT_LENGTH_INDEX, Fields, Head, HeaderWriter, MalformedError, literal
 from bench.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame_head
+from bench.wire.priorities import DEFAULT_URGENCY, read_urgency
 from servers.early_data import SAFE_METHODS, TOO_EARLY
 from servers.httpdate import http_date
 from servers.service import BINARY, TEXT, Route, Service, event_id
@@ -33,7 +34,16 @@ _BAD_FIELDS = Refusal(431, f"the fields of the request are longer than {MAX_HEAD
 class Request:
     """What a header block asks for; the same for all requests whose blocks are equal."""
 
-    __slots__ = ("content_length", "expects_continue", "head_only", "is_safe", "is_trailers", "malformed", "outcome")
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "head_only",
+        "is_safe",
+        "is_trailers",
+        "malformed",
+        "outcome",
+        "urgency",
+    )
 
     def __init__(self, service: Service, fields: Fields) -> None:
         self.outcome: Route | Refusal = _BAD_FIELDS
@@ -41,6 +51,7 @@ class Request:
         self.is_safe = False
         """Running it twice does no harm, so that it may come as early data."""
         self.content_length: int | None = None
+        self.urgency = DEFAULT_URGENCY
         if sum(len(name) + len(value) + 32 for name, value in fields) > MAX_HEADER_LIST_BYTES:
             return
         try:
@@ -67,6 +78,8 @@ class Request:
         for name, value in head.fields:
             if name == b"last-event-id":
                 last_event_id = value
+            if name == b"priority":
+                self.urgency = read_urgency(value)
             if name == b"host" and value != pseudo.get(b"authority", value):
                 raise MalformedError("two hosts")
             if name == b"expect":

@@ -85,6 +85,8 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
     stream_window_bytes = STREAM_WINDOW_BYTES
     connection_window_bytes = CONNECTION_WINDOW_BYTES
     peer_may_push = True
+    reads_while_blocked: ClassVar[bool] = False
+    """Whether requests are read when the socket takes no answers: what is read then must wait."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
@@ -160,7 +162,7 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
             self._fail(error)
         self.batching = False
         self.flush()
-        if self.blocked and not self.closed:
+        if self.blocked and not (self.closed or self.reads_while_blocked):
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:

@@ -1,4 +1,5 @@
-"""The sending half of an HTTP/2 connection: bodies, in turns, as the peer's windows allow (RFC 9113, section 5.2)."""
+"""The sending half of an HTTP/2 connection: bodies, by their urgency and in turns, as the windows of the peer allow
+(RFC 9113, section 5.2)."""
 
 from collections import deque
 from typing import Generic, TypeVar
@@ -16,6 +17,7 @@ from bench.wire.http2_frames import (
     encode_frame,
     encode_reset,
 )
+from bench.wire.priorities import DEFAULT_URGENCY
 
 
 class Stream:
@@ -31,6 +33,7 @@ class Stream:
         "receive_window",
         "send_window",
         "sent_bytes",
+        "urgency",
     )
 
     def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
@@ -46,6 +49,8 @@ class Stream:
         """The flags of the DATA frame that the body ends with: 0 if it may go on, or trailers follow it."""
         self.frame_bytes = MAX_FRAME_BYTES
         """The payload of each DATA frame but the last."""
+        self.urgency = DEFAULT_URGENCY
+        """Its body is sent before those of a higher one (RFC 9218, section 10)."""
         self._queued = False
 
 
@@ -64,6 +69,7 @@ class Sender(Generic[S]):
         self.peer_stream_window = INITIAL_WINDOW_BYTES
         """The window that a new stream begins with: the other end's SETTINGS_INITIAL_WINDOW_SIZE."""
         self._sending: deque[S] = deque()
+        """The most urgent first."""
 
     # Hook
 
@@ -97,8 +103,8 @@ class Sender(Generic[S]):
         stream.body, stream.sent_bytes = b"", 0
 
     def send_bodies(self, limit_bytes: int) -> bool:
-        """Put what the windows allow of all bodies in `outgoing`, the streams taking turns, until it is at least
-        `limit_bytes`. True if there is more that the windows allow."""
+        """Put what the windows allow of all bodies in `outgoing`, streams of one urgency taking turns, until it is at
+        least `limit_bytes`. True if there is more that the windows allow."""
         sending, outgoing = self._sending, self.outgoing
         while sending and self.send_window > 0:
             if limit_bytes <= 0:
@@ -122,8 +128,9 @@ class Sender(Generic[S]):
                 if not stream.end_flags:
                     self.forget_body(stream)
                 self.body_sent(stream)
-            else:
-                sending.rotate(-1)
+            elif len(sending) > 1:
+                sending.popleft()
+                self._put(stream)
         return False
 
     @property
@@ -134,7 +141,15 @@ class Sender(Generic[S]):
     def _queue(self, stream: S) -> None:
         if not stream._queued and stream.send_window > 0:
             stream._queued = True
-            self._sending.append(stream)
+            self._put(stream)
+
+    def _put(self, stream: S) -> None:
+        """Have a stream wait behind all others that are as urgent, or more so."""
+        sending = self._sending
+        place = len(sending)
+        while place and sending[place - 1].urgency > stream.urgency:
+            place -= 1
+        sending.insert(place, stream)
 
     def drop(self, stream_id: int) -> S | None:
         """Take a stream out of `streams`, with whatever was to be sent on it. Gives it if it was there."""

@@ -37,6 +37,7 @@ from bench.wire.http2_frames import PREFACE, ErrorCode
 from servers import http2
 from servers.counters import ACCEPTS, REQUESTS
 from servers.http2 import Http2Connection
+from servers.http2_serving import MAX_STREAMS
 
 BODIES = st.integers(0, 70_000).map(pattern)
 REQUESTS_AND_ANSWERS = st.one_of(
@@ -276,11 +277,26 @@ def test_small_answers_wait_for_the_window_of_the_connection() -> None:
     assert sum(len(frame.data) for frame in frames) == 1 + len(b"ok")
 
 
-def test_nothing_is_run_or_read_while_the_socket_takes_no_more() -> None:
+def test_what_is_urgent_is_run_and_sent_first_when_the_socket_takes_more() -> None:
+    server = Server(high_water=10_000)
+    server.feed(HELLO, hf.WindowUpdateFrame(0, 1 << 30), hf.SettingsFrame(0, {4: 1 << 30}))
+    wanted = [*GET[:3], (b":path", b"/bytes/100000")]
+    server.connection.data_received(headers(1, [*GET[:3], (b":path", b"/bytes/2000000")]).serialize())
+    for stream_id, said in ((3, b""), (5, b"u=7"), (7, b"u=1, i"), (9, b"u=9"), (11, b"i, u=0;x")):
+        fields = [*wanted, (b"priority", said)] if said else wanted
+        server.connection.data_received(headers(stream_id, fields).serialize())
+    assert server.ran == 1
+    frames = []
+    while server.pipe.written:
+        frames += server.frames()
+    ended = [frame.stream_id for frame in frames if isinstance(frame, hf.DataFrame) and "END_STREAM" in frame.flags]
+    assert ended == [11, 7, 3, 9, 1, 5]
+
+
+def test_nothing_is_run_while_the_socket_takes_no_more_and_no_more_is_kept_than_streams() -> None:
     server = Server(high_water=10_000)
     server.feed(HELLO, hf.WindowUpdateFrame(0, 1 << 30), hf.SettingsFrame(0, {4: 1 << 30}))
     server.connection.data_received(headers(1, [*GET[:3], (b":path", b"/bytes/2000000")]).serialize())
-    assert not server.pipe.reading
     assert len(server.pipe.written) < 400_000
     before = len(server.pipe.written)
     server.connection.data_received(
@@ -291,13 +307,18 @@ def test_nothing_is_run_or_read_while_the_socket_takes_no_more() -> None:
     frames = []
     while server.pipe.written:
         frames += server.frames()
-    assert server.pipe.reading
     assert (
         sum(len(frame.data) for frame in frames if frame.stream_id == 1 and isinstance(frame, hf.DataFrame))
         == 2_000_000
     )
     assert {frame.stream_id for frame in frames} == {1, 3}
     assert server.ran == 2
+    server.connection.data_received(headers(7, [*GET[:3], (b":path", b"/bytes/2000000")]).serialize())
+    server.connection.data_received(b"".join(headers(i).serialize() for i in range(9, 9 + 2 * MAX_STREAMS, 2)))
+    refused = []
+    while server.pipe.written:
+        refused += [frame for frame in server.frames() if isinstance(frame, hf.RstStreamFrame)]
+    assert [(frame.stream_id, frame.error_code) for frame in refused] == [(7 + 2 * MAX_STREAMS, 7)]
 
 
 def test_many_answers_at_once_do_not_pile_up() -> None:
