@@ -41,7 +41,7 @@ def test_every_handshake_is(serve: Serve, handshake: Handshake, load: str, execu
 
 
 def test_an_unsafe_request_is_refused_by_the_server(serve: Serve) -> None:
-    server = serve("http3", tls="1.3", early_data=True)
+    server = serve("http3", tls="1.3", early_data=True, grace_s=0.5)  # who is refused takes no leave
     reason = refused(
         spec(
             server.port, security(handshake="early-data"), "http3", pattern="connect", request=Request(Opcode.ECHO, 64)
@@ -52,7 +52,7 @@ def test_an_unsafe_request_is_refused_by_the_server(serve: Serve) -> None:
 
 def test_a_server_that_takes_none_is_refused(serve: Serve) -> None:
     """It resumes all the same."""
-    server = serve("http3", tls="1.3")
+    server = serve("http3", tls="1.3", grace_s=0.5)
     assert refused(asked(server.port, "early-data")).endswith("would not take early data (0-RTT): does it offer it?")
     assert run(asked(server.port, "resumed"))["errors"] == {}
 
