@@ -176,6 +176,7 @@ PROTOCOLS = {
         line="gRPC: Protocol Buffers messages on HTTP/2, unary calls and streams",
         server="servers.grpc_service:GrpcConnection",
         client="clients.grpc_calls:GrpcClient",
+        caller="clients.grpc_calls:GrpcCaller",
         subscriber="clients.grpc_calls:GrpcSubscriber",
         publisher="clients.grpc_calls:GrpcPublisher",
         stream_client="clients.grpc_calls:GrpcStreamClient",
