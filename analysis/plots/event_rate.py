@@ -39,7 +39,7 @@ _KINDS = (
         "event-delay",
         "Delay against the event rate",
         "From when an event was due to be published to its delivery at a subscriber.",
-        ((P50, "delay, p50"), (P99, "delay, p99")),
+        ((P50, "p50 of the delay"), (P99, "p99 of the delay")),
     ),
     _Kind(
         "event-costs",

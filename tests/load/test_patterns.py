@@ -15,6 +15,7 @@ from bench.errors import UsageError
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses
 from bench.patterns import PATTERNS, parse_pattern, pattern_of, spelled
+from bench.plan import read_suite
 from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
 from tests.load.test_calls import PROTOCOLS_WITH_CALLS
@@ -131,6 +132,17 @@ def test_every_pattern_that_is_carried(tmp_path: Path, protocol: str, pattern: s
     assert trial["counts"]["completed"] > 0
     assert set(trial["tally"]) <= set(PATTERNS[pattern].tallies)
     assert trial["tally"]
+
+
+def test_the_suite_has_every_pattern_on_every_protocol_that_carries_it() -> None:
+    def ends(protocol: str, pattern: str) -> tuple[str, str, str]:
+        """What stands for a protocol in a pattern: server-sent events and HTTP have the same pages."""
+        facts = PROTOCOLS[protocol]
+        return pattern, facts.server, getattr(facts, PATTERNS[pattern].needs[0])
+
+    suite = read_suite("patterns")
+    carried = {ends(protocol, pattern) for protocol, facts in PROTOCOLS.items() for pattern in facts.patterns}
+    assert {ends(scenario.protocol, scenario.pattern.partition(":")[0]) for scenario in suite.scenarios} == carried
 
 
 @pytest.mark.parametrize("protocol", [name for name, facts in PROTOCOLS.items() if facts.caller and facts.subscriber])
