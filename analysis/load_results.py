@@ -194,6 +194,8 @@ class ServerUse:
     pss_bytes: int | None = None
     context_switches_voluntary: int | None = None
     context_switches_involuntary: int | None = None
+    pss_bytes_before: int | None = None
+    """Before the first client came."""
     workers: tuple[WorkerUse, ...] = ()
     deaths: tuple[Death, ...] = ()
 
@@ -207,6 +209,14 @@ class HopUse:
     cpu_user_s: float | None
     cpu_system_s: float | None
     added_latency_ns: float | None
+
+
+@dataclass(frozen=True)
+class WireUse:
+    """What both ends sent over the link during the measured phase; bytes of IP."""
+
+    packets: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -248,6 +258,7 @@ class Trial:
     """What a probe gave, where there was no load."""
     hops: tuple[HopUse, ...] = ()
     """From the client to the server."""
+    wire: WireUse | None = None
     ladder: Ladder | None = None
     first_byte_rtts: float | None = None
     """Round trips until the first byte of an answer, the median over the conversations that were captured."""
@@ -450,9 +461,17 @@ def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
         where=where,
         hops=tuple(_take(HopUse, hop) for hop in data.get("hops") or ()),
         delivery=None if data.get("delivery") is None else _take(Delivery, data["delivery"]),
+        wire=_wire_use(wire),
         ladder=None if wire.get("ladder") is None else ladder_of(wire["ladder"]),
         first_byte_rtts=first_bytes.get("p50"),
     )
+
+
+def _wire_use(wire: Mapping[str, Any]) -> WireUse | None:
+    ways = [wire[way] for way in ("up", "down") if way in wire]
+    if not ways:
+        return None
+    return WireUse(sum(way["offered"] for way in ways), sum(way["offered_bytes"] for way in ways))
 
 
 def ladder_of(data: Mapping[str, Any]) -> Ladder:

@@ -242,6 +242,65 @@ PSS = Metric(
     "server_pss_bytes", "memory of the server, PSS", "lower", lambda trial: trial.server.pss_bytes, format_size
 )
 
+EVENTS = Metric(
+    "events_per_s",
+    "events published per second",
+    None,
+    lambda trial: _share(trial.delivery.published, trial.scenario.duration_ns / 1e9) if trial.delivery else None,
+    format_rate,
+)
+
+
+def _for_an_event(trial: Trial, amount: float | None) -> float | None:
+    return _share(amount, trial.delivery.published) if trial.delivery else None
+
+
+def _for_a_client(trial: Trial, amount: float | None) -> float | None:
+    return _share(amount, trial.delivery.subscribers) if trial.delivery else None
+
+
+def _memory_taken(use: ServerUse) -> int | None:
+    if use.pss_bytes is None or use.pss_bytes_before is None:
+        return None
+    return use.pss_bytes - use.pss_bytes_before
+
+
+REQUESTS_AN_EVENT = Metric(
+    "requests_per_event",
+    "requests that the server ran, for each event",
+    "lower",
+    lambda trial: _for_an_event(trial, sum(worker.requests for worker in trial.server.workers) or None),
+    show_number,
+)
+PACKETS_AN_EVENT = Metric(
+    "packets_per_event",
+    "packets on the link, for each event",
+    "lower",
+    lambda trial: _for_an_event(trial, trial.wire.packets) if trial.wire else None,
+    show_number,
+)
+BYTES_AN_EVENT = Metric(
+    "wire_bytes_per_event",
+    "bytes on the link, for each event",
+    "lower",
+    lambda trial: _for_an_event(trial, trial.wire.bytes) if trial.wire else None,
+    format_size,
+)
+CPU_A_CLIENT = Metric(
+    "server_cpu_share_per_client",
+    "CPU of the server for each client, share of a core",
+    "lower",
+    lambda trial: _for_a_client(trial, SERVER_CPU_CORES.of(trial)),
+    show_share,
+)
+MEMORY_A_CLIENT = Metric(
+    "server_pss_bytes_per_client",
+    "memory that the server took for each client, PSS",
+    "lower",
+    lambda trial: _for_a_client(trial, _memory_taken(trial.server)),
+    format_size,
+)
+
 METRICS = (
     Metric(
         "errors",
@@ -272,6 +331,12 @@ METRICS = (
     ),
     RSS,
     PSS,
+    EVENTS,
+    REQUESTS_AN_EVENT,
+    PACKETS_AN_EVENT,
+    BYTES_AN_EVENT,
+    CPU_A_CLIENT,
+    MEMORY_A_CLIENT,
     Metric(
         "client_rss_bytes", "memory of the load generator, RSS", None, lambda trial: trial.client.rss_bytes, format_size
     ),

@@ -35,7 +35,8 @@ HTTP spells them as paths: `POST /echo`, `GET /bytes/64?chunk=16`, `PUT /upload`
 `GET /comments`; `POST /sessions?kept=memory&life_ms=60000` and `POST /sessions/visits?kept=memory`;
 `POST /stages/compress`; `GET /block?us=5000&offload=1` and `GET /file/64?offload=1`. TCP and UDP frames spell them as
 opcodes with two unsigned arguments (see `bench.wire.frames`), and carry the same JSON; what has a name or is part of a
-conversation, topics and what follows them, TCP frames spell as HTTP does, and UDP has no place for.
+conversation, topics and what follows them, TCP frames and the gRPC call Named spell as HTTP does, and UDP has no place
+for.
 """
 
 import base64

@@ -131,6 +131,8 @@ def why_unsupported(scenario: Scenario) -> str | None:
             why: str | None = registry.load(pattern.unsupported)(scenario, words)
             if why is not None:
                 return why
+        if pattern.needs[0] == "caller" and PROTOCOLS[scenario.protocol].lean_calls and scenario.stack != "lean":
+            return f"the stack {scenario.stack} takes no calls over {scenario.protocol}; choose the stack lean"
         if pattern.in_one_process and scenario.execution in registry.SEVERAL_PROCESSES:
             return f"{scenario.pattern} asks a process for what it has kept; choose a model of one, like threads"
         if pattern.conversation:

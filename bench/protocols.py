@@ -62,6 +62,8 @@ class Protocol:
     publisher: str | None = None
     caller: str | None = None
     """What asks for anything that the protocol's server does (see `bench.load.calls`)."""
+    lean_calls: bool = False
+    """Whether it takes the lean server to answer that: no other stack knows what the caller speaks."""
     through_brokers: str | None = None
     """What publishes to brokers and reads from them, whose protocols lie directly over this one."""
     priorities: bool = False
@@ -179,6 +181,7 @@ PROTOCOLS = {
         line="gRPC: Protocol Buffers messages on HTTP/2, unary calls and streams",
         server="servers.grpc_service:GrpcConnection",
         client="clients.grpc_calls:GrpcClient",
+        caller="clients.grpc_calls:GrpcCaller",
         subscriber="clients.grpc_calls:GrpcSubscriber",
         publisher="clients.grpc_calls:GrpcPublisher",
         stream_client="clients.grpc_calls:GrpcStreamClient",
@@ -199,8 +202,8 @@ PROTOCOLS = {
         line="WebSocket (RFC 6455): messages both ways on a connection that began as HTTP/1.1",
         server="servers.websocket:WebsocketConnection",
         client="clients.websocket:WebsocketClient",
-        caller="clients.http1:Http1Caller",
-        http_version="1.1",
+        caller="clients.websocket:WebsocketCaller",
+        lean_calls=True,
         subscriber="clients.websocket:WebsocketSubscriber",
         publisher="clients.websocket:WebsocketPublisher",
         properties=Properties(

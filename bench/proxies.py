@@ -147,4 +147,4 @@ def http_version(protocol: str) -> str:
     pass on."""
     if protocol == "http2-upgrade":
         return ""  # Upgrade: h2c is of one connection, and an intermediary that does not speak it leaves it out
-    return "2" if protocol == "grpc" else PROTOCOLS[protocol].http_version
+    return {"grpc": "2", "websocket": "1.1"}.get(protocol, PROTOCOLS[protocol].http_version)

@@ -59,6 +59,7 @@ def run_trial(
                 server.stand_by()
             specs = load_specs(scenario, path.host, path.port, seed, processes, placement, server.broker)
             path.measure_added_latency(specs[0], link.server)
+            memory_before = probes.memory(server.pids())
             load.connect(specs)
             beside.connect(_beside_specs(scenario, specs[0]))
             path.begin_to_lose()
@@ -81,7 +82,10 @@ def run_trial(
             client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
             results = load.results()
             if server.pids():  # a broker that was there before is somebody else's
-                trial["server"] = _server_record(looks, server_memory, server)
+                trial["server"] = {
+                    **_server_record(looks, server_memory, server),
+                    "pss_bytes_before": memory_before.pss_bytes,
+                }
             trial["wire"] = link.carried(sent_before, sent_after)
             load.leave()
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:

@@ -1,5 +1,5 @@
 """The lean gRPC clients (PROTOCOL-HTTP2.md in grpc/grpc): unary calls, as many at a time as there are streams, one call
-whose messages are the exchanges, and the two sides of publishing.
+whose messages are the exchanges, calls of anything for conversations, and the two sides of publishing.
 
 A call is a request over HTTP/2 whose body is messages, and its answer one that has trailers: the rest is there already.
 """
@@ -12,9 +12,18 @@ from typing import ClassVar, Literal
 from google.protobuf.message import DecodeError
 
 from bench.contract import Exchange, Opcode
+from bench.conversation import Reply
 from bench.errors import ErrorKind, ProtocolError, UnsupportedError
 from bench.wire import wirebench_pb2 as pb
-from bench.wire.grpc_messages import SERVICE, MessageReader, Status, StatusError, frame_message
+from bench.wire.grpc_messages import (
+    HTTP_STATUS,
+    SERVICE,
+    MessageReader,
+    Status,
+    StatusError,
+    frame_message,
+    percent_decode,
+)
 from bench.wire.header_blocks import Fields, HeaderReader
 from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
@@ -138,7 +147,7 @@ class _CallPeer(Http2Peer[Stream]):
             raise ProtocolError("a malformed answer", ErrorCode.PROTOCOL_ERROR)
         if end_stream:
             self.drop(stream_id)
-            self._ended(head)
+            self._ended(stream, head)
         elif head.status == 200:
             self._begun()
 
@@ -146,7 +155,7 @@ class _CallPeer(Http2Peer[Stream]):
         """The server has taken the call."""
 
     @abstractmethod
-    def _ended(self, end: CallHead) -> None:
+    def _ended(self, stream: Stream, end: CallHead) -> None:
         """A call has ended, and `end` says how. Raises ProtocolError if that cannot be."""
 
     def body_received(self, stream: Stream, data: bytes, end_stream: bool) -> None:
@@ -246,7 +255,7 @@ class GrpcStreamClient(_CallPeer):
                 self.failures.append((self._done, "content"))
             self._done += 1
 
-    def _ended(self, end: CallHead) -> None:
+    def _ended(self, stream: Stream, end: CallHead) -> None:
         self._fail("status" if end.grpc_status != b"0" else "closed")
 
     def stream_ended(self, stream_id: int, stream: Stream | None) -> None:
@@ -257,6 +266,59 @@ class GrpcStreamClient(_CallPeer):
         self.closing = True
         self.failures += [(exchange_id, kind) for exchange_id in range(self._done, self._sent)]
         self._sent = self._done
+
+
+class GrpcCaller(_CallPeer):
+    """Calls of Named, one for whatever is asked (see `bench.load.calls.Caller`). A call's id is its stream's."""
+
+    def __init__(self, authority: str, scheme: str) -> None:
+        super().__init__(authority, "Named", scheme)
+        self.max_in_flight = 0
+        self._bodies: dict[int, list[bytes]] = {}
+        """What has come of each answer."""
+        self._replies: list[tuple[Hashable, Reply]] = []
+
+    def settings_received(self) -> None:
+        self.max_in_flight = min(self.peer_max_streams, MAX_IN_FLIGHT)
+
+    def ask(self, exchange: Exchange) -> tuple[Hashable, list[bytes]]:
+        request = pb.NamedRequest(method=exchange.method, path=exchange.path, body=exchange.body)
+        stream = self._call()
+        self._bodies[stream.id] = []
+        self.send_body(stream, frame_message(request.SerializeToString()))
+        self.send_bodies(MAX_WINDOW_BYTES)
+        self.closing = self.closing or self._last_id > MAX_STREAM_ID - 2 * MAX_IN_FLIGHT
+        to_send = self.outgoing.copy()
+        self.outgoing.clear()
+        return stream.id, to_send
+
+    def feed(self, data: bytes) -> Sequence[tuple[Hashable, Reply]]:
+        self._feed(data)
+        replies, self._replies = self._replies, []
+        return replies
+
+    def feed_eof(self) -> Sequence[tuple[Hashable, Reply]]:
+        return ()
+
+    def body_received(self, stream: Stream, data: bytes, end_stream: bool) -> None:
+        super().body_received(stream, data, end_stream)
+        self._bodies[stream.id].append(data)
+
+    def _ended(self, stream: Stream, end: CallHead) -> None:
+        body, outcome = b"".join(self._bodies.pop(stream.id)), end.outcome
+        if outcome is None:
+            raise ProtocolError("a call ends without a status", ErrorCode.PROTOCOL_ERROR)
+        said = percent_decode(end.grpc_message).encode() if outcome else _named_reply(body)
+        self._replies.append((stream.id, Reply(HTTP_STATUS.get(outcome, 500), said)))
+
+
+def _named_reply(body: bytes) -> bytes:
+    """The answer in the body of a call of Named. Raises ProtocolError."""
+    try:
+        (message,) = MessageReader(gzip=False).feed(body)
+        return pb.NamedReply.FromString(message).body
+    except (StatusError, DecodeError, ValueError) as error:
+        raise ProtocolError(f"no answer: {error}", ErrorCode.PROTOCOL_ERROR) from None
 
 
 class GrpcSubscriber(_CallPeer):
@@ -295,7 +357,7 @@ class GrpcSubscriber(_CallPeer):
         except (StatusError, DecodeError) as error:
             raise ProtocolError(f"no event: {error}", ErrorCode.PROTOCOL_ERROR) from None
 
-    def _ended(self, end: CallHead) -> None:
+    def _ended(self, stream: Stream, end: CallHead) -> None:
         raise ProtocolError(f"the subscription ended with {end}")
 
 
@@ -334,7 +396,7 @@ class GrpcPublisher(_CallPeer):
     def feed_eof(self) -> int:
         return 0
 
-    def _ended(self, end: CallHead) -> None:
+    def _ended(self, stream: Stream, end: CallHead) -> None:
         if end.grpc_status != b"0":
             raise ProtocolError(f"an event was refused: {end}")
         self._acknowledged += 1

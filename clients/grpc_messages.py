@@ -95,7 +95,12 @@ class CallHead(AnswerHead):
         if self.status == 200 and not named.get(b"content-type", b"").startswith(CONTENT_TYPE):
             self.malformed = True
 
+    @property
+    def outcome(self) -> Status | None:
+        """How the call went; None if that is not said in a way that is known."""
+        number = self.grpc_status
+        return Status(int(number)) if number.isdigit() and int(number) <= max(Status) else None
+
     def __str__(self) -> str:
-        number = self.grpc_status.decode("latin-1")
-        name = Status(int(number)).name if number.isdigit() and int(number) <= max(Status) else "no status"
-        return f"{name}: {percent_decode(self.grpc_message)}"
+        outcome = self.outcome
+        return f"{'no status' if outcome is None else outcome.name}: {percent_decode(self.grpc_message)}"

@@ -6,25 +6,9 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from bench.errors import ProtocolError
-from bench.wire.header_blocks import Fields, Head, HeaderReader, MalformedError
 from bench.wire.http1 import ResponseReader, encode_request
-from bench.wire.http2 import Http2Peer
-from bench.wire.http2_frames import (
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
-    INITIAL_WINDOW_BYTES,
-    MAX_WINDOW_BYTES,
-    PREFACE,
-    ErrorCode,
-    Setting,
-    encode_frame,
-    encode_goaway,
-    encode_settings,
-    encode_window_update,
-)
-from bench.wire.http2_sending import Stream
 from bench.wire.sse import PLAIN_EVENT, EventReader
+from clients.http2_asking import Asked, AskedHead, AskingPeer
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -228,129 +212,13 @@ class HttpPublisher(ResponseReader):
         self._acknowledged += 1
 
 
-class _Head:
-    """What a header block of the server says."""
-
-    __slots__ = ("content_type", "status")
-
-    def __init__(self, fields: Fields) -> None:
-        """Raises ProtocolError."""
-        try:
-            head = Head(fields)
-        except MalformedError as error:
-            raise ProtocolError(f"a malformed answer: {error}", ErrorCode.PROTOCOL_ERROR) from None
-        status = head.pseudo.get(b"status", b"")
-        self.status = int(status) if len(status) == 3 and status.isdigit() else 0
-        """0 in trailers, which have none."""
-        self.content_type = dict(head.fields).get(b"content-type", b"").decode("latin-1")
-
-
-class _Answer(Stream):
-    """A request, until its answer is complete."""
-
-    __slots__ = ("said", "status")
-
-    def __init__(self, stream_id: int, send_window: int) -> None:
-        super().__init__(stream_id, send_window, MAX_WINDOW_BYTES)
-        self.status = 0
-        self.said = b""
-
-
-class _TopicPeer(Http2Peer[_Answer]):
-    """A client's end of an HTTP/2 connection that is about one topic. Whatever is not as it should be ends it."""
-
-    alpn: ClassVar[tuple[str, ...]] = ("h2",)
-    transport_kind: ClassVar[Literal["stream"]] = "stream"
-    stream_window_bytes = MAX_WINDOW_BYTES
-    connection_window_bytes = MAX_WINDOW_BYTES
-    peer_may_push = False
-
-    def __init__(self, topic: str, authority: str, scheme: str = "http") -> None:
-        super().__init__()
-        self.max_in_flight = 0
-        self._fields = [
-            (b":scheme", scheme.encode("ascii")),
-            (b":authority", authority.encode("ascii")),
-            (b":path", _target(topic).encode("ascii")),
-        ]
-        self._heads = HeaderReader(_Head)
-        self._next_id = 1
-
-    def open(self) -> None:
-        """The connection is up."""
-        settings = {Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW_BYTES}
-        update = encode_window_update(0, MAX_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
-        self.outgoing.append(PREFACE + encode_settings(settings) + update)
-
-    def _ask(self, method: bytes, fields: Fields, body: bytes) -> None:
-        stream = self.streams[self._next_id] = _Answer(self._next_id, self.peer_stream_window)
-        self._next_id += 2
-        block = self.writer.encode([(b":method", method), *self._fields, *fields])
-        flags = END_HEADERS if body else END_HEADERS | END_STREAM
-        self.outgoing.append(encode_frame(HEADERS, flags, stream.id, block))
-        if body:
-            self.send_body(stream, body)
-            self.send_bodies(MAX_WINDOW_BYTES)
-
-    def _take(self, data: bytes) -> None:
-        try:
-            self.receive(data)
-            if self.is_sending:
-                self.send_bodies(MAX_WINDOW_BYTES)
-        except ProtocolError as error:
-            self.outgoing.append(encode_goaway(0, ErrorCode.PROTOCOL_ERROR))
-            raise error
-
-    # Hooks
-
-    def _began(self, stream: _Answer, head: _Head) -> None:
-        """The head of an answer has come."""
-
-    def _ended(self, stream: _Answer) -> None:
-        """An answer is complete, and a success."""
-
-    # Http2Peer
-
-    def headers_received(self, stream_id: int, block: bytes, end_stream: bool) -> None:
-        head = self._heads.read(block)
-        stream = self.streams.get(stream_id)
-        if stream is None or bool(stream.status) == bool(head.status):
-            raise ProtocolError("an answer to nothing that was asked", ErrorCode.PROTOCOL_ERROR)
-        if head.status >= 200:
-            stream.status = head.status
-            if head.status == 200:
-                self._began(stream, head)
-        if end_stream:
-            self._end(stream)
-
-    def body_received(self, stream: _Answer, data: bytes, end_stream: bool) -> None:
-        if not stream.status:
-            raise ProtocolError("a body without a head", ErrorCode.PROTOCOL_ERROR)
-        stream.said += data[: 200 - len(stream.said)]
-        if end_stream:
-            self._end(stream)
-
-    def unlisted(self, stream_id: int) -> _Answer | None:
-        raise ProtocolError("an answer to nothing that was asked", ErrorCode.STREAM_CLOSED)
-
-    def stream_ended(self, stream_id: int, stream: _Answer | None) -> None:
-        raise ProtocolError("the server has given the request up", ErrorCode.CANCEL)
-
-    def is_idle(self, stream_id: int) -> bool:
-        return stream_id >= self._next_id or stream_id % 2 == 0
-
-    def _end(self, stream: _Answer) -> None:
-        self.drop(stream.id)
-        _require_success(stream.status, stream.said)
-        self._ended(stream)
-
-
-class SseHttp2Subscriber(_TopicPeer):
+class SseHttp2Subscriber(AskingPeer):
     """One subscription to a topic, over HTTP/2."""
 
     def __init__(self, topic: str, authority: str, scheme: str = "http", after_id: str = "") -> None:
         """`after_id` is the `last_event_id` of a subscription that has ended, to go on after that event."""
-        super().__init__(topic, authority, scheme)
+        super().__init__(authority, scheme)
+        self._topic = topic
         self._after_id = after_id
         self._reader = EventReader(after_id)
         self._events: list[bytes] = []
@@ -366,13 +234,14 @@ class SseHttp2Subscriber(_TopicPeer):
         """The connection is up: subscribe."""
         super().open()
         last = [(b"last-event-id", self._after_id.encode("ascii"))] if self._after_id else []
-        self._ask(b"GET", [(b"accept", MEDIA_TYPE.encode("ascii")), (b"cache-control", b"no-cache"), *last], b"")
+        accepted = [(b"accept", MEDIA_TYPE.encode("ascii")), (b"cache-control", b"no-cache"), *last]
+        self.request("GET", _target(self._topic), accepted, b"")
 
     def feed(self, data: bytes) -> Sequence[bytes]:
         """Take bytes of the stream. Gives the data of the events that they complete. Raises ProtocolError, for an
         answer that is no event stream too."""
         self._events = []
-        self._take(data)
+        self.take(data)
         self.last_event_id = self._reader.last_event_id
         return self._events
 
@@ -380,27 +249,34 @@ class SseHttp2Subscriber(_TopicPeer):
         """The server closed its side. An event that is not complete is none."""
         return ()
 
-    def body_received(self, stream: _Answer, data: bytes, end_stream: bool) -> None:
-        if self.max_in_flight:
-            match = PLAIN_EVENT.fullmatch(data) if self._reader.at_rest else None
-            if match is not None:
-                self._reader.passed(match[1])
-                self._events.append(match[2])
-            else:
-                self._events += [event.data.encode() for event in self._reader.feed(data)]
-            data = b""
-        super().body_received(stream, data, end_stream)
+    # AskingPeer
 
-    def _began(self, stream: _Answer, head: _Head) -> None:
-        _require_events(head.content_type)
-        self.max_in_flight = 1
+    def begun(self, asked: Asked, head: AskedHead) -> None:
+        if head.status == 200:
+            _require_events(head.content_type)
+            self.max_in_flight = 1
+
+    def piece_received(self, asked: Asked, data: bytes) -> None:
+        if not self.max_in_flight:
+            super().piece_received(asked, data)
+            return
+        match = PLAIN_EVENT.fullmatch(data) if self._reader.at_rest else None
+        if match is not None:
+            self._reader.passed(match[1])
+            self._events.append(match[2])
+        else:
+            self._events += [event.data.encode() for event in self._reader.feed(data)]
+
+    def answered(self, asked: Asked) -> None:
+        _require_success(asked.status, b"".join(asked.pieces))
 
 
-class Http2Publisher(_TopicPeer):
+class Http2Publisher(AskingPeer):
     """Publishes events over HTTP/2, each a request on a stream of its own."""
 
     def __init__(self, topic: str, authority: str, scheme: str = "http") -> None:
-        super().__init__(topic, authority, scheme)
+        super().__init__(authority, scheme)
+        self._topic = topic
         self._acknowledged = 0
         self._waiting: list[bytes] = []
 
@@ -415,7 +291,7 @@ class Http2Publisher(_TopicPeer):
     def feed(self, data: bytes) -> int:
         """Take bytes of the stream. Gives how many events they acknowledge. Raises ProtocolError for a refusal too."""
         self._acknowledged = 0
-        self._take(data)
+        self.take(data)
         self._ask_waiting()
         return self._acknowledged
 
@@ -423,14 +299,17 @@ class Http2Publisher(_TopicPeer):
         """The server closed its side. It acknowledges nothing by that."""
         return 0
 
+    # AskingPeer
+
     def settings_received(self) -> None:
         self.max_in_flight = min(self.peer_max_streams, MAX_UNACKNOWLEDGED)
 
-    def _ended(self, stream: _Answer) -> None:
+    def answered(self, asked: Asked) -> None:
+        _require_success(asked.status, b"".join(asked.pieces))
         self._acknowledged += 1
 
     def _ask_waiting(self) -> None:
         count = min(len(self._waiting), self.max_in_flight - len(self.streams))
         for payload in self._waiting[:count]:
-            self._ask(b"POST", [(b"content-length", b"%d" % len(payload))], payload)
+            self.request("POST", _target(self._topic), (), payload)
         del self._waiting[:count]

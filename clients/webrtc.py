@@ -12,11 +12,10 @@ from aiortc import RTCDataChannel, RTCDataChannelParameters
 
 from bench.contract import Exchange, Security, SessionLink
 from bench.errors import ErrorKind, ProtocolError, UnsupportedError
-from bench.wire.frames import HEADER_BYTES, ID, OK, decode_datagram, frame_ids, is_status, shape_of
+from bench.wire.frames import HEADER_BYTES, ID, OK, SUBPROTOCOL, decode_datagram, frame_ids, is_status, shape_of
 from bench.wire.http1 import ResponseReader, encode_request
 from bench.wire.webrtc_peer import Peer
 from bench.wire.webrtc_signalling import (
-    FRAMES,
     MAX_DESCRIPTION_BYTES,
     MAX_PAYLOAD_BYTES,
     PATH,
@@ -34,7 +33,7 @@ class WebrtcClient:
     """One connection with one data channel, ordered and reliable."""
 
     transport_kind: ClassVar[Literal["session"]] = "session"
-    channel_parameters: ClassVar = RTCDataChannelParameters(label=FRAMES, protocol=FRAMES)
+    channel_parameters: ClassVar = RTCDataChannelParameters(label=SUBPROTOCOL, protocol=SUBPROTOCOL)
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:
         """Raises UnsupportedError if the request or its answer cannot fit into a message."""
@@ -177,7 +176,7 @@ class UnreliableWebrtcClient(WebrtcClient):
     the engine gives up on."""
 
     channel_parameters: ClassVar = RTCDataChannelParameters(
-        label=FRAMES, protocol=FRAMES, ordered=False, maxRetransmits=0
+        label=SUBPROTOCOL, protocol=SUBPROTOCOL, ordered=False, maxRetransmits=0
     )
 
 

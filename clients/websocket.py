@@ -10,7 +10,9 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Final, Literal
 
 from bench.contract import Exchange
+from bench.conversation import Reply
 from bench.errors import ErrorKind, ProtocolError
+from bench.wire.frames import SUBPROTOCOL
 from bench.wire.http1_heads import HEAD_END, MAX_HEAD_BYTES
 from bench.wire.permessage_deflate import OFFER, Deflate, Inflate, read_answer
 from bench.wire.websocket import (
@@ -25,6 +27,7 @@ from bench.wire.websocket import (
     encode_frame,
 )
 from bench.wire.websocket_handshake import encode_opening, read_acceptance
+from clients.frame_calls import FrameCaller
 from clients.websocket_masking import masked_frames
 
 _JOINED_BYTES: Final = 64 * 1024
@@ -50,6 +53,8 @@ class ClientEnd(MessageReader):
     peer_masks = False
     offer: ClassVar[bytes] = b""
     """The extensions that are offered."""
+    subprotocol: ClassVar[str] = ""
+    """What the messages are to be, where the path does not say it."""
 
     def __init__(self, target: str, authority: str) -> None:
         super().__init__()
@@ -67,7 +72,7 @@ class ClientEnd(MessageReader):
 
     def open(self) -> None:
         target, authority = self._opening
-        self.outgoing.append(encode_opening(target, authority, self._nonce, self.offer))
+        self.outgoing.append(encode_opening(target, authority, self._nonce, self.offer, self.subprotocol))
 
     def take(self, data: bytes) -> None:
         """Take bytes of the stream, be they of the handshake or of messages. Raises ProtocolError."""
@@ -78,7 +83,7 @@ class ClientEnd(MessageReader):
                 if len(data) > MAX_HEAD_BYTES:
                     raise ProtocolError("the answer to the opening request does not end")
                 return
-            extensions = read_acceptance(data[:end], self._nonce)
+            extensions = read_acceptance(data[:end], self._nonce, self.subprotocol)
             if extensions and not self.offer:
                 raise ProtocolError("an extension that was not offered", CloseCode.MANDATORY_EXTENSION)
             self.max_in_flight = self.opened(extensions)
@@ -221,6 +226,43 @@ class CompressedWebsocketClient(WebsocketClient):
     """A client that wants messages compressed (permessage-deflate), each on its own: equal messages, equal frames."""
 
     offer = OFFER
+
+
+class WebsocketCaller(ClientEnd):
+    """Calls of any kind, as frames (see `bench.load.calls.Caller` and `bench.wire.frames`)."""
+
+    subprotocol = SUBPROTOCOL
+
+    def __init__(self, authority: str, scheme: str) -> None:
+        super().__init__("/", authority)
+        self._frames = FrameCaller(authority, scheme)
+        self._replies: list[tuple[Hashable, Reply]] = []
+
+    def ask(self, exchange: Exchange) -> tuple[Hashable, list[bytes]]:
+        call_id, frames = self._frames.ask(exchange)
+        return call_id, [encode_frame(FIN | BINARY, frame, _new_key()) for frame in frames]
+
+    def feed(self, data: bytes) -> Sequence[tuple[Hashable, Reply]]:
+        self.take(data)
+        replies, self._replies = self._replies, []
+        return replies
+
+    def feed_eof(self) -> Sequence[tuple[Hashable, Reply]]:
+        return ()
+
+    # ClientEnd
+
+    def opened(self, extensions: bytes) -> int:
+        return self._frames.max_in_flight
+
+    # MessageReader
+
+    def message_begun(self, opcode: int) -> None:
+        if opcode != BINARY:
+            raise ProtocolError("frames are binary", CloseCode.UNSUPPORTED_DATA)
+
+    def payload_received(self, data: bytes) -> None:
+        self._replies += self._frames.feed(data)
 
 
 class _TopicEnd(ClientEnd):

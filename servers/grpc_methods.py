@@ -78,6 +78,18 @@ class RunsOperationInPieces(RunsOperation):
             connection.send(call, encode_payload(answer[start : start + step]))
 
 
+class RunsNamedOperation(RunsOperation):
+    """The same, and the service may refuse when the operation has run."""
+
+    gives_payload = False
+
+    def answered(self, connection: "GrpcConnection", call: "Call", route: Route, answer: bytes) -> None:
+        if isinstance(answer, Refused):
+            connection.refuse(call, ServiceError(answer.status, answer.decode()))
+        else:
+            super().answered(connection, call, route, answer)
+
+
 class Uploads(Method):
     """The messages are pieces of one body, which is not kept."""
 
@@ -206,6 +218,18 @@ def _work(service: Service, message: bytes) -> tuple[Route, bytes]:
     return service.operation(Opcode.WORK, request.cpu_us, request.wait_ms), b""
 
 
+def named(service: Service, request: pb.NamedRequest) -> tuple[Route, bytes]:
+    """The operation that is named, and its body. Raises ServiceError."""
+    route, body = service.asked(request.method.encode(), request.path.encode(), request.body)
+    if route.topic is not None:
+        raise ServiceError(501, "events come by Subscribe")
+    return route, body
+
+
+def _named(service: Service, message: bytes) -> tuple[Route, bytes]:
+    return named(service, parse(pb.NamedRequest, message))
+
+
 def _publish(service: Service, message: bytes) -> Iterable[Message]:
     request = parse(pb.PublishRequest, message)
     return [pb.PublishReply(id=service.topics.topic(request.topic).publish(request.data))]
@@ -236,6 +260,7 @@ _OURS: dict[str, dict[str, Method]] = {
         "EchoStream": RunsOperation(_echo),
         "Publish": Computes(Opcode.PUBLISH, _publish),
         "Subscribe": Subscribes(),
+        "Named": RunsNamedOperation(_named),
     },
     "Todos": {
         "CreateTodo": Computes(Opcode.CREATE_TODO, _create_todo),

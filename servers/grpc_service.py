@@ -4,7 +4,7 @@
 import time
 from collections import deque
 
-from bench.wire.grpc_messages import PREFIX_BYTES, MessageReader, Status, StatusError, frame_message, pack
+from bench.wire.grpc_messages import PREFIX_BYTES, REFUSALS, MessageReader, Status, StatusError, frame_message, pack
 from bench.wire.header_blocks import Fields
 from bench.wire.http2_frames import (
     DATA,
@@ -39,9 +39,6 @@ _MAX_PLAIN_BYTES = MAX_FRAME_BYTES - _AROUND_BYTES
 
 _TOO_LATE = StatusError(Status.DEADLINE_EXCEEDED, "the call took longer than its grpc-timeout")
 _STOPPING = StatusError(Status.UNAVAILABLE, "the server is stopping")
-
-_STATUS = {400: Status.INVALID_ARGUMENT, 404: Status.NOT_FOUND, 413: Status.RESOURCE_EXHAUSTED}
-"""What the service's refusals are here; any other is because something has run out."""
 
 
 class Call(ServedStream):
@@ -250,7 +247,7 @@ class GrpcConnection(Http2Server[Call, CallHead]):
 
     def refuse(self, call: Call, error: ServiceError) -> None:
         """End a call with what the service says against it."""
-        self.finish(call, StatusError(_STATUS.get(error.status, Status.RESOURCE_EXHAUSTED), error.message))
+        self.finish(call, StatusError(REFUSALS.get(error.status, Status.RESOURCE_EXHAUSTED), error.message))
 
     def finish(self, call: Call, error: StatusError | None = None) -> None:
         """End a call: at once with an error, or well, when what waits has been sent. Nothing if it has ended."""

@@ -292,6 +292,15 @@ class Service:
             route = route.other
         raise ServiceError(405, f"allowed here: {b', '.join(allowed).decode()}")
 
+    def asked(self, method: bytes, target: bytes, body: bytes) -> tuple[Route, bytes]:
+        """The route of a request whose body is whole, and what to give to its `execute`. Raises as `named`."""
+        route = self.named(method, target)
+        if route.receiver is not Collect:
+            receiver = route.receiver()
+            receiver.feed(body)
+            body = receiver.finish()
+        return route, body
+
     def operation(self, opcode: int, a: int, b: int) -> Route:
         """The route of an operation given as a number and two arguments, as the binary framings carry it.
 

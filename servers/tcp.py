@@ -186,14 +186,9 @@ class TcpConnection(FrameReader, asyncio.Protocol):
         method, path, body = split_named(name_bytes, payload)
         route: Route | ServiceError
         try:
-            route = self._worker.service.named(method, path)
+            route, body = self._worker.service.asked(method, path, body)
         except ServiceError as error:
             route = error
-        else:
-            if route.receiver is not Collect:
-                receiver = route.receiver()
-                receiver.feed(body)
-                body = receiver.finish()
         self._accept(route, frame_id, body)
 
     def _accept(self, route: Route | ServiceError, frame_id: bytes, body: bytes) -> None:

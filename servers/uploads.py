@@ -17,6 +17,9 @@ MAX_UPLOADS = 256
 ABANDONED_S = 600.0
 """An upload that nothing was added to for so long may make room for another."""
 
+MAX_ENDED = 256
+"""So many that have ended last are remembered, so that whoever lost the receipt can ask for it again."""
+
 
 class _Upload:
     def __init__(self, size_bytes: int) -> None:
@@ -25,6 +28,8 @@ class _Upload:
         self.touched_s = time.monotonic()
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the upload ends)
         self.lock = threading.Lock()
+        self.digest = b""
+        """Its SHA-256 in hexadecimal digits, once it has ended."""
 
 
 def _close_all(uploads: dict[str, _Upload]) -> None:
@@ -32,11 +37,20 @@ def _close_all(uploads: dict[str, _Upload]) -> None:
         upload.file.close()
 
 
+def _digest(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    found = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        found.update(piece)
+    return found.hexdigest().encode()
+
+
 class Uploads:
     """The uploads of a process that are not complete. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._uploads: dict[str, _Upload] = {}
+        self._ended: dict[str, _Upload] = {}
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._uploads)
 
@@ -67,10 +81,12 @@ class Uploads:
     def write(self, upload_id: str, offset: int, chunk: bytes) -> bytes:
         """Take a piece. One that is there already, byte for byte, is taken again without effect.
 
-        Raises ServiceError 404; 409 for a piece that does not follow, or differs from what is there; 413 for one that
-        is too long.
+        Raises ServiceError 404; 409 for a piece that does not follow, or differs from what is there, or of an upload
+        that has ended; 413 for one that is too long.
         """
         with self._held(upload_id) as upload:
+            if upload.digest:
+                raise ServiceError(409, "the upload has ended")
             if offset + len(chunk) > upload.size_bytes:
                 raise ServiceError(
                     413, f"the upload is {upload.size_bytes} bytes long, and this piece ends behind that"
@@ -89,7 +105,8 @@ class Uploads:
             return contract.encode_upload(upload_id, upload.offset)
 
     def finish(self, upload_id: str, digest: bytes) -> bytes:
-        """The receipt of a whole upload, whose SHA-256 is given in hexadecimal digits; it is forgotten then.
+        """The receipt of a whole upload, whose SHA-256 is given in hexadecimal digits. It ends by that; whoever asks
+        again gets the same receipt.
 
         Raises ServiceError 404; 409 if something is missing; 422 if the digest is another.
         """
@@ -98,25 +115,32 @@ class Uploads:
                 raise ServiceError(
                     409, f"{upload.size_bytes - upload.offset} bytes are missing from {upload.offset} on"
                 )
-            upload.file.seek(0)
-            found = hashlib.sha256()
-            while piece := upload.file.read(1 << 20):
-                found.update(piece)
-            if found.hexdigest().encode() != digest.strip().lower():
-                raise ServiceError(422, f"the SHA-256 of what arrived is {found.hexdigest()}")
-            with self._lock:
-                self._uploads.pop(upload_id, None)
-            upload.file.close()
-            return contract.upload_receipt(upload.size_bytes, found.digest())
+            found = upload.digest or _digest(upload.file)
+            if found != digest.strip().lower():
+                raise ServiceError(422, f"the SHA-256 of what arrived is {found.decode()}")
+            if not upload.digest:
+                upload.digest = found
+                upload.file.close()
+                self._remember(upload_id)
+            return contract.upload_receipt(upload.size_bytes, bytes.fromhex(found.decode()))
+
+    def _remember(self, upload_id: str) -> None:
+        """An upload has ended."""
+        with self._lock:
+            upload = self._uploads.pop(upload_id, None)
+            if upload is not None:
+                self._ended[upload_id] = upload
+            if len(self._ended) > MAX_ENDED:
+                del self._ended[next(iter(self._ended))]
 
     @contextlib.contextmanager
     def _held(self, upload_id: str) -> Iterator[_Upload]:
         """An upload that nobody else touches meanwhile. Raises ServiceError 404."""
         with self._lock:
-            upload = self._uploads.get(upload_id)
+            upload = self._uploads.get(upload_id) or self._ended.get(upload_id)
         if upload is not None:
             with upload.lock:
-                if not upload.file.closed:  # somebody else may have ended it
+                if upload.digest or not upload.file.closed:  # it may have been abandoned meanwhile
                     yield upload
                     return
         raise ServiceError(404, f"no such upload: {upload_id:.40}")

@@ -14,9 +14,9 @@ from aiortc import RTCDataChannel
 
 from bench.contract import MAX_BODY_BYTES, Opcode
 from bench.errors import ProtocolError
-from bench.wire.frames import FATAL, HEADER_BYTES, NO_ID, OK, decode_datagram, encode_frame, is_status
+from bench.wire.frames import FATAL, HEADER_BYTES, NO_ID, OK, SUBPROTOCOL, decode_datagram, encode_frame, is_status
 from bench.wire.webrtc_peer import Peer
-from bench.wire.webrtc_signalling import FRAMES, Description
+from bench.wire.webrtc_signalling import Description
 from servers.counters import REQUESTS
 from servers.service import Collect, Refused, Route
 from servers.service_error import ServiceError
@@ -124,7 +124,7 @@ class WebrtcPeer:
         self.share_bytes = MAX_UNSENT_BYTES // len(self._channels)
 
     def _open(self, channel: RTCDataChannel) -> "_Channel":
-        if channel.protocol == FRAMES:
+        if channel.protocol == SUBPROTOCOL:
             return _Frames(self, channel)
         route = self.worker.service.route(b"/" + channel.label.removeprefix("/").encode())
         events = route.other

@@ -1,8 +1,9 @@
 """The lean WebSocket server (RFC 6455), with permessage-deflate (RFC 7692) for clients that offer it.
 
 The path of the opening request says what the messages of a connection are: requests of that route, each answered by one
-message; or, below `/topics/`, events to publish, and then each event of the topic is delivered as a message. What does
-not ask for WebSocket is served as HTTP/1.1, by the same port.
+message; or, below `/topics/`, events to publish, and then each event of the topic is delivered as a message. With the
+subprotocol of frames they are frames, whatever the path. What does not ask for WebSocket is served as HTTP/1.1, by the
+same port.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import ClassVar, Final, cast
 
 from bench.contract import Opcode
 from bench.errors import ProtocolError
+from bench.wire.frames import SUBPROTOCOL
 from bench.wire.http1_heads import HEAD_END, MAX_HEAD_BYTES
 from bench.wire.permessage_deflate import Deflate, Inflate, accept_offer
 from bench.wire.prompt_writing import prompt_writer
@@ -40,6 +42,7 @@ from servers.http1 import Http1Connection
 from servers.service import Collect, Route, Upload
 from servers.service_error import ServiceError
 from servers.topics import Event, Topic
+from servers.websocket_frames import LINGER_S, WebsocketFrames
 from servers.worker import Lives, TransportKind, Worker
 
 MAX_WAITING = 64
@@ -48,12 +51,8 @@ MAX_WAITING = 64
 MAX_UNSENT_BYTES = 256 * 1024
 """Answers that may wait to be sent before the connection's next message has to."""
 
-LINGER_S = 1.0
-"""How long a client may take for its half of the closing handshake before the connection is cut. Closing at once could
-reset the connection, and the client would lose the frame that says why."""
-
 # What the bytes that arrive are to a connection. Zero, what they mostly are, is the quickest to ask for.
-_MESSAGES, _OPENING, _HTTP, _NOTHING = range(4)
+_MESSAGES, _OPENING, _OTHERS, _NOTHING = range(4)
 
 _GET: Final = b"GET "
 
@@ -80,10 +79,10 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         "_ended",
         "_event_id",
         "_farewell",
-        "_http",
         "_input",
         "_is_plain",
         "_kind",
+        "_other",
         "_out",
         "_out_bytes",
         "_receiver",
@@ -104,7 +103,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         self._counts = worker.counts
         self._transport: asyncio.Transport
         self._input = _OPENING
-        self._http: Http1Connection | None = None
+        self._other: Http1Connection | WebsocketFrames | None = None
         self._route: Route | None = None
         # What the messages are, if they are no requests; which events are wanted, and which was sent last.
         self._topic: Topic | None = None
@@ -145,8 +144,8 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         if self._topic is not None:
             self._topic.unsubscribe(self, self._worker.inbox())
         self._worker.connections.discard(self)
-        if self._http is not None:
-            self._http.connection_lost(exc)
+        if self._other is not None:
+            self._other.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._input:
@@ -169,8 +168,8 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        if self._http is not None:
-            return self._http.eof_received()
+        if self._other is not None:
+            return self._other.eof_received()
         # The client has sent all it will, and may still wait for answers.
         self._ended = self.peer_closed = True
         self._leave_if_done()
@@ -178,13 +177,13 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._blocked = True
-        if self._http is not None:
-            self._http.pause_writing()
+        if self._other is not None:
+            self._other.pause_writing()
 
     def resume_writing(self) -> None:
         self._blocked = False
-        if self._http is not None:
-            self._http.resume_writing()
+        if self._other is not None:
+            self._other.resume_writing()
         else:
             self._run_waiting()
 
@@ -192,8 +191,8 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
 
     def _take_other(self, data: bytes) -> None:
         """Bytes that are no messages."""
-        if self._http is not None:
-            self._http.data_received(data)
+        if self._other is not None:
+            self._other.data_received(data)
         elif self._input == _OPENING:
             self._partial = data = self._partial + data
             end = data.find(HEAD_END) + len(HEAD_END)
@@ -206,7 +205,11 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         try:
             opening = read_opening(data[:end])
             if opening is None:
-                self._serve_http(data)
+                self._become(Http1Connection(self._worker), data)
+                return
+            if SUBPROTOCOL.encode() in opening.subprotocols:
+                self._transport.write(encode_acceptance(opening.key, subprotocol=SUBPROTOCOL))
+                self._become(WebsocketFrames(self._worker), data[end:])
                 return
             acceptance = self._accept(opening)
         except RefusalError as refusal:
@@ -249,16 +252,17 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         self.inflate = Inflate(agreement.client_max_window_bits, agreement.client_no_context_takeover)
         return encode_acceptance(opening.key, agreement.encode())
 
-    def _serve_http(self, data: bytes) -> None:
-        """From here on the connection is one of HTTP/1.1. It stays ours too: not every transport changes hands."""
-        self._input = _HTTP
+    def _become(self, other: Http1Connection | WebsocketFrames, data: bytes) -> None:
+        """From here on the connection is another one. It stays ours too: not every transport changes hands."""
+        self._input = _OTHERS
         self._worker.connections.discard(self)
         self._counts[ACCEPTS] -= 1  # it is about to be counted once more
-        self._http = http = Http1Connection(self._worker)
-        http.connection_made(self._transport)
+        self._other = other
+        other.connection_made(self._transport)
         if self._draining:
-            http.drain()
-        http.data_received(data)
+            other.drain()
+        if data:
+            other.data_received(data)
 
     # MessageReader
 
@@ -318,8 +322,8 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
 
     def drain(self) -> None:
         self._draining = True
-        if self._http is not None:
-            self._http.drain()
+        if self._other is not None:
+            self._other.drain()
         elif self._input == _OPENING:
             if not self._partial:
                 self._transport.close()

@@ -1,16 +1,16 @@
 """Latency against the offered rate, with what was answered of that rate below it."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.metrics import P50, P99, THROUGHPUT, Metric, show_duration, show_number
+from analysis.metrics import P50, P99, THROUGHPUT, show_duration, show_number
 from analysis.plots import strips, style
-from analysis.plots.strips import Marks
-from analysis.plots.style import MUTED, SMALL_PX, SURFACE, Line, Plot
-from analysis.summary import Group, Ladder, offered_per_s
+from analysis.plots.style import MUTED, SMALL_PX, Line, Plot
+from analysis.summary import Group, Ladder, Summary, offered_per_s
 
 _KEY_PX = 16.0
 _P50_DASHES = (0, (1.2, 1.4))
@@ -20,7 +20,10 @@ _HEAD_PX, _UPPER_PX, _GAP_PX, _LOWER_PX, _FOOT_PX = 22.0, 200.0, 26.0, 110.0, 46
 
 
 def plots(group: Group) -> Iterator[Plot]:
-    """One plot of the ladders of rates of a group, or of each of its parts."""
+    """One plot of the ladders of rates of a group, or of each of its parts. Where events are published, another plot
+    shows what they meet at each rate (`analysis.plots.event_rate`)."""
+    if group.is_push:
+        return
     for number, part in enumerate(group.parts):
         within = {id(summary) for summary in part.summaries}
         ladders = [ladder for ladder in group.ladders if id(ladder.rungs[0]) in within and _is_measured(ladder)]
@@ -55,9 +58,12 @@ def _draw(ladders: Sequence[Ladder]) -> Figure:
     for index, ladder in enumerate(ladders):
         drawn = style.line(index)
         shift = (index - (len(ladders) - 1) / 2) * _ASIDE * max(rates)
-        _line(upper, ladder, P50, Line(drawn.colour, _P50_DASHES), shift)
-        _line(upper, ladder, P99, drawn, shift)
-        _line(lower, ladder, THROUGHPUT, drawn, 0)
+        for metric, axes, how, aside in (
+            (P50, upper, Line(drawn.colour, _P50_DASHES), shift),
+            (P99, upper, drawn, shift),
+            (THROUGHPUT, lower, drawn, 0.0),
+        ):
+            strips.draw_line(axes, ladder.rungs, metric, how, partial(_place, aside))
         style.write_key(lower, 14, keys_px - _KEY_PX * (index + 0.5), style.clip(f"{ladder.label}, p99", 60), drawn)
     style.write_key(lower, 14, keys_px - _KEY_PX * (len(ladders) + 0.5), "p50, each", Line(MUTED.light, _P50_DASHES))
     upper.set_yscale("log")
@@ -74,44 +80,11 @@ def _draw(ladders: Sequence[Ladder]) -> Figure:
     return figure
 
 
+def _place(aside: float, rung: Summary) -> float:
+    return offered_per_s(rung) + aside
+
+
 def _scale_rates(axes: Axes, rates: Sequence[float]) -> None:
     axes.set_xlim(0, max(rates) * 1.06)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show_number(value)))
-
-
-def _line(axes: Axes, ladder: Ladder, metric: Metric, drawn: Line, shift: float) -> None:
-    """One figure of a ladder: a line through the medians, intervals, and rounds if the line has a marker for them."""
-    points = [
-        (offered_per_s(rung) + shift, rung, estimate)
-        for rung in ladder.rungs
-        if (estimate := rung.estimate(metric)) is not None
-    ]
-    axes.plot(
-        [rate for rate, _, _ in points],
-        [estimate.value for _, _, estimate in points],
-        color=drawn.colour,
-        linestyle=drawn.dashes,
-        linewidth=1.6,
-    )
-    for rate, rung, estimate in points:
-        if estimate.low is not None and estimate.high is not None:
-            width = 4 if drawn.marker else 2
-            axes.plot([rate, rate], [estimate.low, estimate.high], color=drawn.colour, linewidth=width, alpha=0.28)
-        if drawn.marker:
-            _dots(axes, rate, strips.marks(rung, metric), drawn)
-
-
-def _dots(axes: Axes, rate: float, rounds: Marks, drawn: Line) -> None:
-    for hollow in (False, True):
-        values = [value for value, doubtful in zip(rounds.values, rounds.doubtful, strict=True) if doubtful is hollow]
-        axes.plot(
-            [rate] * len(values),
-            values,
-            linestyle="none",
-            marker=drawn.marker,
-            markersize=3.8,
-            color=SURFACE.light if hollow else drawn.colour,
-            markeredgecolor=drawn.colour,
-            markeredgewidth=0.9 if hollow else 0,
-        )

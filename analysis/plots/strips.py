@@ -192,3 +192,39 @@ def _draw_marks(axes: Axes, y: float, each: Marks) -> None:
                 markeredgewidth=1.1 if hollow else 0,
                 alpha=1.0 if hollow else 0.85,
             )
+
+
+def draw_line(
+    axes: Axes, rungs: Sequence[Summary], metric: Metric, drawn: style.Line, at: Callable[[Summary], float]
+) -> None:
+    """One figure of scenarios that differ in one thing: a line through the medians, each `at` its place on the x axis,
+    with intervals, and rounds if the line has a marker for them."""
+    points = [(at(rung), rung, estimate) for rung in rungs if (estimate := rung.estimate(metric)) is not None]
+    axes.plot(
+        [rate for rate, _, _ in points],
+        [estimate.value for _, _, estimate in points],
+        color=drawn.colour,
+        linestyle=drawn.dashes,
+        linewidth=1.6,
+    )
+    for rate, rung, estimate in points:
+        if estimate.low is not None and estimate.high is not None:
+            width = 4 if drawn.marker else 2
+            axes.plot([rate, rate], [estimate.low, estimate.high], color=drawn.colour, linewidth=width, alpha=0.28)
+        if drawn.marker:
+            _dots(axes, rate, marks(rung, metric), drawn)
+
+
+def _dots(axes: Axes, rate: float, rounds: Marks, drawn: style.Line) -> None:
+    for hollow in (False, True):
+        values = [value for value, doubtful in zip(rounds.values, rounds.doubtful, strict=True) if doubtful is hollow]
+        axes.plot(
+            [rate] * len(values),
+            values,
+            linestyle="none",
+            marker=drawn.marker,
+            markersize=3.8,
+            color=SURFACE.light if hollow else drawn.colour,
+            markeredgecolor=drawn.colour,
+            markeredgewidth=0.9 if hollow else 0,
+        )

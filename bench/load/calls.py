@@ -7,12 +7,12 @@ each call may ask for something else, and each answer is seen whole.
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from bench.contract import Exchange
 from bench.conversation import Reply
 from bench.errors import CallError, ErrorKind, ProtocolError
-from bench.load.link import Line
+from bench.load.link import FedLine
 
 Replies = Sequence[tuple[Hashable, Reply]]
 
@@ -46,14 +46,11 @@ class Caller(Protocol):
         """The server closed its side."""
 
 
-class CallLine(Line):
+class CallLine(FedLine):
     """A connection that carries calls: at once as many as the protocol takes, and further ones in their turn."""
 
     def __init__(self, caller: Caller, in_flight: int = 100) -> None:
         super().__init__(caller, in_flight)
-        self.sent: dict[Hashable, int] = {}
-        """Calls are in `_calls`, and no exchanges of a load."""
-        self._feed: Any = getattr(caller, "feed", None)  # a session has none
         self._calls: dict[Hashable, asyncio.Future[Reply]] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         """Calls that have no room yet, first come first served."""
@@ -103,32 +100,30 @@ class CallLine(Line):
     # asyncio
 
     def data_received(self, data: bytes) -> None:
-        try:
-            replies = self._feed(data)
-        except ProtocolError as error:
-            self._refuse(error)
-            self._fail("protocol")
-            self._abort()
-            return
-        self._take(replies)
-        if self.client.outgoing or not self.limit:
-            self._send_outgoing()
+        super().data_received(data)
         if self.client.closing and not self._calls and self._transport is not None:
             self.opened = False
             self._transport.close()
             self._fail("closed")
 
-    def eof_received(self) -> bool:
-        try:
-            self._take(self.client.feed_eof())
-        except ProtocolError:
-            self._fail("protocol")
-        return False
+    # FedLine
+
+    def take(self, said: Replies) -> None:
+        for call_id, reply in said:
+            answered = self._calls.pop(call_id, None)
+            if answered is not None and not answered.done():
+                answered.set_result(reply)
+            self._promise()
+
+    def broken(self, error: ProtocolError) -> None:
+        self._fail("protocol")
+
+    # SessionLink
 
     def answered(self, replies: Replies) -> None:
         """What a session calls: these calls are answered, and those in its `failures` have failed."""
         self.limit = min(self._in_flight, self.client.max_in_flight)
-        self._take(replies)
+        self.take(replies)
         failures, self.client.failures = self.client.failures, []
         for call_id, kind in failures:
             failed = self._calls.pop(call_id, None)
@@ -143,13 +138,6 @@ class CallLine(Line):
         self.opened = False
         super().abort()
         self._fail("closed")
-
-    def _take(self, replies: Replies) -> None:
-        for call_id, reply in replies:
-            answered = self._calls.pop(call_id, None)
-            if answered is not None and not answered.done():
-                answered.set_result(reply)
-            self._promise()
 
     def _fail(self, kind: ErrorKind) -> None:
         calls, self._calls = self._calls, {}

@@ -142,6 +142,45 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
             outgoing.clear()
 
 
+class FedLine(Line):
+    """A connection whose client is fed what arrives, and says what that means to whoever inherits from it. A session
+    has no `feed`: it says so itself."""
+
+    def __init__(self, client: Any, in_flight: int) -> None:
+        super().__init__(client, in_flight)
+        self._feed: Any = getattr(client, "feed", None)
+
+    def take(self, said: Any) -> None:
+        """Take what the client has said."""
+        raise NotImplementedError
+
+    def broken(self, error: ProtocolError) -> None:
+        """The server has broken the protocol; the connection is about to be cut."""
+
+    # asyncio
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            said = self._feed(data)
+        except ProtocolError as error:
+            self._refuse(error)
+            self.broken(error)
+            self._abort()
+            return
+        self.take(said)
+        if self.client.outgoing or not self.limit:
+            self._send_outgoing()
+
+    def eof_received(self) -> bool:
+        try:
+            said = self.client.feed_eof()
+        except ProtocolError as error:
+            self.broken(error)
+        else:
+            self.take(said)
+        return False
+
+
 class Link(Line):
     """A connection. `sent` and `intended` map the exchanges in flight to nanoseconds, oldest first; for closed loads
     they are one and the same dict."""

@@ -16,7 +16,7 @@ from bench import registry
 from bench.contract import MIN_EVENT_BYTES, pattern
 from bench.errors import ProtocolError, TargetError
 from bench.load.engine import CONNECTS_AT_ONCE, OpenEngine
-from bench.load.link import Line
+from bench.load.link import FedLine, Line
 from bench.load.spec import LoadSpec
 from bench.patterns import parse_pattern
 from bench.protocols import PROTOCOLS
@@ -376,7 +376,7 @@ class SubscriberLine(Line):
             self._engine.recorder.error(kind, now, now)
 
 
-class PublisherLine(Line):
+class PublisherLine(FedLine):
     """The publisher's connection."""
 
     def __init__(self, engine: PushEngine, publisher: Publisher) -> None:
@@ -393,23 +393,13 @@ class PublisherLine(Line):
         if pieces:
             self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
-    def data_received(self, data: bytes) -> None:
-        try:
-            self.unacknowledged -= self.client.feed(data)
-        except ProtocolError as error:
-            now = _clock()
-            self.reason = f"refused an event: {error}"
-            self._engine.recorder.error("status", now, now)
-            if not self._usable.done():
-                self._usable.set_exception(error)
-            self._abort()
-            return
-        if self.client.outgoing or not self.limit:
-            self._send_outgoing()
+    def take(self, said: int) -> None:
+        self.unacknowledged -= said
 
-    def eof_received(self) -> bool:
-        self.unacknowledged -= self.client.feed_eof()
-        return False
+    def broken(self, error: ProtocolError) -> None:
+        now = _clock()
+        self.reason = f"refused an event: {error}"
+        self._engine.recorder.error("status", now, now)
 
     def answered(self, acknowledged: Sequence[Hashable]) -> None:
         """What a session calls when events are acknowledged."""

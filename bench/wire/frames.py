@@ -1,4 +1,5 @@
-"""The binary frames of raw TCP and raw UDP, without I/O. This page is all that another client or server needs.
+"""The binary frames of raw TCP and raw UDP, which other protocols carry too, without I/O. This page is all that another
+client or server needs.
 
 A frame is a header of 20 bytes and a payload. Numbers are unsigned and big-endian.
 
@@ -27,6 +28,10 @@ subscribes: the answer is a frame with MORE and no payload, which says that the 
 MORE for each event of the topic, with the upper half of the event's id as a and the lower half as b, and at the end, if
 there is one, an empty frame without MORE. Other answers may come between the frames of that one.
 
+Over WebSocket (RFC 6455), a connection that was opened with the subprotocol SUBPROTOCOL, on whatever path, carries
+frames as TCP does, in binary messages: each holds one frame or several, and is at most 64 MiB long. A frame that has
+FATAL set is followed by the close code 1008.
+
 Over UDP, a datagram is one frame; the length must be that of the datagram, and MORE and FATAL are not used. An answer
 that does not fit has status 413, and one that the server has no room to work on has status 503. A server drops
 whatever is no request and never answers it: with a forged source address, an answer to garbage would let anyone make
@@ -41,6 +46,10 @@ from itertools import chain, repeat
 
 from bench.contract import MAX_BODY_BYTES
 from bench.errors import ProtocolError
+
+SUBPROTOCOL = "wirebench"
+"""The name of frames where another protocol carries them: a WebSocket (RFC 6455, section 1.9), or a data channel (RFC
+8831, section 6.7)."""
 
 HEADER_BYTES = 20
 MAX_DATAGRAM_BYTES = 65507

@@ -51,6 +51,35 @@ class Status(IntEnum):
     UNAUTHENTICATED = 16
 
 
+REFUSALS = {
+    400: Status.INVALID_ARGUMENT,
+    401: Status.UNAUTHENTICATED,
+    404: Status.NOT_FOUND,
+    405: Status.UNIMPLEMENTED,
+    409: Status.ABORTED,
+    422: Status.INVALID_ARGUMENT,
+    501: Status.UNIMPLEMENTED,
+}
+"""What the service's refusals are here; any other is RESOURCE_EXHAUSTED, for something has run out."""
+
+HTTP_STATUS = {
+    Status.OK: 200,
+    Status.INVALID_ARGUMENT: 400,
+    Status.DEADLINE_EXCEEDED: 504,
+    Status.NOT_FOUND: 404,
+    Status.ALREADY_EXISTS: 409,
+    Status.PERMISSION_DENIED: 403,
+    Status.RESOURCE_EXHAUSTED: 429,
+    Status.FAILED_PRECONDITION: 400,
+    Status.ABORTED: 409,
+    Status.OUT_OF_RANGE: 400,
+    Status.UNIMPLEMENTED: 501,
+    Status.UNAVAILABLE: 503,
+    Status.UNAUTHENTICATED: 401,
+}
+"""The status of HTTP that means the same (code.proto in googleapis/googleapis); any other is 500."""
+
+
 class StatusError(Exception):
     """A call cannot go on, and ends with a status other than OK."""
 

@@ -7,11 +7,12 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from bench.errors import ProtocolError
-from bench.wire.http1_heads import has_token, read_head
+from bench.wire.http1_heads import has_token, read_head, tokens
 
 _VERSION: Final = b"13"
 _KEY_BYTES: Final = 16
@@ -46,6 +47,8 @@ class Opening(NamedTuple):
     key: bytes
     extensions: bytes
     """The field Sec-WebSocket-Extensions; empty without."""
+    subprotocols: Sequence[bytes] = ()
+    """Those that the client would speak, in lower case."""
 
 
 # Server
@@ -80,36 +83,47 @@ def read_opening(head: bytes) -> Opening | None:
         raise RefusalError(400, "Sec-WebSocket-Key must be 16 bytes in Base64")
     if target[:7].lower() == b"http://":
         target = b"/" + target[7:].partition(b"/")[2]
-    return Opening(target, key, fields.get(b"sec-websocket-extensions", b""))
+    spoken = tokens(fields, b"sec-websocket-protocol") if b"sec-websocket-protocol" in fields else ()
+    return Opening(target, key, fields.get(b"sec-websocket-extensions", b""), spoken)
 
 
-def encode_acceptance(key: bytes, extensions: bytes = b"") -> bytes:
+def _agreement(extensions: bytes, subprotocol: str) -> bytes:
+    """The fields that say what is offered, or agreed on."""
+    offered = b"sec-websocket-extensions: %b\r\n" % extensions if extensions else b""
+    return offered + (b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("ascii") if subprotocol else b"")
+
+
+def encode_acceptance(key: bytes, extensions: bytes = b"", subprotocol: str = "") -> bytes:
     """The server's answer to an opening request with that key; then the connection speaks WebSocket."""
-    agreed = b"sec-websocket-extensions: %b\r\n" % extensions if extensions else b""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-accept: %b\r\n%b\r\n" % (_accept(key), agreed)
+        b"sec-websocket-accept: %b\r\n%b\r\n" % (_accept(key), _agreement(extensions, subprotocol))
     )
 
 
 # Client
 
 
-def encode_opening(target: str, authority: str, nonce: bytes, extensions: bytes = b"") -> bytes:
-    """The opening request. `nonce` is 16 random bytes, `extensions` what is offered."""
-    offered = b"sec-websocket-extensions: %b\r\n" % extensions if extensions else b""
+def encode_opening(target: str, authority: str, nonce: bytes, extensions: bytes = b"", subprotocol: str = "") -> bytes:
+    """The opening request. `nonce` is 16 random bytes, `extensions` and `subprotocol` what is offered."""
     return (
         b"GET %b HTTP/1.1\r\nhost: %b\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
         b"sec-websocket-version: %b\r\nsec-websocket-key: %b\r\n%b\r\n"
-        % (target.encode("ascii"), authority.encode("ascii"), _VERSION, base64.b64encode(nonce), offered)
+        % (
+            target.encode("ascii"),
+            authority.encode("ascii"),
+            _VERSION,
+            base64.b64encode(nonce),
+            _agreement(extensions, subprotocol),
+        )
     )
 
 
-def read_acceptance(head: bytes, nonce: bytes) -> bytes:
+def read_acceptance(head: bytes, nonce: bytes, subprotocol: str = "") -> bytes:
     """The extensions that the server has agreed to, as its field says. `head` ends with the empty line.
 
     Raises ProtocolError, with the HTTP status as its code, if the server does not accept; and without one if it accepts
-    what was not asked for (RFC 6455, section 4.1).
+    what was not asked for (RFC 6455, section 4.1), or does not speak the subprotocol that was.
     """
     try:
         line, fields = read_head(head)
@@ -124,8 +138,9 @@ def read_acceptance(head: bytes, nonce: bytes) -> bytes:
         raise ProtocolError("the server changes to something other than WebSocket")
     if fields.get(b"sec-websocket-accept") != _accept(base64.b64encode(nonce)):
         raise ProtocolError("a wrong Sec-WebSocket-Accept")
-    if b"sec-websocket-protocol" in fields:
-        raise ProtocolError("the server chooses a subprotocol, and none was offered")
+    if fields.get(b"sec-websocket-protocol", b"") != subprotocol.encode("ascii"):
+        wanted = f"does not speak the subprotocol {subprotocol}" if subprotocol else "chooses one, and none was offered"
+        raise ProtocolError(f"the server {wanted}")
     return fields.get(b"sec-websocket-extensions", b"")
 
 

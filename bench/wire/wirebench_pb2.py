@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x65nch/wire/wirebench.proto\x12\x0cwirebench.v1\"\x0f\n\rHealthRequest\"\x1d\n\x0bHealthReply\x12\x0e\n\x06status\x18\x01 \x01(\t\"\x1e\n\x0b\x45\x63hoRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"\x1c\n\tEchoReply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"(\n\x0c\x42ytesRequest\x12\t\n\x01n\x18\x01 \x01(\r\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\"\x1d\n\nBytesReply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"\x1e\n\rUploadRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"-\n\x0bUploadReply\x12\x0e\n\x06length\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\".\n\x0bWorkRequest\x12\x0e\n\x06\x63pu_us\x18\x01 \x01(\r\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\"\x1b\n\tWorkReply\x12\x0e\n\x06status\x18\x01 \x01(\t\"-\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1a\n\x0cPublishReply\x12\n\n\x02id\x18\x01 \x01(\x04\"?\n\x10SubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_after\"!\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"!\n\x11\x43reateTodoRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\".\n\x04Todo\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"!\n\x10ReadTodosRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"3\n\x0eReadTodosReply\x12!\n\x05todos\x18\x01 \x03(\x0b\x32\x12.wirebench.v1.Todo2\xde\x04\n\tWirebench\x12@\n\x06Health\x12\x1b.wirebench.v1.HealthRequest\x1a\x19.wirebench.v1.HealthReply\x12:\n\x04\x45\x63ho\x12\x19.wirebench.v1.EchoRequest\x1a\x17.wirebench.v1.EchoReply\x12=\n\x05\x42ytes\x12\x1a.wirebench.v1.BytesRequest\x1a\x18.wirebench.v1.BytesReply\x12\x45\n\x0b\x42ytesStream\x12\x1a.wirebench.v1.BytesRequest\x1a\x18.wirebench.v1.BytesReply0\x01\x12\x42\n\x06Upload\x12\x1b.wirebench.v1.UploadRequest\x1a\x19.wirebench.v1.UploadReply(\x01\x12:\n\x04Work\x12\x19.wirebench.v1.WorkRequest\x1a\x17.wirebench.v1.WorkReply\x12\x44\n\nEchoStream\x12\x19.wirebench.v1.EchoRequest\x1a\x17.wirebench.v1.EchoReply(\x01\x30\x01\x12\x43\n\x07Publish\x12\x1c.wirebench.v1.PublishRequest\x1a\x1a.wirebench.v1.PublishReply\x12\x42\n\tSubscribe\x12\x1e.wirebench.v1.SubscribeRequest\x1a\x13.wirebench.v1.Event0\x01\x32\xde\x01\n\x05Todos\x12\x41\n\nCreateTodo\x12\x1f.wirebench.v1.CreateTodoRequest\x1a\x12.wirebench.v1.Todo\x12I\n\tReadTodos\x12\x1e.wirebench.v1.ReadTodosRequest\x1a\x1c.wirebench.v1.ReadTodosReply\x12G\n\x0fReadTodosStream\x12\x1e.wirebench.v1.ReadTodosRequest\x1a\x12.wirebench.v1.Todo0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x65nch/wire/wirebench.proto\x12\x0cwirebench.v1\"\x0f\n\rHealthRequest\"\x1d\n\x0bHealthReply\x12\x0e\n\x06status\x18\x01 \x01(\t\"\x1e\n\x0b\x45\x63hoRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"\x1c\n\tEchoReply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"(\n\x0c\x42ytesRequest\x12\t\n\x01n\x18\x01 \x01(\r\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\"\x1d\n\nBytesReply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"\x1e\n\rUploadRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"-\n\x0bUploadReply\x12\x0e\n\x06length\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\".\n\x0bWorkRequest\x12\x0e\n\x06\x63pu_us\x18\x01 \x01(\r\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\"\x1b\n\tWorkReply\x12\x0e\n\x06status\x18\x01 \x01(\t\"-\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1a\n\x0cPublishReply\x12\n\n\x02id\x18\x01 \x01(\x04\"?\n\x10SubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_after\"!\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\":\n\x0cNamedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"\x1a\n\nNamedReply\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"!\n\x11\x43reateTodoRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\".\n\x04Todo\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"!\n\x10ReadTodosRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"3\n\x0eReadTodosReply\x12!\n\x05todos\x18\x01 \x03(\x0b\x32\x12.wirebench.v1.Todo2\x9d\x05\n\tWirebench\x12@\n\x06Health\x12\x1b.wirebench.v1.HealthRequest\x1a\x19.wirebench.v1.HealthReply\x12:\n\x04\x45\x63ho\x12\x19.wirebench.v1.EchoRequest\x1a\x17.wirebench.v1.EchoReply\x12=\n\x05\x42ytes\x12\x1a.wirebench.v1.BytesRequest\x1a\x18.wirebench.v1.BytesReply\x12\x45\n\x0b\x42ytesStream\x12\x1a.wirebench.v1.BytesRequest\x1a\x18.wirebench.v1.BytesReply0\x01\x12\x42\n\x06Upload\x12\x1b.wirebench.v1.UploadRequest\x1a\x19.wirebench.v1.UploadReply(\x01\x12:\n\x04Work\x12\x19.wirebench.v1.WorkRequest\x1a\x17.wirebench.v1.WorkReply\x12\x44\n\nEchoStream\x12\x19.wirebench.v1.EchoRequest\x1a\x17.wirebench.v1.EchoReply(\x01\x30\x01\x12\x43\n\x07Publish\x12\x1c.wirebench.v1.PublishRequest\x1a\x1a.wirebench.v1.PublishReply\x12\x42\n\tSubscribe\x12\x1e.wirebench.v1.SubscribeRequest\x1a\x13.wirebench.v1.Event0\x01\x12=\n\x05Named\x12\x1a.wirebench.v1.NamedRequest\x1a\x18.wirebench.v1.NamedReply2\xde\x01\n\x05Todos\x12\x41\n\nCreateTodo\x12\x1f.wirebench.v1.CreateTodoRequest\x1a\x12.wirebench.v1.Todo\x12I\n\tReadTodos\x12\x1e.wirebench.v1.ReadTodosRequest\x1a\x1c.wirebench.v1.ReadTodosReply\x12G\n\x0fReadTodosStream\x12\x1e.wirebench.v1.ReadTodosRequest\x1a\x12.wirebench.v1.Todo0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,16 +59,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST']._serialized_end=521
   _globals['_EVENT']._serialized_start=523
   _globals['_EVENT']._serialized_end=556
-  _globals['_CREATETODOREQUEST']._serialized_start=558
-  _globals['_CREATETODOREQUEST']._serialized_end=591
-  _globals['_TODO']._serialized_start=593
-  _globals['_TODO']._serialized_end=639
-  _globals['_READTODOSREQUEST']._serialized_start=641
-  _globals['_READTODOSREQUEST']._serialized_end=674
-  _globals['_READTODOSREPLY']._serialized_start=676
-  _globals['_READTODOSREPLY']._serialized_end=727
-  _globals['_WIREBENCH']._serialized_start=730
-  _globals['_WIREBENCH']._serialized_end=1336
-  _globals['_TODOS']._serialized_start=1339
-  _globals['_TODOS']._serialized_end=1561
+  _globals['_NAMEDREQUEST']._serialized_start=558
+  _globals['_NAMEDREQUEST']._serialized_end=616
+  _globals['_NAMEDREPLY']._serialized_start=618
+  _globals['_NAMEDREPLY']._serialized_end=644
+  _globals['_CREATETODOREQUEST']._serialized_start=646
+  _globals['_CREATETODOREQUEST']._serialized_end=679
+  _globals['_TODO']._serialized_start=681
+  _globals['_TODO']._serialized_end=727
+  _globals['_READTODOSREQUEST']._serialized_start=729
+  _globals['_READTODOSREQUEST']._serialized_end=762
+  _globals['_READTODOSREPLY']._serialized_start=764
+  _globals['_READTODOSREPLY']._serialized_end=815
+  _globals['_WIREBENCH']._serialized_start=818
+  _globals['_WIREBENCH']._serialized_end=1487
+  _globals['_TODOS']._serialized_start=1490
+  _globals['_TODOS']._serialized_end=1712
 # @@protoc_insertion_point(module_scope)

@@ -67,10 +67,9 @@ class _Calls:
     async def _run(self, ask: methods.Ask, reply: methods.Reply, request: Any, context: Any) -> Any:
         self._counts[REQUESTS] += 1
         try:
-            route, body = ask(self._service, request)
+            return reply(methods.not_refused(await answer_awaited(*ask(self._service, request))))
         except ServiceError as error:
             await context.abort(*methods.status_of(error))
-        return reply(await answer_awaited(route, body))
 
     async def _answer(self, answer: Callable[..., Any], request: Any, context: Any) -> Any:
         self._counts[REQUESTS] += 1

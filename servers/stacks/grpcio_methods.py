@@ -13,8 +13,9 @@ from grpc_reflection.v1alpha import reflection
 
 from bench.contract import Opcode
 from bench.wire import wirebench_pb2 as pb
-from bench.wire.grpc_messages import MAX_MESSAGE_BYTES
-from servers.service import Route, Service
+from bench.wire.grpc_messages import MAX_MESSAGE_BYTES, REFUSALS, Status
+from servers.grpc_methods import named
+from servers.service import Refused, Route, Service
 from servers.service_error import ServiceError
 from servers.topics import HISTORY
 from servers.worker import Worker
@@ -28,12 +29,19 @@ MAX_WAITING_EVENTS = HISTORY
 STOPPING: Final = (grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 TOO_SLOW: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {MAX_WAITING_EVENTS} events are waiting")
 
-_STATUS: Final = {400: grpc.StatusCode.INVALID_ARGUMENT, 404: grpc.StatusCode.NOT_FOUND}
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def status_of(error: ServiceError) -> tuple[grpc.StatusCode, str]:
     """How a call ends that the service refuses."""
-    return _STATUS.get(error.status, grpc.StatusCode.RESOURCE_EXHAUSTED), error.message
+    return _CODES[REFUSALS.get(error.status, Status.RESOURCE_EXHAUSTED)], error.message
+
+
+def not_refused(answer: bytes) -> bytes:
+    """An operation's answer. Raises ServiceError if it says why the operation was refused."""
+    if isinstance(answer, Refused):
+        raise ServiceError(answer.status, answer.decode())
+    return answer
 
 
 # Methods that run an operation: from the request to its route and body, and from the answer to the reply.
@@ -58,6 +66,7 @@ OPERATIONS: Final[dict[str, tuple[Ask, Reply]]] = {
         lambda service, request: (service.operation(Opcode.WORK, request.cpu_us, request.wait_ms), b""),
         lambda answer: pb.WorkReply(status=answer.decode()),
     ),
+    "named": (named, lambda answer: pb.NamedReply(body=answer)),
 }
 
 

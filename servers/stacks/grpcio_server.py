@@ -83,10 +83,9 @@ class _Calls:
     def _run(self, ask: methods.Ask, reply: methods.Reply, request: Any, context: grpc.ServicerContext) -> Any:
         self._count()
         try:
-            route, body = ask(self._service, request)
+            return reply(methods.not_refused(answer_blocking(*ask(self._service, request))))
         except ServiceError as error:
             context.abort(*methods.status_of(error))
-        return reply(answer_blocking(route, body))
 
     def _answer(self, answer: Callable[..., Any], request: Any, context: grpc.ServicerContext) -> Any:
         self._count()

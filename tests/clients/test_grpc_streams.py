@@ -8,12 +8,13 @@ from typing import Any
 import grpc
 import pytest
 
-from bench.contract import Opcode, exchange
+from bench.contract import Opcode, exchange, foreign_exchange
+from bench.conversation import Reply
 from bench.errors import ProtocolError, UnsupportedError
 from bench.serverprocess import ServerProcess
 from bench.wire import wirebench_pb2 as pb
 from bench.wire.grpc_messages import encode_payload, frame_message
-from clients.grpc_calls import GrpcPublisher, GrpcStreamClient, GrpcSubscriber
+from clients.grpc_calls import GrpcCaller, GrpcPublisher, GrpcStreamClient, GrpcSubscriber
 from tests.clients.client_driver import DEADLINE_S, drive
 from tests.clients.http2_answering import Server
 
@@ -152,6 +153,48 @@ class TestStreamAnswers:
     def test_only_echo_has_a_stream(self) -> None:
         with pytest.raises(UnsupportedError, match="not bytes"):
             GrpcStreamClient(exchange(Opcode.BYTES, 10), "x", True)
+
+
+class TestCalls:
+    ASKED = foreign_exchange("POST", "/jobs?ms=1", b"body")
+
+    def asked(self) -> tuple[GrpcCaller, Server]:
+        client, server = GrpcCaller("x", "http"), Server(MAX_CONCURRENT_STREAMS=3)
+        client.open()
+        talk(client, server)
+        assert client.max_in_flight == 3
+        call_id, pieces = client.ask(self.ASKED)
+        talk(client, server, *pieces)
+        assert call_id == 1
+        assert pb.NamedRequest.FromString(server.bodies[1][5:]) == pb.NamedRequest(
+            method="POST", path="/jobs?ms=1", body=b"body"
+        )
+        server.head(1, content_type="application/grpc")
+        return client, server
+
+    def test_an_answer_in_pieces(self) -> None:
+        client, server = self.asked()
+        message = frame_message(pb.NamedReply(body=b"answer").SerializeToString())
+        server.body(1, message[:7], end=False)
+        server.body(1, message[7:], end=False)
+        server.h2.send_headers(1, [("grpc-status", "0")], end_stream=True)
+        assert client.feed(server.send()) == [(1, Reply(200, b"answer"))]
+
+    @pytest.mark.parametrize(("code", "status"), [("5", 404), ("16", 401), ("10", 409), ("13", 500)])
+    def test_a_refusal_has_the_status_that_http_has_for_it(self, code: str, status: int) -> None:
+        client, server = self.asked()
+        server.h2.send_headers(1, [("grpc-status", code), ("grpc-message", "no%20%C3%BC")], end_stream=True)
+        assert client.feed(server.send()) == [(1, Reply(status, "no ü".encode()))]
+
+    @pytest.mark.parametrize(
+        ("body", "code"), [(b"", "0"), (frame_message(b"\xff"), "0"), (frame_message(b"") * 2, "0"), (b"", "x")]
+    )
+    def test_what_is_no_answer(self, body: bytes, code: str) -> None:
+        client, server = self.asked()
+        server.body(1, body, end=False)
+        server.h2.send_headers(1, [("grpc-status", code)], end_stream=True)
+        with pytest.raises(ProtocolError):
+            client.feed(server.send())
 
 
 class TestPush:

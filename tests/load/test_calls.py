@@ -20,7 +20,9 @@ from bench.serverprocess import ServerProcess
 from tests.load.test_tls_load import security
 
 SECURED = {"http3"}
-PROTOCOLS_WITH_CALLS = [name for name in ("http1", "http2", "http3", "tcp") if PROTOCOLS[name].caller]
+CALLED = {facts.caller: name for name, facts in reversed(PROTOCOLS.items()) if facts.caller}
+PROTOCOLS_WITH_CALLS = sorted(CALLED.values())
+"""A protocol for each caller: the first that it is the caller of."""
 
 
 def serving(protocol: str) -> ServerProcess:

@@ -15,8 +15,10 @@ from bench.errors import UsageError
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses
 from bench.patterns import PATTERNS, parse_pattern, pattern_of, spelled
+from bench.plan import read_suite
 from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
+from tests.load.test_calls import PROTOCOLS_WITH_CALLS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHORT = ("--rounds", "1", "--warmup", "50ms")
@@ -113,20 +115,12 @@ def test_an_answer_that_is_lost_does_not_store_a_comment_twice_if_it_has_a_key(k
         assert bool(result["tally"].get("duplicates")) == (key == "no")
 
 
-CALLERS = ("http1", "http2", "http3", "tcp")
-"""Protocols whose callers those of all others are."""
-
 CARRIED = [
     (protocol, name)
     for protocol, facts in PROTOCOLS.items()
     for name in facts.patterns
-    if (PATTERNS[name].conversation and protocol in CALLERS) or name == "long-poll"
+    if (PATTERNS[name].conversation and protocol in PROTOCOLS_WITH_CALLS) or name == "long-poll"
 ]
-
-
-def test_no_caller_is_left_out() -> None:
-    callers = {facts.caller for facts in PROTOCOLS.values() if facts.caller}
-    assert callers == {PROTOCOLS[protocol].caller for protocol in CALLERS}
 
 
 @pytest.mark.parametrize(("protocol", "pattern"), CARRIED)
@@ -140,7 +134,18 @@ def test_every_pattern_that_is_carried(tmp_path: Path, protocol: str, pattern: s
     assert trial["tally"]
 
 
-@pytest.mark.parametrize("protocol", ["sse", "sse-http2", "sse-http3", "websocket", "tcp"])
+def test_the_suite_has_every_pattern_on_every_protocol_that_carries_it() -> None:
+    def ends(protocol: str, pattern: str) -> tuple[str, str, str]:
+        """What stands for a protocol in a pattern: server-sent events and HTTP have the same pages."""
+        facts = PROTOCOLS[protocol]
+        return pattern, facts.server, getattr(facts, PATTERNS[pattern].needs[0])
+
+    suite = read_suite("patterns")
+    carried = {ends(protocol, pattern) for protocol, facts in PROTOCOLS.items() for pattern in facts.patterns}
+    assert {ends(scenario.protocol, scenario.pattern.partition(":")[0]) for scenario in suite.scenarios} == carried
+
+
+@pytest.mark.parametrize("protocol", [name for name, facts in PROTOCOLS.items() if facts.caller and facts.subscriber])
 def test_a_job_that_is_watched(tmp_path: Path, protocol: str) -> None:
     asked = "job:by=push,for=100ms,steps=5"
     trial = run(tmp_path, "--protocol", protocol, "--pattern", asked, "--load", "closed:2")

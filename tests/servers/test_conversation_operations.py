@@ -134,7 +134,10 @@ def test_uploads(ask: Ask) -> None:
     assert ask("POST", f"{path}/end", hashlib.sha256(b"x").hexdigest().encode())[0] == 422
     receipt = contract.upload_receipt(len(whole), digest.digest())
     assert ask("POST", f"{path}/end", digest.hexdigest().encode()) == (200, receipt)
-    assert ask("GET", path)[0] == 404
+    assert ask("POST", f"{path}/end", digest.hexdigest().encode()) == (200, receipt), "whoever lost it asks again"
+    assert ask("POST", f"{path}/end", hashlib.sha256(b"x").hexdigest().encode())[0] == 422
+    assert read(ask("GET", path))["offset"] == len(whole)
+    assert ask("PUT", f"{path}?offset=0", whole[:10])[0] == 409
 
 
 def test_comments(ask: Ask) -> None:
@@ -181,8 +184,20 @@ def test_uploads_that_are_ended_twice_at_once() -> None:
             uploads.write(upload, 0, b"x")
             ends = [pool.submit(answer, lambda upload=upload: uploads.finish(upload, digest)) for _ in range(4)]
             writes = [pool.submit(answer, lambda upload=upload: uploads.write(upload, 0, b"x")) for _ in range(2)]
-            assert sorted(end.result() for end in ends) == [200, 404, 404, 404]
-            assert {write.result() for write in writes} <= {200, 404}
+            assert [end.result() for end in ends] == [200] * 4
+            assert {write.result() for write in writes} <= {200, 409}
+
+
+def test_only_the_last_uploads_that_ended_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servers.uploads.MAX_ENDED", 1)
+    uploads = Uploads()
+    digest = hashlib.sha256(b"").hexdigest().encode()
+    first, last = (json.loads(uploads.create(0))["id"] for _ in range(2))
+    for upload in (first, last):
+        uploads.finish(upload, digest)
+    assert uploads.finish(last, digest) == contract.upload_receipt(0, hashlib.sha256(b"").digest())
+    with pytest.raises(ServiceError, match="no such upload"):
+        uploads.finish(first, digest)
 
 
 def test_a_key_that_has_expired_is_a_new_one() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from bench import registry
-from bench.contract import pattern
+from bench.contract import pattern, upload_receipt
 from bench.serverprocess import ServerProcess
 from bench.wire import wirebench_pb2 as pb
 from tests.servers.execution_helpers import DEADLINE_S, Serve, until
@@ -127,6 +128,25 @@ class TestThreads:
         request = pb.BytesRequest(n=1 << 30)
         fails(Status.INVALID_ARGUMENT, "bytes: n and chunk", lambda: methods.Bytes(request, timeout=DEADLINE_S))
         fails(Status.INVALID_ARGUMENT, "bytes: n", lambda: list(methods.BytesStream(request, timeout=DEADLINE_S)))
+
+    def test_operations_that_are_named(self, methods: Methods) -> None:
+        def ask(method: str, path: str, body: bytes = b"") -> Any:
+            return methods.Named(pb.NamedRequest(method=method, path=path, body=body), timeout=DEADLINE_S).body
+
+        job = json.loads(ask("POST", "/jobs?ms=20&steps=2"))
+        assert json.loads(ask("GET", f"/jobs/{job['id']}?wait_ms=10000"))["state"] == "done"
+        events = methods.Subscribe(pb.SubscribeRequest(topic=f"job-{job['id']}", after=0), timeout=DEADLINE_S)
+        assert [json.loads(next(events).data)["step"] for _ in range(2)] == [1, 2]
+        events.cancel()
+        assert ask("PUT", "/upload", b"abc") == upload_receipt(3, hashlib.sha256(b"abc").digest())
+        for method, path, status in (
+            ("GET", "/nothing", Status.NOT_FOUND),
+            ("GET", "/jobs/999999", Status.NOT_FOUND),
+            ("DELETE", "/jobs/1", Status.UNIMPLEMENTED),
+            ("POST", "/comments", Status.INVALID_ARGUMENT),
+            ("GET", "/topics/t?after=0", Status.UNIMPLEMENTED),
+        ):
+            fails(status, None, lambda method=method, path=path: ask(method, path))
 
     def test_unknown_methods_and_messages(self, server: ServerProcess) -> None:
         with channel_to(server) as channel:

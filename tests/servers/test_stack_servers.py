@@ -238,6 +238,12 @@ def test_what_the_service_refuses_has_its_status(
                 pb.PublishReply,
                 grpc.StatusCode.INVALID_ARGUMENT,
             ),
+            (
+                "Wirebench/Named",
+                pb.NamedRequest(method="POST", path="/sessions/visits", body=b'{"session": "x"}'),
+                pb.NamedReply,
+                grpc.StatusCode.UNAUTHENTICATED,
+            ),
             ("Wirebench/Nothing", pb.EchoRequest(), pb.EchoReply, grpc.StatusCode.UNIMPLEMENTED),
         ):
             with pytest.raises(grpc.RpcError) as refused:

@@ -10,8 +10,8 @@ import pytest
 
 from bench import contract
 from bench.serverprocess import ServerProcess
-from bench.wire.frames import FATAL, NO_ID, decode_datagram, encode_frame
-from bench.wire.webrtc_signalling import FRAMES, MAX_DESCRIPTION_BYTES, MAX_MESSAGE_BYTES, decode_description
+from bench.wire.frames import FATAL, NO_ID, SUBPROTOCOL, decode_datagram, encode_frame
+from bench.wire.webrtc_signalling import MAX_DESCRIPTION_BYTES, MAX_MESSAGE_BYTES, decode_description
 from servers import webrtc_peer
 from servers.counters import REQUESTS
 from tests.servers.execution_helpers import Serve
@@ -219,7 +219,7 @@ class TestFrames:
     def test_a_request_is_answered_with_its_id(self, frame: bytes, status: int, payload: bytes) -> None:
         async def test() -> None:
             async with served() as server, calling(server) as caller:
-                inbox = caller.channel("any", protocol=FRAMES)
+                inbox = caller.channel("any", protocol=SUBPROTOCOL)
                 await caller.call()
                 answer = await inbox.ask(frame)
                 assert isinstance(answer, bytes)
@@ -233,7 +233,7 @@ class TestFrames:
     def test_what_is_no_request_ends_the_channel(self, message: bytes | str) -> None:
         async def test() -> None:
             async with served() as server, calling(server) as caller:
-                bad, good = caller.channel("a", protocol=FRAMES), caller.channel("b", protocol=FRAMES)
+                bad, good = caller.channel("a", protocol=SUBPROTOCOL), caller.channel("b", protocol=SUBPROTOCOL)
                 await caller.call()
                 last = await bad.ask(message)
                 assert isinstance(last, bytes)
@@ -250,7 +250,7 @@ class TestFrames:
 
         async def test() -> None:
             async with served() as server, calling(server) as caller:
-                inbox = caller.channel("a", protocol=FRAMES)
+                inbox = caller.channel("a", protocol=SUBPROTOCOL)
                 await caller.call()
                 await inbox.ask(encode_frame(0, b"abcd", b""))
                 for number in range(3):
@@ -410,7 +410,7 @@ class TestEnds:
         async def test() -> None:
             async with served() as server, calling(server) as caller:
                 slow, idle = caller.channel("work?wait_ms=150"), caller.channel("echo")
-                frames = caller.channel("a", protocol=FRAMES)
+                frames = caller.channel("a", protocol=SUBPROTOCOL)
                 await caller.call()
                 await idle.ask("x")
                 slow.channel.send("")

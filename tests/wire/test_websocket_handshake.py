@@ -7,6 +7,7 @@ from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from bench.errors import ProtocolError
@@ -186,3 +187,30 @@ def test_an_answer_that_does_not_accept_is_an_error(answer: bytes, code: int) ->
 def test_headers_of_a_real_answer_are_not_minded() -> None:
     fields = Headers(**ACCEPTED, Date="Mon, 01 Jan 2024 00:00:00 GMT", Server="x")
     assert read_acceptance(Response(101, "Switching Protocols", fields).serialize(), NONCE) == b""
+
+
+# Subprotocols
+
+
+def test_a_subprotocol_is_agreed_on_with_websockets() -> None:
+    server = ServerProtocol(subprotocols=[Subprotocol("wirebench")])
+    server.receive_data(encode_opening("/", "x", NONCE, subprotocol="wirebench"))
+    (request,) = server.events_received()
+    assert isinstance(request, Request)
+    assert read_acceptance(server.accept(request).serialize(), NONCE, "wirebench") == b""
+    client = ClientProtocol(parse_uri("ws://x/"), subprotocols=[Subprotocol("other"), Subprotocol("wirebench")])
+    request = client.connect()
+    opening = read_opening(request.serialize())
+    assert opening is not None
+    assert opening.subprotocols == [b"other", b"wirebench"]
+    client.send_request(request)
+    client.receive_data(encode_acceptance(opening.key, subprotocol="wirebench"))
+    assert client.subprotocol == "wirebench"
+
+
+def test_a_server_that_does_not_speak_the_subprotocol_is_an_error() -> None:
+    for acceptance in (encode_acceptance(KEY), encode_acceptance(KEY, subprotocol="other")):
+        with pytest.raises(ProtocolError, match="does not speak the subprotocol wirebench"):
+            read_acceptance(acceptance, NONCE, "wirebench")
+    with pytest.raises(ProtocolError, match="none was offered"):
+        read_acceptance(encode_acceptance(KEY, subprotocol="other"), NONCE)
