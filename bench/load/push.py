@@ -392,9 +392,7 @@ class PublisherLine(Line):
         try:
             self.unacknowledged -= self.client.feed(data)
         except ProtocolError as error:
-            now = _clock()
-            self.reason = f"refused an event: {error}"
-            self._engine.recorder.error("status", now, now)
+            self._refused(error)
             if not self._usable.done():
                 self._usable.set_exception(error)
             self._abort()
@@ -410,8 +408,18 @@ class PublisherLine(Line):
         """What a session calls when events are acknowledged."""
         self.unacknowledged -= len(acknowledged)
 
+    def lost(self, error: Exception | None) -> None:
+        if self.opened and isinstance(error, ProtocolError):  # how a session tells of a refusal
+            self._refused(error)
+        super().lost(error)
+
     def ended(self) -> None:
         self._engine.lost_publisher()
+
+    def _refused(self, error: ProtocolError) -> None:
+        now = _clock()
+        self.reason = f"refused an event: {error}"
+        self._engine.recorder.error("status", now, now)
 
 
 def make_engine(spec: LoadSpec, load: Open, target: dict[str, Any]) -> PushEngine:
@@ -442,7 +450,8 @@ def publishing(spec: LoadSpec, load: Open) -> dict[str, Any]:
 
 def why_unsupported(scenario: Any, words: Mapping[str, Any]) -> str | None:
     """Why a scenario makes no sense with these words; None if it does."""
-    if words["slow"] and PROTOCOLS[scenario.protocol].transport_kind != "stream":
+    subscriber = PROTOCOLS[scenario.protocol].subscriber
+    if words["slow"] and subscriber and registry.load(subscriber).transport_kind == "session":
         return f"a client of {scenario.protocol} reads by itself, and cannot leave it off: write slow=0"
     if words["slow"] >= scenario.concurrency.connections:
         return (
