@@ -147,6 +147,7 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.upload:Upload",
+        unsupported="bench.load.conversing:why_uncuttable",
         in_one_process=True,
         words={
             "as": Word("one body, or a request for each piece", "whole", choice("whole", "chunks")),

@@ -14,10 +14,24 @@ from aiortc import RTCDataChannel
 
 from bench.contract import MAX_BODY_BYTES, Opcode
 from bench.errors import ProtocolError
-from bench.wire.frames import FATAL, HEADER_BYTES, NO_ID, OK, SUBPROTOCOL, decode_datagram, encode_frame, is_status
+from bench.wire.frames import (
+    FATAL,
+    HEADER_BYTES,
+    MORE,
+    NAMED,
+    NO_ID,
+    OK,
+    SUBPROTOCOL,
+    decode_datagram,
+    encode_frame,
+    is_status,
+    split_named,
+)
 from bench.wire.webrtc_peer import Peer
 from bench.wire.webrtc_signalling import Description
 from servers.counters import REQUESTS
+from servers.event_stream import MAX_BEHIND_BYTES
+from servers.frame_events import FrameSubscription
 from servers.service import Collect, Refused, Route
 from servers.service_error import ServiceError
 from servers.topics import Event, Topic
@@ -183,9 +197,20 @@ class _Channel(ABC):
             return
         channel.send(message)
 
+    def _push(self, message: bytes | str) -> None:
+        """Send an event. A peer that is too far behind is cut off, and can come back for what it has missed."""
+        if self._channel.bufferedAmount > MAX_BEHIND_BYTES:
+            self._peer.abort()
+        else:
+            self._send(message)
+
 
 class _Frames(_Channel):
     """Each message is a frame."""
+
+    def __init__(self, peer: WebrtcPeer, channel: RTCDataChannel) -> None:
+        super().__init__(peer, channel)
+        self._subscriptions: list[FrameSubscription] = []
 
     def _received(self, message: bytes | str) -> None:
         peer = self._peer
@@ -197,13 +222,16 @@ class _Frames(_Channel):
             code, a, b, frame_id, payload = decode_datagram(message)
             if is_status(code):
                 raise ProtocolError("not a request", 400)
+            if code == NAMED:
+                method, path, payload = split_named(a, payload)
         except ProtocolError as error:
             self._send(encode_frame(error.code, NO_ID, str(error).encode(), flags=FATAL))
             self.close()
             return
         self._counts[REQUESTS] += 1
         try:
-            route = peer.worker.service.operation(code, a, b)
+            service = peer.worker.service
+            route = service.named(method, path) if code == NAMED else service.operation(code, a, b)
         except ServiceError as error:
             self._send(encode_frame(error.status, frame_id, error.message.encode()))
             return
@@ -216,10 +244,35 @@ class _Frames(_Channel):
         longest = self._peer.max_message_bytes - HEADER_BYTES
         if isinstance(answer, Refused):
             self._send(encode_frame(answer.status, request, answer))
+        elif route.topic is not None:
+            self._subscribe(request, route.topic, route.after_id)
         elif len(answer) > longest:
             self._send(encode_frame(413, request, b"the answer is longer than %d bytes" % longest))
         else:
             self._send(encode_frame(OK, request, answer))
+
+    def close(self) -> None:
+        for subscription in self._subscriptions:
+            self._send(encode_frame(OK, subscription.frame_id, b""))
+        self._unsubscribe()
+        super().close()
+
+    def _subscribe(self, frame_id: bytes, topic: Topic, after_id: int | None) -> None:
+        if self._channel.readyState != "open":
+            return
+        self._send(encode_frame(OK, frame_id, b"", flags=MORE))
+        subscription = FrameSubscription(frame_id, topic, self._push)
+        self._subscriptions.append(subscription)
+        topic.subscribe(subscription, self._peer.worker.inbox(), after_id)
+
+    def _unsubscribe(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.end(self._peer.worker.inbox())
+        self._subscriptions = []
+
+    def _closed(self) -> None:
+        self._unsubscribe()
+        super()._closed()
 
 
 class _Messages(_Channel):
@@ -279,7 +332,7 @@ class _Events(_Channel):
 
     def deliver(self, event: Event) -> None:
         """See `servers.topics.Subscription`."""
-        self._send(event.data.decode(errors="replace"))
+        self._push(event.data.decode(errors="replace"))
 
     def _closed(self) -> None:
         self._topic.unsubscribe(self, self._peer.worker.inbox())

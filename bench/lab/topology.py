@@ -1,5 +1,6 @@
 """Who is in the lab, and what joins them: nodes, each a network namespace, and links between pairs of them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any, Self
@@ -101,6 +102,21 @@ def two_paths(first: Link, second: Link) -> Topology:
         (
             Span(CLIENT, "10.77.1.1/24", SERVER, "10.77.1.2/24", first),
             Span(CLIENT, "10.77.2.1/24", SERVER, "10.77.2.2/24", second),
+        ),
+    )
+
+
+def star(names: Sequence[str], link: Link) -> Topology:
+    """Nodes of those names around a `core` that forwards, each on a link of its own: up is from the node."""
+    default = str(IPv4Network("0.0.0.0/0"))
+    return Topology(
+        (
+            *(Node(name, routes=((default, f"10.77.{number}.254"),)) for number, name in enumerate(names, 1)),
+            Node("core", forwards=True),
+        ),
+        tuple(
+            Span(name, f"10.77.{number}.1/24", "core", f"10.77.{number}.254/24", link)
+            for number, name in enumerate(names, 1)
         ),
     )
 

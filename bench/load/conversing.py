@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from bench import registry
 from bench.contract import Exchange
@@ -20,6 +21,7 @@ from bench.errors import CallError, TargetError
 from bench.load.calls import CallLine
 from bench.load.engine import RETRY_S, closed_or_open
 from bench.load.events import Events
+from bench.load.link import Line
 from bench.load.slots import ClosedSlots, OpenSlots, SlotEngine
 from bench.load.spec import LoadSpec
 from bench.patterns import parse_pattern
@@ -104,6 +106,8 @@ class _ConversingEngine(SlotEngine):
         make: Callable[[Means, Mapping[str, Any]], Conversation] = registry.load(pattern.conversation)
         self._measured = (0, 0)
         self._places = [Place(self, number) for number in range(self._concurrency.connections)]
+        self._lines: WeakSet[Line] = WeakSet()
+        """Every connection that was opened; what closed since is closed again in vain."""
         self._idle_places = deque((place, make(place, words)) for place in self._places)
 
     # What places use
@@ -128,11 +132,12 @@ class _ConversingEngine(SlotEngine):
         """The URL of a path of the server."""
         return f"{self._spec.scheme}://{self._spec.called}{path}"
 
-    async def _open_for_conversation(self, line: Any) -> None:
+    async def _open_for_conversation(self, line: Line) -> None:
         try:
             await self._connect(line)
         except TargetError as error:
             raise CallError("refused", str(error)) from None
+        self._lines.add(line)
 
     # Engine
 
@@ -153,6 +158,10 @@ class _ConversingEngine(SlotEngine):
             self.tally.update(await self._idle_places[0][1].finish())
         for place in self._places:
             place.close()
+
+    def close(self) -> None:
+        for line in self._lines:
+            line.close()
 
     def ready(self, link: Any, count: int, now_ns: int) -> None:
         """Nobody fills connections here."""
@@ -187,6 +196,17 @@ class _ClosedConversing(_ConversingEngine, ClosedSlots):
 
 class _OpenConversing(_ConversingEngine, OpenSlots):
     """Conversations begin when they are due."""
+
+
+def why_uncuttable(scenario: Any, words: Mapping[str, Any]) -> str | None:
+    """Why no request of a scenario can be cut; None if one can, or none is to be."""
+    caller = PROTOCOLS[scenario.protocol].caller
+    if not words["cut"] or caller is None:
+        return None
+    make = registry.load(caller)
+    if make.transport_kind == "session" and not hasattr(make, "begin"):
+        return f"{scenario.protocol} hands messages over whole, and cannot cut one: write cut=0%"
+    return None
 
 
 def make_engine(spec: LoadSpec, load: Load, target: dict[str, Any]) -> SlotEngine:

@@ -405,6 +405,11 @@ class PublisherLine(FedLine):
         """What a session calls when events are acknowledged."""
         self.unacknowledged -= len(acknowledged)
 
+    def lost(self, error: Exception | None) -> None:
+        if self.opened and isinstance(error, ProtocolError):  # how a session tells of a refusal
+            self.broken(error)
+        super().lost(error)
+
     def ended(self) -> None:
         self._engine.lost_publisher()
 
@@ -437,7 +442,8 @@ def publishing(spec: LoadSpec, load: Open) -> dict[str, Any]:
 
 def why_unsupported(scenario: Any, words: Mapping[str, Any]) -> str | None:
     """Why a scenario makes no sense with these words; None if it does."""
-    if words["slow"] and PROTOCOLS[scenario.protocol].transport_kind != "stream":
+    subscriber = PROTOCOLS[scenario.protocol].subscriber
+    if words["slow"] and subscriber and registry.load(subscriber).transport_kind == "session":
         return f"a client of {scenario.protocol} reads by itself, and cannot leave it off: write slow=0"
     if words["slow"] >= scenario.concurrency.connections:
         return (

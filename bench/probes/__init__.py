@@ -114,6 +114,26 @@ PROBES = {
             "expected_pairs": "pairs of which it was to be expected as it was",
         },
     ),
+    "direct": Probe(
+        "has one of two peers talk to the other, 20 ms away, with a server 30 ms from both",
+        "bench.probes.groups:direct",
+        {"how": "direct: over a data channel between them; relay: over websockets through the server"},
+        {
+            "delay_ns": "time from a message to its arrival, the median",
+            "server_bytes": "bytes to and from the server for each message",
+            "server_cpu_ns": "CPU time of the server for each message",
+        },
+    ),
+    "mesh": Probe(
+        "has a group of peers talk, all to all",
+        "bench.probes.groups:mesh",
+        {"how": "mesh: over data channels between all; relay: over websockets through a server", "peers": "how many"},
+        {
+            "peer_copies": "what a peer sends for each message of its own, as a multiple of the message",
+            "server_copies": "what the server sends for each message, likewise",
+            "connections": "how many connections there are",
+        },
+    ),
     "wire-bytes": Probe(
         "counts the bytes of an exchange on the wire, between the lean ends",
         "bench.probes.wire_bytes:measure",

@@ -325,7 +325,7 @@ def silent_port() -> int:
 
 
 PUSHING = [name for name, facts in PROTOCOLS.items() if facts.subscriber and facts.publisher]
-STREAMING = [name for name in PUSHING if PROTOCOLS[name].transport_kind == "stream"]
+STREAMING = [name for name in PUSHING if registry.load(str(PROTOCOLS[name].subscriber)).transport_kind == "stream"]
 """Those whose clients can leave off reading: sessions read by themselves."""
 
 
@@ -346,7 +346,12 @@ def test_who_does_not_read_is_sent_away_and_keeps_nobody_waiting(tmp_path: Path,
     assert (trial["delivery"]["subscribers"], trial["delivery"]["reach"]) == (2, 1)
 
 
-@pytest.mark.parametrize(("protocol", "why"), [("sse-http3", "reads by itself"), ("sse", "leave none of 3 that does")])
+def test_a_message_cannot_be_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--protocol", "webrtc", "--pattern", "upload:cut=50%", "--load", "closed:1"]) == 2
+    assert "hands messages over whole" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("protocol", "why"), [("webrtc", "reads by itself"), ("sse", "leave none of 3 that does")])
 def test_slow_subscribers_that_make_no_sense(capsys: pytest.CaptureFixture[str], protocol: str, why: str) -> None:
     options = ("--protocol", protocol, "--pattern", "push:slow=3", "--load", "open:10/s", "--connections", "3")
     assert cli.main(["run", *options]) == 2

@@ -19,7 +19,7 @@ import pytest
 
 from bench import contract
 from bench.serverprocess import ServerProcess
-from bench.wire.frames import decode_datagram, encode_frame
+from bench.wire.frames import MORE, decode_datagram, encode_event, encode_frame, encode_named
 from tests.servers.execution_helpers import Serve
 
 DEADLINE_S = 40.0
@@ -161,12 +161,16 @@ def test_a_browser_talks_on_data_channels(serve: Serve, need: Callable[[str], st
     if not flags and set(psutil.net_if_addrs()) <= {"lo", "lo0"}:
         pytest.skip("names of mDNS need an interface with multicast, and here is only loopback")
     process = serve("webrtc", tls="off")
-    frame = encode_frame(1, b"abcd", b"hello")
+    frames = [
+        list(encode_frame(1, b"abcd", b"hello")),
+        list(encode_named("GET", "/topics/pushed", b"efgh")),
+        list(encode_named("POST", "/topics/pushed", b"ijkl", b"news")),
+    ]
     steps: list[dict[str, Any]] = [
         {"label": "echo", "messages": ["text", "é" * 30_000, [1, 2, 3], [7] * 100_000, ""], "leave": True},
         {"label": "echo", "options": {"ordered": False, "maxRetransmits": 0}, "messages": ["loose", [9]]},
         {"label": "bytes/5", "messages": [""]},
-        {"label": "frames", "options": {"protocol": "wirebench"}, "messages": [list(frame)]},
+        {"label": "frames", "options": {"protocol": "wirebench"}, "messages": frames},
         {"label": "topics/browser", "messages": ["published, and delivered"]},
         {"label": "nonsense", "messages": [], "ends": True},
     ]
@@ -177,7 +181,9 @@ def test_a_browser_talks_on_data_channels(serve: Serve, need: Callable[[str], st
     assert seen[2:8] == ["text", "é" * 30_000, [1, 2, 3], [7] * 100_000, "", "closed"]
     assert seen[8:11] == ["loose", [9], list(contract.pattern(5))]
     assert decode_datagram(bytes(seen[11]))[4] == b"hello"
-    assert seen[12:] == ["published, and delivered", "closed", "127.0.0.1"]
+    assert bytes(seen[12]) == encode_frame(200, b"efgh", b"", flags=MORE)
+    assert bytes(seen[13]) == encode_event(b"efgh", 1, b"news")
+    assert seen[14:] == ["published, and delivered", "closed", "127.0.0.1"]
     assert bool(obfuscated) == (not flags)
     process.stop()
     assert process.stderr == ""

@@ -10,10 +10,11 @@ import pytest
 
 from bench import contract
 from bench.serverprocess import ServerProcess
-from bench.wire.frames import FATAL, NO_ID, SUBPROTOCOL, decode_datagram, encode_frame
+from bench.wire.frames import FATAL, NO_ID, SUBPROTOCOL, decode_datagram, encode_event, encode_frame, encode_named
 from bench.wire.webrtc_signalling import MAX_DESCRIPTION_BYTES, MAX_MESSAGE_BYTES, decode_description
 from servers import webrtc_peer
 from servers.counters import REQUESTS
+from servers.event_stream import MAX_BEHIND_BYTES
 from tests.servers.execution_helpers import Serve
 from tests.servers.execution_helpers import until as wait_until
 from tests.servers.webrtc_harness import Inbox, Server, calling, run, served, until
@@ -261,6 +262,64 @@ class TestFrames:
                     200,
                     200,
                 ]
+
+        run(test)
+
+    @pytest.mark.parametrize(
+        ("name", "status", "payload"),
+        [
+            ("GET /todos?limit=0", 200, b"[]"),
+            ("POST /topics/news", 200, b"1"),
+            ("GET /nothing", 404, b"no such operation: /nothing"),
+            ("GET /topics/b%20d", 400, b"a topic's name is"),
+            ("PUT /health", 405, b"allowed here: GET"),
+        ],
+    )
+    def test_a_request_may_name_its_operation(self, name: str, status: int, payload: bytes) -> None:
+        async def test() -> None:
+            async with served() as server, calling(server) as caller:
+                inbox = caller.channel("any", protocol=SUBPROTOCOL)
+                await caller.call()
+                answer = await inbox.ask(encode_named(*name.split(), b"abcd"))
+                assert isinstance(answer, bytes)
+                code, _, _, frame_id, body = decode_datagram(answer)
+                assert (code, frame_id) == (status, b"abcd")
+                assert body.startswith(payload)
+
+        run(test)
+
+    def test_a_subscription_goes_on_after_an_event_and_ends_with_the_server(self) -> None:
+        async def test() -> None:
+            async with served() as server, calling(server) as caller:
+                topic = server.worker.service.topics.topic("news")
+                for number in range(1, 4):
+                    topic.publish(b"%d" % number)
+                inbox = caller.channel("any", protocol=SUBPROTOCOL)
+                await caller.call()
+                await inbox.ask(encode_named("GET", "/topics/news?after=1", b"abcd"))
+                topic.publish(b"4")
+                assert [await inbox.next() for _ in range(3)] == [
+                    encode_event(b"abcd", number, b"%d" % number) for number in (2, 3, 4)
+                ]
+                server.worker.drain()
+                assert await inbox.next() == encode_frame(200, b"abcd", b"")
+                await inbox.end()
+                assert not topic.subscribers
+
+        run(test)
+
+    def test_a_subscriber_that_is_too_far_behind_is_cut_off(self) -> None:
+        async def test() -> None:
+            async with served() as server, calling(server) as slow, calling(server) as other:
+                inbox, _ = slow.channel("any", protocol=SUBPROTOCOL), other.channel("echo")
+                await asyncio.gather(slow.call(), other.call())
+                await inbox.ask(encode_named("GET", "/topics/news", b"abcd"))
+                topic = server.worker.service.topics.topic("news")
+                for _ in range(2 + MAX_BEHIND_BYTES // 65536):
+                    topic.publish(b"x" * 65536)
+                await inbox.end()
+                await until(lambda: not topic.subscribers, "the subscription is gone")
+                await until(lambda: len(server.worker.connections) == 1, "it is gone, and the other is not")
 
         run(test)
 
