@@ -7,12 +7,12 @@ Both are complete: no candidates follow. An offer is for data channels and nothi
 either side knows the other by.
 
 A data channel (RFC 8831) whose protocol is that of frames has frames (see `bench.wire.frames`), one in each message,
-with the rules of UDP but for two: what is no request is answered by a last frame with FATAL set, and the channel closes; and
-requests that name their operation, subscriptions among them, are as over TCP. On any other channel each message is the
-body of a request, and its answer is one message. The channel's label names the operation as HTTP's paths do ("echo",
-"bytes/64", "work?cpu_us=100"); on one with the label "topics/NAME" each text message is published, and each event of
-the topic delivered as one ("topics/NAME?after=ID" begins with those after that id). What is refused gets one last
-message, like "404 no such operation: /x", and the channel closes.
+with the rules of UDP but for two: what is no request is answered by a last frame with FATAL set, and the channel
+closes; and requests that name their operation, subscriptions among them, are as over TCP. On any other channel each
+message is the body of a request, and its answer is one message. The channel's label names the operation as HTTP's
+paths do ("echo", "bytes/64", "work?cpu_us=100"); on one with the label "topics/NAME" each text message is published,
+and each event of the topic delivered as one ("topics/NAME?after=ID" begins with those after that id). What is refused
+gets one last message, like "404 no such operation: /x", and the channel closes.
 """
 
 import json
