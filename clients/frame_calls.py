@@ -82,7 +82,14 @@ class FrameCaller(_FramePeer):
 
 
 class FrameSubscriber(_FramePeer):
-    """One subscription to a topic."""
+    """One subscription to a topic.
+
+    A server sends an event to all its subscribers in equal bytes. What one of them has parsed, and found to be whole
+    frames and nothing else, the others take as read.
+    """
+
+    _known: ClassVar[tuple[bytes, int | None, Sequence[bytes]]] = (b"", None, ())
+    """The last bytes that were whole frames, the id of the last event in them, and the events."""
 
     def __init__(self, topic: str, authority: str, scheme: str) -> None:
         super().__init__()
@@ -99,8 +106,15 @@ class FrameSubscriber(_FramePeer):
 
     def feed(self, data: bytes) -> Sequence[bytes]:
         """The data of the events that these bytes complete. Raises ProtocolError."""
+        is_at_rest = self.max_in_flight and not self.mid_frame
+        known, last_id, events = FrameSubscriber._known
+        if data == known and is_at_rest:
+            self.last_id = last_id
+            return events
         self._events = []
         self.parse(data)
+        if is_at_rest and self._events and not self.mid_frame:
+            FrameSubscriber._known = data, self.last_id, self._events
         return self._events
 
     def feed_eof(self) -> Sequence[bytes]:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from bench.contract import MAX_BODY_BYTES, Exchange, Opcode, exchange
 from bench.errors import ProtocolError
 from bench.serverprocess import ServerProcess
-from bench.wire.frames import FATAL, MORE, FrameReader, encode_frame
+from bench.wire.frames import FATAL, MORE, NO_ID, FrameReader, encode_event, encode_frame
+from clients.frame_calls import FrameSubscriber
 from clients.tcp import TcpClient
 
 ECHO = exchange(Opcode.ECHO, 64)
@@ -210,3 +211,20 @@ def test_a_server_of_another_protocol_is_found_out(serve: Serve) -> None:
     with socket.create_connection((server.host, server.port)) as sock:
         outcome = drive(TcpClient(ECHO, server.address, True), sock, total=1)
     assert outcome.broken
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from([b"", b"one", b"two" * 50]), max_size=6), st.lists(st.integers(0, 400), max_size=16))
+def test_subscribers_of_one_topic_may_have_their_events_in_different_pieces(
+    events: list[bytes], cuts: list[int]
+) -> None:
+    frames = [encode_event(NO_ID, number, event) for number, event in enumerate(events, 1)]
+    stream = b"".join(frames)
+    subscribers = [FrameSubscriber("news", "h:1", "tcp") for _ in range(3)]
+    taken: list[list[bytes]] = [[] for _ in subscribers]
+    for number, pieces in enumerate((frames, frames, [stream[a:b] for a, b in pairwise([0, *sorted(cuts), None])])):
+        subscribers[number].feed(encode_event(NO_ID, 0, b""))  # the answer to the subscription
+        for piece in pieces:
+            taken[number] += subscribers[number].feed(piece)
+        assert subscribers[number].last_id == (len(events) or None)
+    assert taken == [events] * 3
