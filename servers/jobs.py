@@ -8,7 +8,7 @@ from functools import partial
 from bench import contract
 from servers.service_error import ServiceError
 from servers.topics import Topic, Topics
-from servers.waiting import Alarms, once
+from servers.waiting import Alarm, Alarms, once
 
 MAX_JOBS = 100_000
 KEPT_S = 5.0
@@ -68,9 +68,12 @@ class Jobs:
         """Reply with a job's state once it is done, or the time is over. Raises ServiceError 404."""
         job = self._job(job_id)
         answer = once(reply)
+        held: list[Alarm] = []
 
         def tell() -> None:
             answer(job.state)
+            for alarm in held:
+                self._holds.cancel(alarm)
 
         with self._lock:
             if not job.is_done:
@@ -78,7 +81,7 @@ class Jobs:
         if job.is_done:
             tell()
         else:
-            self._holds.at(time.monotonic() + wait_s, tell)
+            held.append(self._holds.at(time.monotonic() + wait_s, tell))
 
     def _job(self, job_id: int) -> Job:
         with self._lock:

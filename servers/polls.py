@@ -3,6 +3,7 @@
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bench import contract
 from servers.topics import Event, Topic
@@ -16,11 +17,19 @@ class Poll:
         self._topic = topic
         self._after_id = after_id
         self._answer = once(reply)
+        self._let_go: Callable[[], None] | None = None
+        """Takes back the alarm for the end of the time."""
+
+    def hold(self, holds: Alarms, wait_s: float) -> None:
+        """Answer when that time is over, if nothing has come."""
+        self._let_go = partial(holds.cancel, holds.at(time.monotonic() + wait_s, self.expire))
 
     def deliver(self, event: Event) -> None:
         """See `servers.topics.Subscription`. Called on the thread that publishes."""
         if event.id > self._after_id and self._answer(lambda: event.encoded("poll", _encode_alone)):
             self._topic.unsubscribe(self, _at_once)
+            if self._let_go is not None:
+                self._let_go()
 
     def expire(self) -> None:
         """The time is over."""
@@ -53,7 +62,7 @@ def defer(
     elif not wait_s:
         poll.expire()
     else:
-        holds.at(time.monotonic() + wait_s, poll.expire)
+        poll.hold(holds, wait_s)
 
 
 def encode(last: int, events: Sequence[Event], lost: int = 0) -> bytes:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.metrics import (
     BYTES_AN_EVENT,
@@ -22,6 +23,7 @@ from analysis.metrics import (
 from analysis.plots import strips, style
 from analysis.plots.style import MUTED, SMALL_PX, Plot
 from analysis.summary import Group, Ladder, Summary
+from bench.quantities import format_size
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ _MARKS = " Lines join medians, bars are 95 % intervals, marks the rounds, hollow
 _KEY_PX, _PANEL_PX, _GAP_PX, _HEAD_PX, _FOOT_PX = 16.0, 120.0, 30.0, 22.0, 46.0
 _ASIDE = 1.02
 """The lines are set apart sideways by this factor each, so that none hides another."""
+_LOG_FROM, _DECADES_ONLY_FROM = 20.0, 1000.0
+"""Figures further apart than these factors get a logarithmic scale, and ticks at powers of ten alone."""
 
 
 def plots(group: Group) -> Iterator[Plot]:
@@ -93,6 +97,25 @@ def _is_measured(ladder: Ladder, metric: Metric) -> bool:
 
 def _show(metric: Metric, value: float, _place: int) -> str:
     return metric.show(value) if value else "0"
+
+
+def _scale_costs(axes: Axes, metric: Metric, values: Sequence[float]) -> None:
+    """Set the scale of the y axis for these values: logarithmic where they lie far apart and none is zero. Ticks are
+    round numbers, of KiB where bytes are shown."""
+    unit = 1024.0 if metric.show is format_size else 1.0
+    low, high = min(values) / unit, max(values) / unit or 1.0
+    if low > 0 and high > _LOG_FROM * low:
+        axes.set_yscale("log")
+        axes.set_ylim(low * unit / 1.4, high * unit * 1.4)
+        axes.yaxis.set_minor_locator(NullLocator())
+        digits = (1,) if high > _DECADES_ONLY_FROM * low else (1, 3)
+        ticks = [digit * 10.0**power for power in range(-9, 13) for digit in digits]
+    else:
+        axes.set_ylim(min(0.0, low) * unit, high * unit * 1.08)
+        ticks = list(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(min(0.0, low), high * 1.08))
+    least, most = axes.get_ylim()
+    axes.set_yticks([tick * unit for tick in ticks if least <= tick * unit <= most])
+    axes.yaxis.set_major_formatter(FuncFormatter(partial(_show, metric)))
 
 
 def _rate(rung: Summary) -> float:
@@ -123,12 +146,7 @@ def _draw(ladders: Sequence[Ladder], panels: Sequence[tuple[Metric, str]]) -> Fi
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show_number(value)))
         values = [value for ladder in ladders for rung in ladder.rungs for value in rung.by_round(metric).values()]
-        if min(values) > 0 and max(values) > 20 * min(values):
-            axes.set_yscale("log")
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        else:
-            axes.set_ylim(min(0.0, *values), max(values) * 1.08 or 1.0)
-        axes.yaxis.set_major_formatter(FuncFormatter(partial(_show, metric)))
+        _scale_costs(axes, metric, values)
         axes.set_title(words, loc="left", fontsize=SMALL_PX, color=MUTED.light, pad=5)
         axes.tick_params(labelbottom=place == len(panels) - 1)
     axes.set_xlabel("events published per second, logarithmic")
