@@ -86,13 +86,13 @@ class ClientConnection(Http3ClientSession[T]):
     async def connect(self) -> None:
         """Returns when the handshake is over, or where there may be early data, at once: what is sent in this turn of
         the loop goes with the first flight."""
-        await self.begin(*self._target)
+        await self.dial(*self._target)
         self._heard_at = time.monotonic()
         if self._is_early:
             self._opened.set_result(None)
             self.flush_soon()
         else:
-            await self.open()
+            await self.shake_hands()
         self._watch(SILENCE_S)
 
     @property

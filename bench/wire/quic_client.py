@@ -45,13 +45,13 @@ class Http3ClientSession(Http3Session[T]):
 
     # The connection
 
-    async def begin(self, host: str, port: int) -> None:
+    async def dial(self, host: str, port: int) -> None:
         """Have a socket, and something to send with the next `flush`. Raises OSError."""
         _, _, _, _, self._address = (await self._loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
         self._open_socket()
         self.quic.connect(self._address, time.monotonic())
 
-    async def open(self) -> None:
+    async def shake_hands(self) -> None:
         """Returns when the handshake is over. Raises OSError, which ssl.SSLError is one of, and ProtocolError."""
         self.flush(time.monotonic())
         await self._opened

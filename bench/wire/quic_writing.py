@@ -140,9 +140,11 @@ class QuicWriter(QuicConnection):
         return any(not stream_id & 2 for stream_id in self._streams)
 
     def unsent_bytes(self, stream_id: int) -> int:
-        """How much of what was given to a stream is not yet acknowledged."""
+        """How much of what was given to a stream is not yet acknowledged; 0 if it was reset."""
         stream = self._streams.get(stream_id)
-        return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
+        if stream is None or stream.sender._reset_error_code is not None:
+            return 0
+        return stream.sender._buffer_stop - stream.sender._buffer_start
 
     def open_with(self, data: bytes) -> int:
         """Open a bidirectional stream with a whole message, which ends it. Gives the stream's id."""

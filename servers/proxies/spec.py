@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 Layer = Literal[4, 7]
-Http = Literal["1.1", "2"]
+Http = Literal["1.1", "2", "3"]
 Tls = Literal["off", "1.2", "1.3"]
 Balance = Literal["round-robin", "least-connections"]
 
@@ -27,7 +27,7 @@ class ProxySpec:
     backlog: int = 4096
     balance: Balance = "round-robin"
     http: Http = "1.1"
-    """Layer 7 only: what clients speak; HTTP/2 with prior knowledge, or by ALPN over TLS."""
+    """Layer 7 only: what clients speak; HTTP/2 with prior knowledge, or by ALPN over TLS; HTTP/3 with TLS 1.3 alone."""
     upstream_http: Http = "1.1"
     tls: Tls = "off"
     """Layer 7 only: the version of TLS that clients speak, with this certificate and its key (files in PEM form)."""
@@ -75,6 +75,11 @@ def parse_spec(values: Mapping[str, Any]) -> ProxySpec:
         raise SpecError(f"a proxy speaks HTTP {' or '.join(get_args(Http))}")
     if not {spec.tls, spec.upstream_tls} <= set(get_args(Tls)):
         raise SpecError(f"the TLS of a proxy is {' or '.join(get_args(Tls))}")
+    for http, tls in ((spec.http, spec.tls), (spec.upstream_http, spec.upstream_tls)):
+        if http == "3" and tls != "1.3":
+            raise SpecError("HTTP/3 is always encrypted: it takes TLS 1.3")
+    if spec.health_interval_s and spec.upstream_http == "3":
+        raise SpecError("health checks connect over TCP, and upstreams that speak HTTP/3 take UDP; leave them out")
     if spec.health_path and spec.upstream_tls != "off":
         raise SpecError("health checks that ask for a path go without TLS; leave the path out")
     if not spec.upstreams and not spec.forward:
