@@ -18,7 +18,7 @@ import pytest
 from bench import cli
 from bench.errors import ServerFailedError, UsageError
 from bench.plan import expand
-from bench.proxies import HOPS, hops_of, parse_via, why_unsupported
+from bench.proxies import HOPS, Leg, hops_of, parse_via, why_unsupported
 from bench.proxyprocess import EmbeddedProxy, Place, running_hops
 from bench.reporting import run_summary
 from bench.serverprocess import ServerProcess
@@ -125,7 +125,7 @@ def test_every_hop_passes_requests_on(name: str, serve: Serve) -> None:
     require(name)
     server = serve("http1")
     via = f"{name}:0%" if name == "lossy" else name
-    with running_hops(hops_of(via), Place(server.host, server.port, "1.1")) as (hop,):
+    with running_hops(hops_of(via), Place(server.host, server.port, Leg("1.1"))) as (hop,):
         assert all(psutil.pid_exists(pid) for pid in hop.pids)
         connection = http.client.HTTPConnection(hop.host, hop.port, timeout=10)
         for body in (b"hello", b"x" * 300_000):
@@ -241,7 +241,7 @@ def test_a_hop_that_dies_ends_the_trial_with_its_reason(serve: Serve) -> None:
     (hop,) = hops_of("l7")
     with (
         pytest.raises(ServerFailedError, match="the hop l7 was killed by SIGKILL"),
-        EmbeddedProxy(hop, Place(server.host, server.port, "1.1")) as proxy,
+        EmbeddedProxy(hop, Place(server.host, server.port, Leg("1.1"))) as proxy,
     ):
         os.kill(proxy.running.pids[0], signal.SIGKILL)
 
@@ -251,8 +251,8 @@ def test_nothing_is_left_of_a_starter_that_was_killed(name: str, serve: Serve) -
     require(name)
     server = serve("http1")
     code = (
-        "import sys; from bench.proxies import hops_of; from bench.proxyprocess import Place, running_hops\n"
-        f"with running_hops(hops_of({name!r}), Place({server.host!r}, {server.port}, '1.1')) as (hop,):\n"
+        "import sys; from bench.proxies import Leg, hops_of; from bench.proxyprocess import Place, running_hops\n"
+        f"with running_hops(hops_of({name!r}), Place({server.host!r}, {server.port}, Leg('1.1'))) as (hop,):\n"
         "    print(*hop.pids, flush=True); sys.stdin.read()"
     )
     starter = subprocess.Popen(
