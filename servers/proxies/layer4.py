@@ -1,4 +1,4 @@
-"""The proxy of layer 4: bytes, whatever they mean."""
+"""The proxy of layer 4 for TCP: bytes, whatever they mean."""
 
 import asyncio
 import random
