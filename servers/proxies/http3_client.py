@@ -73,6 +73,7 @@ class Http3Client(Http3End):
         self.abort()
 
     def abort(self) -> None:
+        self._proxy.watch.members.discard(self)
         self.quic.close(error_code=ErrorCode.NO_ERROR)
         self.touch()
 
