@@ -167,34 +167,31 @@ async def settled(measure: Callable[[], int], exchange: Callable[[], object]) ->
 HEAD = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/echo")]
 
 
-@pytest.mark.parametrize(
-    ("fields", "body"),
-    [
-        ([*HEAD, (b"content-length", b"3")], b"abcd"),
-        ([*HEAD, (b"content-length", b"5")], b"abcd"),
-        ([*HEAD, (b"content-length", b"4"), (b"content-length", b"4")], b"abcd"),
-        ([*HEAD, (b"transfer-encoding", b"chunked")], b"0\r\n\r\n"),
-        ([*HEAD, (b"connection", b"close")], b""),
-        ([*HEAD, (b"te", b"gzip")], b""),
-        ([*HEAD[:3], (b":path", b"/ HTTP/1.1\r\nx: y")], b""),
-        ([*HEAD[:3], (b":path", b"/a b")], b""),
-        ([*HEAD[:3], (b":path", b"")], b""),
-        ([(b":method", b"GET /x HTTP/1.1\r\nhost: b\r\n\r\nGET"), *HEAD[1:]], b""),
-        ([*HEAD[:2], (b":authority", b"a\r\nx: y"), HEAD[3]], b""),
-        ([*HEAD[:2], HEAD[3]], b""),
-        ([*HEAD, (b"x", b"a\r\ntransfer-encoding: chunked")], b""),
-        ([*HEAD, (b"host", b"other")], b""),
-        ([*HEAD, HEAD[3]], b""),
-        ([*HEAD, (b":status", b"200")], b""),
-        ([*HEAD, (b"X-Upper", b"1")], b""),
-        ([(b"a", b"b"), *HEAD], b""),
-        (HEAD[:3], b""),
-        ([(b":method", b"CONNECT"), *HEAD[1:]], b""),
-    ],
-)
-def test_malformed_requests_are_reset_and_go_nowhere(
-    start_upstream: StartUpstream, fields: list[tuple[bytes, bytes]], body: bytes
-) -> None:
+MALFORMED: list[tuple[list[tuple[bytes, bytes]], bytes]] = [
+    ([*HEAD, (b"content-length", b"3")], b"abcd"),
+    ([*HEAD, (b"content-length", b"5")], b"abcd"),
+    ([*HEAD, (b"content-length", b"4"), (b"content-length", b"4")], b"abcd"),
+    ([*HEAD, (b"transfer-encoding", b"chunked")], b"0\r\n\r\n"),
+    ([*HEAD, (b"connection", b"close")], b""),
+    ([*HEAD, (b"te", b"gzip")], b""),
+    ([*HEAD[:3], (b":path", b"/ HTTP/1.1\r\nx: y")], b""),
+    ([*HEAD[:3], (b":path", b"/a b")], b""),
+    ([*HEAD[:3], (b":path", b"")], b""),
+    ([(b":method", b"GET /x HTTP/1.1\r\nhost: b\r\n\r\nGET"), *HEAD[1:]], b""),
+    ([*HEAD[:2], (b":authority", b"a\r\nx: y"), HEAD[3]], b""),
+    ([*HEAD[:2], HEAD[3]], b""),
+    ([*HEAD, (b"x", b"a\r\ntransfer-encoding: chunked")], b""),
+    ([*HEAD, (b"host", b"other")], b""),
+    ([*HEAD, HEAD[3]], b""),
+    ([*HEAD, (b":status", b"200")], b""),
+    ([*HEAD, (b"X-Upper", b"1")], b""),
+    ([(b"a", b"b"), *HEAD], b""),
+    (HEAD[:3], b""),
+    ([(b":method", b"CONNECT"), *HEAD[1:]], b""),
+]
+
+
+def test_malformed_requests_are_reset_and_go_nowhere(start_upstream: StartUpstream) -> None:
     whole: list[bytes] = []
 
     def keep(sock: socket.socket) -> None:
@@ -206,13 +203,14 @@ def test_malformed_requests_are_reset_and_go_nowhere(
 
     async def run() -> None:
         async with proxying(start_upstream(keep).port, **DOWN) as (port, _), asking(port, RawOracle) as client:
-            stream_id = client.quic.get_next_available_stream_id()
-            client.answers[stream_id] = Answer()
-            data = encode_frame(Frame.HEADERS, encode_block(fields))
-            data += encode_frame(Frame.DATA, body) if body else b""
-            client.quic.send_stream_data(stream_id, data, end_stream=True)
-            client.transmit()
-            assert (await client.answer(stream_id)).reset_code == ErrorCode.MESSAGE_ERROR
+            for fields, body in MALFORMED:
+                stream_id = client.quic.get_next_available_stream_id()
+                client.answers[stream_id] = Answer()
+                data = encode_frame(Frame.HEADERS, encode_block(fields))
+                data += encode_frame(Frame.DATA, body) if body else b""
+                client.quic.send_stream_data(stream_id, data, end_stream=True)
+                client.transmit()
+                assert (await client.answer(stream_id)).reset_code == ErrorCode.MESSAGE_ERROR, (fields, body)
 
     asyncio.run(run())
     assert whole == []
@@ -340,32 +338,38 @@ def test_a_stream_that_the_upstream_rejects_is_tried_again_and_one_in_the_middle
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    ("fields", "body"),
-    [
-        ([(b":status", b"200"), (b"content-length", b"3")], b"abcd"),
-        ([(b":status", b"200"), (b"content-length", b"5")], b"abcd"),
-        ([(b":status", b"204")], b"abcd"),
-        ([(b":status", b"101")], b""),
-        ([(b":status", b"2x0")], b""),
-        ([(b"x", b"y")], b""),
-        ([(b":status", b"200"), (b"X", b"y")], b""),
-        ([(b":status", b"200"), (b"connection", b"close")], b""),
-        ([(b":status", b"200"), (b"x", b"a\r\nb: c")], b""),
-        ([(b":status", b"200"), (b":path", b"/")], b""),
-    ],
-)
-def test_malformed_answers_do_not_pass(fields: list[tuple[bytes, bytes]], body: bytes) -> None:
+MALFORMED_ANSWERS: list[tuple[list[tuple[bytes, bytes]], bytes]] = [
+    ([(b":status", b"200"), (b"content-length", b"3")], b"abcd"),
+    ([(b":status", b"200"), (b"content-length", b"5")], b"abcd"),
+    ([(b":status", b"204")], b"abcd"),
+    ([(b":status", b"101")], b""),
+    ([(b":status", b"2x0")], b""),
+    ([(b"x", b"y")], b""),
+    ([(b":status", b"200"), (b"X", b"y")], b""),
+    ([(b":status", b"200"), (b"connection", b"close")], b""),
+    ([(b":status", b"200"), (b"x", b"a\r\nb: c")], b""),
+    ([(b":status", b"200"), (b":path", b"/")], b""),
+]
+
+
+def test_malformed_answers_do_not_pass() -> None:
     def answer(origin: Origin, stream_id: int, is_end: bool) -> None:
         if is_end:
+            fields, body = MALFORMED_ANSWERS[int(origin.heads[stream_id][b":path"][1:])]
             origin.quic.send_stream_data(stream_id, encode_frame(Frame.HEADERS, encode_block(fields)))
             origin.quic.send_stream_data(stream_id, encode_frame(Frame.DATA, body) if body else b"", end_stream=True)
             origin.transmit()
 
     async def run() -> None:
-        async with upstream(answer) as origins, proxying(origins.port, **BOTH) as (port, _), asking(port) as client:
-            got = await client.ask("POST", "/", b"x")
-            assert got.reset_code == ErrorCode.INTERNAL_ERROR or got.status == b"502"
+        async with (
+            upstream(answer) as origins,
+            proxying(origins.port, **BOTH) as (port, counts),
+            asking(port) as client,
+        ):
+            for case in range(len(MALFORMED_ANSWERS)):
+                got = await client.ask("POST", f"/{case}", b"x")
+                assert got.reset_code == ErrorCode.INTERNAL_ERROR or got.status == b"502", MALFORMED_ANSWERS[case]
+            assert counts.upstream_errors == len(MALFORMED_ANSWERS)
 
     asyncio.run(run())
 
