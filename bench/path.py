@@ -63,6 +63,8 @@ class Path:
     def _median_ns(self, spec: LoadSpec, host: str, port: int, leg: Leg, within: Sequence[str]) -> float | None:
         scenario, protocol, client = self._scenario, self._scenario.protocol, self._scenario.client
         if leg != self._legs[0]:
+            if protocol != self._legs[0].protocol:
+                return None  # what is said in that HTTP there is no plain HTTP, like gRPC
             protocol, client = leg.protocol, "lean"
         security = None
         if leg.tls in CERTIFIED:

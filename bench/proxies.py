@@ -6,7 +6,7 @@ another HTTP between them than both ends do: "sidecar:http3,sidecar".
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from bench import registry
@@ -34,17 +34,22 @@ class HopKind:
     start: str | None = None
     """"module:function" of what starts a program of others (see `bench.proxyprograms`). None for this project's own."""
     http: tuple[str, ...] = ()
-    """Of layer 7: the versions of HTTP that it takes, and speaks with the next hop or the server."""
+    """Of layer 7: the versions of HTTP that it takes."""
+    speaks: tuple[str, ...] = ()
+    """Of layer 7: those that it speaks with the next hop or the server."""
     program: Program | None = None
     """What must be installed."""
     transports: tuple[str, ...] = ("tcp",)
     """Of layer 4: what it passes on."""
+    fails: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Protocols that it does not carry over a version of HTTP that it takes, and why."""
 
 
 _PROGRAMS = "bench.proxyprograms"
 _LOSSY = "lossy"
 _SIDECAR = "sidecar"
-_ALL_HTTP = ("1.1", "2", "3")
+_OVER_TCP = ("1.1", "2")
+_ALL = (*_OVER_TCP, "3")
 _BETWEEN = {"http1": "1.1", "http2": "2", "http3": "3"}
 """What a sidecar can be told to speak with the next hop."""
 
@@ -52,24 +57,37 @@ HOPS: Mapping[str, HopKind] = {
     kind.name: kind
     for kind in (
         HopKind("l4", "this project's proxy of layer 4: bytes or datagrams, passed on", 4, transports=("tcp", "udp")),
-        HopKind("l7", "this project's proxy of layer 7: HTTP/1.1, HTTP/2 and HTTP/3", 7, http=_ALL_HTTP),
+        HopKind("l7", "this project's proxy of layer 7: HTTP/1.1, HTTP/2 and HTTP/3", 7, http=_ALL, speaks=_ALL),
         HopKind(
             _SIDECAR,
             "l7 beside one end, bound to one neighbour; two make a pair, like sidecar:http3,sidecar",
             7,
-            http=_ALL_HTTP,
+            http=_ALL,
+            speaks=_ALL,
         ),
         HopKind(
             _LOSSY,
             "l7 that loses a share of answers after the server acted (not to GET), like lossy:10%",
             7,
-            http=_ALL_HTTP,
+            http=_ALL,
+            speaks=_ALL,
         ),
         HopKind("haproxy-tcp", "HAProxy in its tcp mode", 4, f"{_PROGRAMS}:haproxy_tcp", program=HAPROXY),
-        HopKind("haproxy-http", "HAProxy in its http mode", 7, f"{_PROGRAMS}:haproxy_http", ("1.1", "2"), HAPROXY),
+        HopKind(
+            "haproxy-http", "HAProxy in its http mode", 7, f"{_PROGRAMS}:haproxy_http", _OVER_TCP, _OVER_TCP, HAPROXY
+        ),
         HopKind("nginx-tcp", "nginx's stream module", 4, f"{_PROGRAMS}:nginx_tcp", program=NGINX_STREAM),
-        HopKind("nginx-http", "nginx as a reverse proxy", 7, f"{_PROGRAMS}:nginx_http", ("1.1",), NGINX),
-        HopKind("caddy", "Caddy as a reverse proxy", 7, f"{_PROGRAMS}:caddy", ("1.1", "2"), CADDY),
+        HopKind("nginx-http", "nginx as a reverse proxy", 7, f"{_PROGRAMS}:nginx_http", ("1.1",), ("1.1",), NGINX),
+        HopKind(
+            "caddy",
+            "Caddy as a reverse proxy",
+            7,
+            f"{_PROGRAMS}:caddy",
+            _ALL,
+            _OVER_TCP,
+            CADDY,
+            fails={("grpc", "3"): "loses the bodies of requests without a length, as grpc's are"},  # 2.6.2 does
+        ),
     )
 }
 
@@ -185,21 +203,28 @@ def _why_not(hop: Hop, leg: Leg, next_leg: Leg, scenario: "Scenario") -> str | N
             return f"the hop {kind.name} passes on TCP alone, and here it would be UDP; choose l4"
         return None
     if leg.http not in kind.http:
-        speaks = " and ".join(f"HTTP/{known}" for known in kind.http)
+        speaks = _named(kind.http)
         comes = "what comes to it" if leg != ends_of(scenario) else scenario.protocol
         spoken = f"HTTP/{leg.http}" if leg.http else "no HTTP"
         return f"the hop {kind.name} passes on {speaks}, and {comes} is {spoken} here; choose a hop of layer 4, like l4"
+    if next_leg.http not in kind.speaks:
+        behind = f"what is behind it HTTP/{next_leg.http}"
+        return f"the hop {kind.name} speaks {_named(kind.speaks)}, and {behind}; choose a hop of this project, like l7"
+    if (why := kind.fails.get((scenario.protocol, leg.http))) is not None:
+        return f"the hop {kind.name} takes HTTP/{leg.http}, and {why}"
     if next_leg.http != leg.http and (why := _why_not_translated(scenario.protocol, {leg.http, next_leg.http})):
         return why
-    if leg.tls == "off":
-        return None
-    if kind.program is not None:
+    if kind.program is not None and ((leg.tls != "off" and leg.http != "3") or next_leg.tls != "off"):
         return (
             f"the hop {kind.name} is set up without TLS here; choose tls off, or a hop of this project, like l4 or l7"
         )
     if scenario.handshake == "early-data":
         return f"the hop {kind.name} ends TLS, and takes no early data; choose a hop of layer 4, like l4"
     return None
+
+
+def _named(versions: Sequence[str]) -> str:
+    return " and ".join(f"HTTP/{version}" for version in versions)
 
 
 def _why_not_translated(protocol: str, versions: set[str]) -> str | None:

@@ -71,7 +71,11 @@ def running_hop(hop: Hop, place: Place) -> Iterator[RunningHop]:
         with EmbeddedProxy(hop, place) as proxy:
             yield proxy.running
         return
-    arguments = {"host": place.host, "upstream_port": place.port, "http": place.leg.http, "cpus": list(place.cpus)}
+    leg, next_leg = place.leg, place.next_leg or place.leg
+    arguments: dict[str, Any] = {"host": place.host, "upstream_port": place.port, "cpus": list(place.cpus)}
+    arguments |= {"http": leg.http, "next_http": next_leg.http}
+    if leg.tls != "off":
+        arguments |= _certificate()
     with hosted(f"the hop {hop}", hop.kind.start, arguments, place.within) as gave:
         yield RunningHop(str(hop), place.host, gave["port"], tuple(gave["pids"]))
 
@@ -125,8 +129,7 @@ class EmbeddedProxy:
     def _layer7(self, leg: Leg, next_leg: Leg) -> dict[str, str]:
         spec = {"http": leg.http, "upstream_http": next_leg.http, "tls": leg.tls, "upstream_tls": next_leg.tls}
         if leg.tls != "off":
-            made = certificates()
-            spec |= {"certificate": str(made.certificate), "private_key": str(made.private_key)}
+            spec |= _certificate()
         if next_leg.tls != "off":
             spec["authorities"] = str(certificates().authority)
         return spec
@@ -151,3 +154,8 @@ class EmbeddedProxy:
         if event["event"] != name:
             raise ServerFailedError(f"the hop {self._hop}: {event.get('message', event['event'])}")
         return event
+
+
+def _certificate() -> dict[str, str]:
+    made = certificates()
+    return {"certificate": str(made.certificate), "private_key": str(made.private_key)}
