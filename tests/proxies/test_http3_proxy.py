@@ -468,8 +468,9 @@ def test_an_early_answer_ends_the_request() -> None:
     async def run() -> None:
         async with upstream(refuse) as origins, proxying(origins.port, **BOTH) as (port, _), asking(port) as client:
             stream_id = client.begin(client.head("POST", "/"), b"begin", end=False)
+            sender = client.quic._streams[stream_id].sender
             assert (await client.answer(stream_id)).body == b"no"
-            await client.until(lambda: client.quic._streams[stream_id].sender._reset_error_code == ErrorCode.NO_ERROR)
+            await client.until(lambda: sender._reset_error_code == ErrorCode.NO_ERROR)
             assert (await client.ask("GET", "/")).body == b"no"
 
     asyncio.run(run())
