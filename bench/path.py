@@ -7,13 +7,14 @@ from itertools import pairwise
 from typing import Any
 
 from bench import registry
-from bench.contract import Opcode
+from bench.certificates import certificates
+from bench.contract import Opcode, Security
 from bench.errors import LoadFailedError, TargetError
 from bench.lab import probes
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, merge
-from bench.protocols import PROTOCOLS
-from bench.proxies import hops_of, http_version
+from bench.protocols import CERTIFIED, PROTOCOLS
+from bench.proxies import Leg, ends_of, hops_of, legs_of
 from bench.proxyprocess import Place, RunningHop, running_hops
 from bench.scenario import Scenario
 
@@ -30,6 +31,8 @@ class Path:
         self._hops = hops
         self._entrances = [*((hop.host, hop.port) for hop in hops), server]
         """Of the whole path, then of what is left of it behind each hop; the last is the server."""
+        self._legs = legs_of(hops_of(scenario.via), ends_of(scenario))
+        """What is spoken at each of them."""
         self._added_latency_ns: list[float | None] = [None] * len(hops)
 
     @property
@@ -46,21 +49,30 @@ class Path:
 
         One connection asks for an echo of the scenario's payload, one request after the other: first of the server,
         then through the last hop, and so on. What a hop adds is the median through it less the median from behind it.
-        The requests come from the load's own CPU and from the client's protocol; in a lab, from the server's node, so
-        that the link is no part of it. `spec` is that of a load process; `within` is where the hops are.
+        The requests come from the load's own CPU and from a client of what is spoken there; in a lab, from the server's
+        node, so that the link is no part of it. `spec` is that of a load process; `within` is where the hops are.
         """
         if not self._hops or "request-response" not in PROTOCOLS[self._scenario.protocol].patterns:
             return
-        medians = [self._median_ns(spec, *entrance, within) for entrance in reversed(self._entrances)][::-1]
+        places = reversed([*zip(self._entrances, self._legs, strict=True)])
+        medians = [self._median_ns(spec, *entrance, leg, within) for entrance, leg in places][::-1]
         self._added_latency_ns = [
             None if through is None or behind is None else through - behind for through, behind in pairwise(medians)
         ]
 
-    def _median_ns(self, spec: LoadSpec, host: str, port: int, within: Sequence[str]) -> float | None:
-        scenario = self._scenario
+    def _median_ns(self, spec: LoadSpec, host: str, port: int, leg: Leg, within: Sequence[str]) -> float | None:
+        scenario, protocol, client = self._scenario, self._scenario.protocol, self._scenario.client
+        if leg != self._legs[0]:
+            if protocol != self._legs[0].protocol:
+                return None  # what is said in that HTTP there is no plain HTTP, like gRPC
+            protocol, client = leg.protocol, "lean"
+        security = None
+        if leg.tls in CERTIFIED:
+            security = Security(leg.tls, str(certificates().authority), host, insecure=False)
         probe = replace(
             spec,
-            client=registry.client(scenario.protocol, scenario.client),
+            protocol=protocol,
+            client=registry.client(protocol, client),
             host=host,
             port=port,
             request=Request(Opcode.ECHO, scenario.payload_bytes),
@@ -73,7 +85,7 @@ class Path:
             processes=1,
             pattern="request-response",
             fast_open=False,
-            security=None if spec.security is None else replace(spec.security, handshake="full"),
+            security=security,
         )
         try:
             with LoadProcesses(1, lambda _progress: None, within) as load:
@@ -114,6 +126,6 @@ def path_to(
 ) -> Iterator[Path]:
     """A scenario's path while the context lasts. `host` and `port` are the server's, `cpus` and `within` where the hops
     are. Raises ServerFailedError, UnsupportedError."""
-    place = Place(host, port, http_version(scenario.protocol), scenario.tls, tuple(cpus), tuple(within), seed)
+    place = Place(host, port, ends_of(scenario), cpus=tuple(cpus), within=tuple(within), seed=seed)
     with running_hops(hops_of(scenario.via), place) as hops:
         yield Path(scenario, hops, (host, port))

@@ -10,7 +10,7 @@ from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import ServerFailedError
 from bench.peers.process import pinned
 from bench.programhost import hosted
-from bench.proxies import Hop
+from bench.proxies import Hop, Leg, legs_of
 
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 5.0
@@ -25,10 +25,10 @@ class Place:
     """The address that it listens on, which is that of the next hop or of the server too."""
     port: int
     """Of what it is in front of."""
-    http: str
-    """The version of HTTP that it passes on, where its layer is 7."""
-    tls: str = "off"
-    """The version of TLS that clients and the server speak, where its layer is 7."""
+    leg: Leg
+    """What its clients speak."""
+    next_leg: Leg | None = None
+    """What it speaks itself; None for the same."""
     cpus: tuple[int, ...] = ()
     within: tuple[str, ...] = ()
     """As for ChildProcess."""
@@ -51,13 +51,15 @@ class RunningHop:
 
 @contextlib.contextmanager
 def running_hops(hops: Sequence[Hop], place: Place) -> Iterator[list[RunningHop]]:
-    """The hops of a path while the context lasts, from the client to the server. `place` is that of the last one.
-    Raises ServerFailedError, UnsupportedError."""
+    """The hops of a path while the context lasts, from the client to the server. `place` is that of the last one, and
+    its leg what client and server speak. Raises ServerFailedError, UnsupportedError."""
     running: list[RunningHop] = []
     with contextlib.ExitStack() as stack:
+        legs = legs_of(hops, place.leg)
         for number, hop in enumerate(reversed(hops)):
             port = running[0].port if running else place.port
-            at = replace(place, port=port, seed=place.seed + number)
+            next_leg = legs.pop()
+            at = replace(place, port=port, leg=legs[-1], next_leg=next_leg, seed=place.seed + number)
             running.insert(0, stack.enter_context(running_hop(hop, at)))
         yield running
 
@@ -69,7 +71,11 @@ def running_hop(hop: Hop, place: Place) -> Iterator[RunningHop]:
         with EmbeddedProxy(hop, place) as proxy:
             yield proxy.running
         return
-    arguments = {"host": place.host, "upstream_port": place.port, "http": place.http, "cpus": list(place.cpus)}
+    leg, next_leg = place.leg, place.next_leg or place.leg
+    arguments: dict[str, Any] = {"host": place.host, "upstream_port": place.port, "cpus": list(place.cpus)}
+    arguments |= {"http": leg.http, "next_http": next_leg.http}
+    if leg.tls != "off":
+        arguments |= _certificate()
     with hosted(f"the hop {hop}", hop.kind.start, arguments, place.within) as gave:
         yield RunningHop(str(hop), place.host, gave["port"], tuple(gave["pids"]))
 
@@ -88,6 +94,7 @@ class EmbeddedProxy:
 
     def __enter__(self) -> "EmbeddedProxy":
         place, hop = self._place, self._hop
+        leg, next_leg = place.leg, place.next_leg or place.leg
         with pinned(place.cpus):
             self._child = ChildProcess("servers.proxies", place.within)
         try:
@@ -95,11 +102,9 @@ class EmbeddedProxy:
                 {
                     "layer": hop.kind.layer,
                     "upstreams": [[place.host, place.port]],
-                    "http": place.http or "1.1",
-                    "upstream_http": place.http or "1.1",
                     "host": place.host,
                     "seed": place.seed,
-                    **self._tls(),
+                    **(self._layer4(leg) if hop.kind.layer == 4 else self._layer7(leg, next_leg)),
                     **self._changes,
                 }
             )
@@ -118,17 +123,16 @@ class EmbeddedProxy:
         finally:
             self._child.kill()
 
-    def _tls(self) -> dict[str, str]:
-        if self._hop.kind.layer == 4 or self._place.tls == "off":
-            return {}
-        made = certificates()
-        return {
-            "tls": self._place.tls,
-            "certificate": str(made.certificate),
-            "private_key": str(made.private_key),
-            "upstream_tls": self._place.tls,
-            "authorities": str(made.authority),
-        }
+    def _layer4(self, leg: Leg) -> dict[str, str]:
+        return {"transport": leg.transport}
+
+    def _layer7(self, leg: Leg, next_leg: Leg) -> dict[str, str]:
+        spec = {"http": leg.http, "upstream_http": next_leg.http, "tls": leg.tls, "upstream_tls": next_leg.tls}
+        if leg.tls != "off":
+            spec |= _certificate()
+        if next_leg.tls != "off":
+            spec["authorities"] = str(certificates().authority)
+        return spec
 
     def _begin_to_lose(self) -> None:
         if self._hop.lose_share:
@@ -150,3 +154,8 @@ class EmbeddedProxy:
         if event["event"] != name:
             raise ServerFailedError(f"the hop {self._hop}: {event.get('message', event['event'])}")
         return event
+
+
+def _certificate() -> dict[str, str]:
+    made = certificates()
+    return {"certificate": str(made.certificate), "private_key": str(made.private_key)}

@@ -39,7 +39,7 @@ defaults
     {options}
 listen hop
     bind {host}:{port}{protocol} backlog 4096
-    server next {host}:{upstream_port}{protocol}
+    server next {host}:{upstream_port}{next_protocol}
 """
 
 _NGINX = """\
@@ -98,15 +98,16 @@ _CADDY = """\
     admin off
     auto_https off
     servers {{
-        protocols h1 h2c
+        protocols {protocols}
     }}
     log {{
         output stderr
         level ERROR
     }}
 }}
-http://:{port} {{
+{site}:{port} {{
     bind {host}
+    {certificate}
     reverse_proxy {scheme}://{host}:{upstream_port} {{
         flush_interval -1
     }}
@@ -115,22 +116,22 @@ http://:{port} {{
 
 
 @contextlib.contextmanager
-def haproxy_tcp(host: str, upstream_port: int, http: str, cpus: Sequence[int]) -> Iterator[Started]:
+def haproxy_tcp(host: str, upstream_port: int, http: str, next_http: str, cpus: Sequence[int]) -> Iterator[Started]:
     """HAProxy that passes on bytes. Raises ServerFailedError, UnsupportedError."""
-    with _haproxy("haproxy-tcp", "tcp", "", host, upstream_port, cpus) as hop:
+    with _haproxy("haproxy-tcp", "tcp", "", "", host, upstream_port, cpus) as hop:
         yield hop
 
 
 @contextlib.contextmanager
-def haproxy_http(host: str, upstream_port: int, http: str, cpus: Sequence[int]) -> Iterator[Started]:
+def haproxy_http(host: str, upstream_port: int, http: str, next_http: str, cpus: Sequence[int]) -> Iterator[Started]:
     """HAProxy that passes on HTTP. Raises ServerFailedError, UnsupportedError."""
-    protocol = " proto h2" if http == "2" else ""
-    with _haproxy("haproxy-http", "http", protocol, host, upstream_port, cpus) as hop:
+    protocol, next_protocol = [" proto h2" if version == "2" else "" for version in (http, next_http)]
+    with _haproxy("haproxy-http", "http", protocol, next_protocol, host, upstream_port, cpus) as hop:
         yield hop
 
 
 def _haproxy(
-    name: str, mode: str, protocol: str, host: str, upstream_port: int, cpus: Sequence[int]
+    name: str, mode: str, protocol: str, next_protocol: str, host: str, upstream_port: int, cpus: Sequence[int]
 ) -> contextlib.AbstractContextManager[Started]:
     # It takes two descriptors for each connection, and refuses to start with more than it may open.
     connections = min(_MAX_CONNECTIONS, raise_open_files() // 2 - 100)
@@ -143,6 +144,7 @@ def _haproxy(
             mode=mode,
             options=options,
             protocol=protocol,
+            next_protocol=next_protocol,
             host=host,
             port=port,
             upstream_port=upstream_port,
@@ -154,7 +156,7 @@ def _haproxy(
 
 
 @contextlib.contextmanager
-def nginx_tcp(host: str, upstream_port: int, http: str, cpus: Sequence[int]) -> Iterator[Started]:
+def nginx_tcp(host: str, upstream_port: int, http: str, next_http: str, cpus: Sequence[int]) -> Iterator[Started]:
     """nginx that passes on bytes. Raises ServerFailedError, UnsupportedError."""
     module = NGINX_STREAM.module()
     if module is None:
@@ -165,7 +167,7 @@ def nginx_tcp(host: str, upstream_port: int, http: str, cpus: Sequence[int]) -> 
 
 
 @contextlib.contextmanager
-def nginx_http(host: str, upstream_port: int, http: str, cpus: Sequence[int]) -> Iterator[Started]:
+def nginx_http(host: str, upstream_port: int, http: str, next_http: str, cpus: Sequence[int]) -> Iterator[Started]:
     """nginx that passes on HTTP. Raises ServerFailedError, UnsupportedError."""
     with _nginx("nginx-http", _NGINX_HTTP, "", host, upstream_port, cpus) as hop:
         yield hop
@@ -195,12 +197,27 @@ def _nginx(
 
 
 @contextlib.contextmanager
-def caddy(host: str, upstream_port: int, http: str, cpus: Sequence[int]) -> Iterator[Started]:
-    """Caddy that passes on HTTP: no administration, no certificates. Raises ServerFailedError, UnsupportedError."""
-    scheme = "h2c" if http == "2" else "http"
+def caddy(
+    host: str,
+    upstream_port: int,
+    http: str,
+    next_http: str,
+    cpus: Sequence[int],
+    certificate: str = "",
+    private_key: str = "",
+) -> Iterator[Started]:
+    """Caddy that passes on HTTP: no administration, and no certificates but, for HTTP/3, the one given (files in PEM
+    form). Raises ServerFailedError, UnsupportedError."""
+    is_quic = http == "3"  # it insists on TCP beside it
+    settings = {
+        "protocols": "h1 h2 h3" if is_quic else "h1 h2c",
+        "site": "https://" if is_quic else "http://",
+        "certificate": f"tls {certificate} {private_key}" if is_quic else "",
+        "scheme": "h2c" if next_http == "2" else "http",
+    }
 
     def command(port: int, folder: Path) -> list[str]:
-        text = _CADDY.format(host=host, port=port, upstream_port=upstream_port, scheme=scheme)
+        text = _CADDY.format(host=host, port=port, upstream_port=upstream_port, **settings)
         (folder / "Caddyfile").write_text(text, encoding="ascii")
         # What it would keep in the user's home stays in the folder; one thread runs at a time, as with the others.
         kept = [f"HOME={folder}", f"XDG_DATA_HOME={folder}", f"XDG_CONFIG_HOME={folder}", "GOMAXPROCS=1"]

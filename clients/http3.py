@@ -8,7 +8,7 @@ from bench.errors import ErrorKind
 from bench.wire.header_blocks import Fields, Head, MalformedError
 from bench.wire.http3 import BlockReader, ErrorCode, Frame, MessageReader, encode_block, encode_frame
 from clients.http3_connection import ClientConnection
-from clients.quic_security import tickets
+from clients.quic_tickets import tickets
 
 MAX_IN_FLIGHT = 1 << 16
 

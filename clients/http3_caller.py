@@ -14,7 +14,7 @@ from bench.wire.http3 import BlockReader, ErrorCode, Frame, MessageReader, encod
 from bench.wire.sse import EventReader
 from clients.http3 import MAX_IN_FLIGHT, AnswerHead
 from clients.http3_connection import ClientConnection
-from clients.quic_security import tickets
+from clients.quic_tickets import tickets
 
 _OK = 200
 

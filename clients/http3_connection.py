@@ -8,20 +8,20 @@ server sees the new port. Who downloads has little to send by itself, and would 
 
 import asyncio
 import errno
-import socket
 import time
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StopSendingReceived, StreamReset
+from aioquic.quic.events import HandshakeCompleted, QuicEvent, StopSendingReceived, StreamReset
 from aioquic.tls import SessionTicket
 
 from bench.contract import TICKET_TIMEOUT_S, Handshake, Security
 from bench.errors import ErrorKind
-from bench.wire.http3 import BlockReader, ErrorCode
-from bench.wire.quic_session import Http3Session, T
-from bench.wire.quic_socket import DatagramSocket
-from clients.quic_security import configure, connection_error, tickets
+from bench.wire.http3 import BlockReader
+from bench.wire.quic_client import Http3ClientSession
+from bench.wire.quic_security import configure
+from bench.wire.quic_session import T
+from clients.quic_tickets import tickets
 
 IDLE_TIMEOUT_S = 60.0
 
@@ -58,7 +58,7 @@ class Owner(Protocol):
         """The connection has ended."""
 
 
-class ClientConnection(Http3Session[T]):
+class ClientConnection(Http3ClientSession[T]):
     """One connection."""
 
     def __init__(self, owner: Owner, host: str, port: int, security: Security | None, blocks: BlockReader[T]) -> None:
@@ -79,10 +79,6 @@ class ClientConnection(Http3Session[T]):
         self._is_early = self._handshake == "early-data" and configuration.session_ticket is not None
         self._owner = owner
         self._target = (host, port)
-        self._sock: socket.socket | None = None
-        self._address: Any = None
-        self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._reading = False
         self._giving_up: asyncio.TimerHandle | None = None
         self._watching: asyncio.TimerHandle | None = None
         self._heard_at = self._moved_at = 0.0
@@ -90,17 +86,13 @@ class ClientConnection(Http3Session[T]):
     async def connect(self) -> None:
         """Returns when the handshake is over, or where there may be early data, at once: what is sent in this turn of
         the loop goes with the first flight."""
-        host, port = self._target
-        _, _, _, _, self._address = (await self._loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
-        self._open_socket()
-        self._heard_at = now = time.monotonic()
-        self.quic.connect(self._address, now)
+        await self.dial(*self._target)
+        self._heard_at = time.monotonic()
         if self._is_early:
             self._opened.set_result(None)
             self.flush_soon()
         else:
-            self.flush(now)
-            await self._opened
+            await self.shake_hands()
         self._watch(SILENCE_S)
 
     @property
@@ -117,14 +109,9 @@ class ClientConnection(Http3Session[T]):
         """Close: at once, or if a ticket is due, once it is there."""
         is_due = self._tickets is not None and not self._has_ticket and self._opened.done()
         if self._sock is None or self.quic.is_closing or not is_due:
-            self._close_now()
+            self.close_now()
         elif self._giving_up is None:
-            self._giving_up = self._loop.call_later(TICKET_TIMEOUT_S, self._close_now)
-
-    def flush_after_reading(self) -> None:
-        """Send at the end of this turn."""
-        if not self._reading:
-            self.flush_soon()
+            self._giving_up = self._loop.call_later(TICKET_TIMEOUT_S, self.close_now)
 
     def end(self) -> None:
         super().end()
@@ -156,86 +143,37 @@ class ClientConnection(Http3Session[T]):
             self._owner.failed(stream_id, "reset")
 
     def event_received(self, event: QuicEvent) -> None:
-        if isinstance(event, HandshakeCompleted):
-            self.control.open()
-            if not self._opened.done():
-                self._opened.set_result(None)
-            elif not event.early_data_accepted:
-                self.quic.resend_all(time.monotonic())
+        was_open = self._opened.done()
+        super().event_received(event)
+        if isinstance(event, HandshakeCompleted) and was_open and not event.early_data_accepted:
+            self.quic.resend_all(time.monotonic())
 
     def control_received(self) -> None:
         if self.control.goaway_id is not None:
             self._owner.goaway_received(self.control.goaway_id)
 
-    def connection_ended(self, event: ConnectionTerminated) -> None:
-        self._lost(connection_error(event))
+    # Http3ClientSession
 
-    # The socket
+    def all_read(self, now: float) -> None:
+        self._heard_at = now
+        self._owner.tell()
 
-    def _open_socket(self) -> None:
-        """Raises OSError."""
-        family = socket.AF_INET6 if len(self._address) == 4 else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            sock.connect(self._address)
-        except OSError:
-            sock.close()
-            raise
-        self._close_socket()
-        self._sock = sock
-        self._datagram_socket = DatagramSocket(
-            sock, self._datagram_received, self._read_to_end, self._error_received, is_connected=True
-        )
-
-    def _close_socket(self) -> None:
-        if self._sock is not None:
-            self._datagram_socket.close()
-            self._sock.close()
-            self._sock = None
-
-    def _close_now(self) -> None:
-        if self._sock is not None:
-            self.quic.close(error_code=ErrorCode.NO_ERROR)
-            self.flush(time.monotonic())
-            self._close_socket()
-        self.end()
-
-    def _datagram_received(self, data: bytes, _: Any, now: float) -> None:
-        self._reading = True
-        self.quic.receive(data, self._address, now)
+    def lost(self, error: Exception) -> None:
+        self._owner.lost(error)
 
     def _read_to_end(self, now: float) -> None:
-        self._heard_at = now
-        if not self.ended:
-            self._owner.tell()
-        self._reading = False
-        self.flush(now)
-        if self.quic.is_closing and not self.ended:
-            self.end()
-            self._lost(connection_error(self.quic.close_event))
-        elif self._giving_up is not None and self._has_ticket:
-            self._close_now()
+        super()._read_to_end(now)
+        if self._giving_up is not None and self._has_ticket:
+            self.close_now()
 
     def _error_received(self, error: OSError) -> None:
-        if self.ended:
+        if self.ended or error.errno not in _MOVED:
+            super()._error_received(error)
             return
-        if error.errno in _MOVED:
-            now = time.monotonic()
-            if now - self._moved_at > _MOVE_AGAIN_S:  # else what was to be sent is lost, and sent once more later
-                self._moved_at = now
-                self._loop.call_soon(self._move)
-        elif error.errno != errno.EMSGSIZE or not self._opened.done():
-            # ICMP says that nobody listens; or the path takes no datagrams as long as QUIC's (section 14).
-            self.end()
-            self._lost(error)
-
-    def _lost(self, error: Exception) -> None:
-        self._close_socket()
-        if not self._opened.done():
-            self._opened.set_exception(error)
-        else:
-            self._owner.lost(error)
+        now = time.monotonic()
+        if now - self._moved_at > _MOVE_AGAIN_S:  # else what was to be sent is lost, and sent once more later
+            self._moved_at = now
+            self._loop.call_soon(self._move)
 
     # Changes of address
 

@@ -21,7 +21,7 @@ from bench.peers.process import VoidError
 from bench.peers.programs import HAPROXY, NGINX, WRK
 from bench.peers.target import Target
 from bench.peers.wrk import Wrk
-from bench.proxies import hops_of
+from bench.proxies import Leg, hops_of
 from bench.proxyprocess import Place, RunningHop, running_hop
 
 _CONNECTIONS = 64
@@ -77,7 +77,7 @@ def _open(
     hops: tuple[str, str], server: OpenServer, drive: Drive, by_cpu: bool, setting: Setting
 ) -> Iterator[Sequence[Measure]]:
     with server(setting.placement.load) as target:
-        place = Place(target.host, target.port, "1.1", cpus=setting.placement.server)
+        place = Place(target.host, target.port, Leg("1.1"), cpus=setting.placement.server)
         try:
             with running_hop(hops_of(hops[0])[0], place) as ours, running_hop(hops_of(hops[1])[0], place) as theirs:
                 yield [partial(_measure, hop, target, drive, by_cpu, setting) for hop in (ours, theirs)]

@@ -204,7 +204,7 @@ PROBES = {
         "asks for a page over a link of 80 ms, straight or by two sidecars",
         "bench.probes.sidecars:measure",
         {
-            "between": "what crosses the link: http1, from the client to the server; or http2, between two sidecars",
+            "between": "what crosses the link: http1, from end to end; http2 or http3, between two sidecars",
             "loss": "share of its packets that the link loses, like 2%",
         },
         {"page_ns": "time of a page of 24 objects, the median"},

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from bench.errors import ServerFailedError
-from bench.proxies import HOPS, Hop
+from bench.proxies import HOPS, Hop, Leg
 from bench.proxyprocess import EmbeddedProxy, Place
 from bench.serverprocess import ServerProcess
 
@@ -29,7 +29,7 @@ _PING_S = 0.2
 
 def _proxy(layer: int, servers: Sequence[ServerProcess], http: str = "1.1", **changes: Any) -> EmbeddedProxy:
     upstreams = [[server.host, server.port] for server in servers]
-    return EmbeddedProxy(Hop(HOPS[f"l{layer}"]), Place("127.0.0.1", 0, http), upstreams=upstreams, **changes)
+    return EmbeddedProxy(Hop(HOPS[f"l{layer}"]), Place("127.0.0.1", 0, Leg(http)), upstreams=upstreams, **changes)
 
 
 def spread(layer: int) -> dict[str, float]:

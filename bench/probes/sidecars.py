@@ -8,7 +8,7 @@ from bench.lab.link import parse_link
 from bench.lab.topology import CLIENT, SERVER, two_ends
 from bench.loadprocess import LoadProcesses, merge
 from bench.placement import Placement
-from bench.proxies import HOPS, Hop
+from bench.proxies import HOPS, Hop, Leg
 from bench.proxyprocess import EmbeddedProxy, Place
 from bench.scenario import Operation, Scenario
 from bench.schedule import Concurrency, parse_load
@@ -16,6 +16,7 @@ from bench.serverprocess import ServerProcess
 from bench.trial import load_specs
 
 _SIDECAR = Hop(HOPS["sidecar"])
+_CROSSING = {"http2": Leg("2"), "http3": Leg("3", "1.3", "udp")}
 _MS = 1_000_000
 
 
@@ -37,13 +38,12 @@ def measure(between: str, loss: str) -> dict[str, float]:
         address = lab.topology.address(SERVER)
         server = stack.enter_context(ServerProcess("http1", within=lab.within(SERVER), host=address))
         host, port = address, server.port
-        if between == "http2":
-            inner = EmbeddedProxy(
-                _SIDECAR, Place(host, port, "2", within=tuple(lab.within(SERVER))), upstream_http="1.1"
-            )
+        crossing = _CROSSING.get(between)
+        if crossing is not None:
+            inner = EmbeddedProxy(_SIDECAR, Place(host, port, crossing, Leg("1.1"), within=tuple(lab.within(SERVER))))
             port = stack.enter_context(inner).running.port
-            near = Place("127.0.0.1", 0, "1.1", within=tuple(lab.within(CLIENT)))
-            outer = EmbeddedProxy(_SIDECAR, near, upstream_http="2", upstreams=[[host, port]])
+            near = Place("127.0.0.1", 0, Leg("1.1"), crossing, within=tuple(lab.within(CLIENT)))
+            outer = EmbeddedProxy(_SIDECAR, near, upstreams=[[host, port]])
             host, port = near.host, stack.enter_context(outer).running.port
         load = stack.enter_context(LoadProcesses(1, lambda _progress: None, lab.within(CLIENT)))
         load.connect(load_specs(scenario, host, port, 0, 1, Placement((), ())))

@@ -319,7 +319,7 @@ class QuicPeer(QuicWriter):
         except FinalSizeError as error:
             raise QuicConnectionError(QuicErrorCode.FINAL_SIZE_ERROR, kind, str(error)) from None
         total.used += newly
-        if receiver.highest_offset * 2 > stream.max_stream_data_local and not receiver.is_finished:
+        if self._is_low_on_credit(stream) and not receiver.is_finished:
             self._unusual = True
         if event is not None:
             if receiver.is_finished and stream.sender.is_finished:

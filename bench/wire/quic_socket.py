@@ -36,7 +36,8 @@ class DatagramSocket:
     `now` is when reading began, in seconds (CLOCK_MONOTONIC). `on_error` gets what the system says of datagrams that
     cannot be sent or, on a connected socket, were not delivered.
 
-    The socket is bound, or connected if `is_connected`, and non-blocking; it is not closed here.
+    The socket is bound, or connected if `is_connected`, and non-blocking; it is not closed here. Datagrams leave whole
+    or not at all, unless they `may_be_cut`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class DatagramSocket:
         on_end: Callable[[float], None],
         on_error: Callable[[OSError], None],
         is_connected: bool = False,
+        may_be_cut: bool = False,
     ) -> None:
         self._sock = sock
         self._on_datagram = on_datagram
@@ -57,8 +59,9 @@ class DatagramSocket:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with contextlib.suppress(OSError):  # some systems refuse a size above their limit
                 sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-        with contextlib.suppress(OSError, KeyError):  # other systems have other ways, or none
-            sock.setsockopt(*_MTU_DISCOVERY[sock.family])
+        if not may_be_cut:
+            with contextlib.suppress(OSError, KeyError):  # other systems have other ways, or none
+                sock.setsockopt(*_MTU_DISCOVERY[sock.family])
         self._loop.add_reader(sock, self._read)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import aioquic
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.congestion.base import create_congestion_control
-from aioquic.quic.connection import Limit, QuicConnection, QuicNetworkPath
+from aioquic.quic.connection import MAX_STREAM_DATA_FRAME_CAPACITY, Limit, QuicConnection, QuicNetworkPath
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
@@ -96,6 +96,8 @@ class QuicWriter(QuicConnection):
         self._to_send: dict[QuicStream, bytes | None] = {}
         # The next packets are aioquic's to write.
         self._unusual = True
+        self._window_bytes: int | None = None
+        self._held: set[int] = set()
         # Those of packets with a short header, once the handshake is confirmed.
         self._cryptos_one_rtt: CryptoPair
         self._space_one_rtt: QuicPacketSpace
@@ -111,6 +113,22 @@ class QuicWriter(QuicConnection):
         """Let the peer have so many bidirectional streams open. To be called before anything was received."""
         self._local_max_streams_bidi = Limit(QuicFrameType.MAX_STREAMS_BIDI, "max_streams_bidi", count)
 
+    def limit_windows(self, window_bytes: int) -> None:
+        """Let the peer be so far ahead on each bidirectional stream, rather than farther and farther; streams can be
+        held from then on. To be called before anything was sent or received."""
+        self._window_bytes = window_bytes
+        self._local_max_stream_data_bidi_local = self._local_max_stream_data_bidi_remote = window_bytes
+
+    def hold(self, stream_id: int) -> None:
+        """Give the peer no more credit on a stream for now: of its window at most comes what has not come yet."""
+        self._held.add(stream_id)
+
+    def release(self, stream_id: int) -> None:
+        """Hold a stream no more, whether it was held or not."""
+        if stream_id in self._held:
+            self._held.remove(stream_id)
+            self._unusual = True
+
     @property
     def next_peer_stream_id(self) -> int:
         """The bidirectional stream that the peer has not yet opened, of those the lowest. For servers."""
@@ -122,9 +140,11 @@ class QuicWriter(QuicConnection):
         return any(not stream_id & 2 for stream_id in self._streams)
 
     def unsent_bytes(self, stream_id: int) -> int:
-        """How much of what was given to a stream is not yet acknowledged."""
+        """How much of what was given to a stream is not yet acknowledged; 0 if it was reset."""
         stream = self._streams.get(stream_id)
-        return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
+        if stream is None or stream.sender._reset_error_code is not None:
+            return 0
+        return stream.sender._buffer_stop - stream.sender._buffer_start
 
     def open_with(self, data: bytes) -> int:
         """Open a bidirectional stream with a whole message, which ends it. Gives the stream's id."""
@@ -352,7 +372,34 @@ class QuicWriter(QuicConnection):
         if self._streams.pop(stream_id, None) is not None and not self._is_client and not stream_id & 3:
             self._local_max_streams_bidi.value += 1
 
+    def _is_low_on_credit(self, stream: QuicStream) -> bool:
+        """Whether the peer is to be told that it may send more on a stream."""
+        receiver = stream.receiver
+        if self._window_bytes is None:
+            return receiver.highest_offset * 2 > stream.max_stream_data_local
+        if receiver.is_finished or stream.stream_id in self._held:
+            return False
+        return (stream.max_stream_data_local - receiver.starting_offset()) * 2 < self._window_bytes
+
     # aioquic
+
+    def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
+        if self._window_bytes is None:
+            super()._write_stream_limits(builder, space, stream)
+            return
+        if self._is_low_on_credit(stream):
+            stream.max_stream_data_local = stream.receiver.starting_offset() + self._window_bytes
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local:
+            assert stream.stream_id is not None
+            buffer = builder.start_frame(
+                QuicFrameType.MAX_STREAM_DATA,
+                capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+                handler=self._on_max_stream_data_delivery,
+                handler_args=(stream,),
+            )
+            buffer.push_uint_var(stream.stream_id)
+            buffer.push_uint_var(stream.max_stream_data_local)
+            stream.max_stream_data_local_sent = stream.max_stream_data_local
 
     def _write_stream_frame(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, max_offset: int

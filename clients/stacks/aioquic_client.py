@@ -13,7 +13,7 @@ from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEv
 
 from bench.contract import Exchange, Security, SessionLink
 from bench.errors import ErrorKind
-from clients.quic_security import configure, connection_error
+from bench.wire.quic_security import configure, connection_error
 
 MAX_IN_FLIGHT = 100
 """Below the 128 streams that aioquic's servers allow; what is past a server's own limit waits in aioquic."""

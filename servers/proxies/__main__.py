@@ -22,6 +22,10 @@ from servers.proxies.upstreams import Upstreams, check_health
 
 
 def _make(spec: ProxySpec, upstreams: Upstreams, counts: Counts) -> Any:
+    if spec.layer == 4 and spec.transport == "udp":
+        from servers.proxies.layer4_udp import DatagramLayer4
+
+        return DatagramLayer4(spec, upstreams, counts)
     if spec.layer == 4:
         return Layer4(spec, upstreams, counts)
     from servers.proxies.layer7 import Layer7
@@ -34,11 +38,10 @@ async def _serve(spec: ProxySpec) -> int:
     counts, upstreams = Counts(), Upstreams(spec)
     try:
         proxy = _make(spec, upstreams, counts)
+        listener = await proxy.listen()
     except SpecError as error:
         emit("error", message=str(error), exit_code=2)
         return 2
-    try:
-        server = await loop.create_server(proxy.make_connection, spec.host, spec.port, backlog=spec.backlog)
     except OSError as error:
         reason = error.strerror or str(error)
         emit("error", message=f"the proxy cannot listen on {spec.host} port {spec.port}: {reason}", exit_code=2)
@@ -53,13 +56,13 @@ async def _serve(spec: ProxySpec) -> int:
     def lose(command: dict[str, Any]) -> None:
         proxy.lose_share = command["share"]
 
-    emit("ready", host=spec.host, port=server.sockets[0].getsockname()[1], pid=os.getpid())
+    emit("ready", host=spec.host, port=listener.port, pid=os.getpid())
     await obey_until_stopped({"stats": stats, "lose": lose})
     if checks is not None:
         checks.cancel()
-    server.close()
     proxy.abort()
     await asyncio.sleep(0)
+    listener.close()
     emit("stopped")
     return 0
 

@@ -92,7 +92,7 @@ class _Watching:
         self._pieces: list[bytes] = []
         self._size = 0
         self.interim = down.interim
-        self.flush = down.flush
+        self.answer_flush = down.answer_flush
         self.failed = down.failed
         self.cut = down.cut
         self.room = down.room

@@ -35,7 +35,7 @@ class Downstream(Protocol):
 
     def answer_end(self, exchange: "Exchange") -> None: ...
 
-    def flush(self) -> None:
+    def answer_flush(self) -> None:
         """No more of the answer comes for now."""
 
     def failed(self, exchange: "Exchange", status: int, message: str) -> None:

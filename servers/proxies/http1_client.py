@@ -80,6 +80,10 @@ class Http1Client(RequestReader, asyncio.Protocol):
         self._out: list[bytes] = []
         self._tunnel: End | None = None
 
+    def abort(self) -> None:
+        """Let go of the connection."""
+        self.transport.abort()
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -208,10 +212,10 @@ class Http1Client(RequestReader, asyncio.Protocol):
     def answer_end(self, exchange: Exchange) -> None:
         if self._chunks:
             self._out.append(LAST_CHUNK)
-        self.flush()
+        self.answer_flush()
         self._next(exchange)
 
-    def flush(self) -> None:
+    def answer_flush(self) -> None:
         self.quiet = 0
         if self._out:
             self.write(b"".join(self._out))

@@ -105,6 +105,10 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         self._tunnel = other
         self._exchange = None
 
+    def abort(self) -> None:
+        """Let go of the connection."""
+        self.transport.abort()
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -132,7 +136,7 @@ class Http1Upstream(AnswerReader, asyncio.Protocol):
         if self.rest is not None:
             self._switch(self.rest)
         elif self._exchange is not None:
-            down.flush()
+            down.answer_flush()
 
     def eof_received(self) -> bool:
         self.has_ended = True

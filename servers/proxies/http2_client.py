@@ -1,8 +1,6 @@
 """A client's connection over HTTP/2: each of its streams is an exchange."""
 
 import asyncio
-import re
-import time
 from typing import TYPE_CHECKING
 
 from bench.errors import ProtocolError
@@ -16,33 +14,29 @@ from bench.wire.http2_frames import (
     encode_window_update,
 )
 from servers.proxies.exchange import Exchange
-from servers.proxies.fields import Fields
-from servers.proxies.http2_end import (
-    CONNECTION_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES,
-    Http2End,
-    RelayedStream,
+from servers.proxies.field_sections import (
+    MAX_SECTION_BYTES,
+    answer_section,
+    exchange_of,
+    is_request,
     lower,
+    refusal,
 )
+from servers.proxies.fields import Fields
+from servers.proxies.http2_end import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Http2End, RelayedStream
 from servers.proxies.splice import End
+from servers.proxies.strain import Strain
 
 if TYPE_CHECKING:
     from servers.proxies.layer7 import Layer7
 
 _MAX_STREAMS = 256
-_MAX_LIST_BYTES = 32 * 1024
-_STRAIN_BURST, _STRAIN_PER_S = 1000, 100
-"""How much a client may ask for that does nobody any good, at once and then each second (CVE-2023-44487)."""
-
-_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
-_VISIBLE = re.compile(rb"[!-~]{1,8192}")
-_PSEUDO = {b"method", b"scheme", b"authority", b"path"}
 
 _OPENING = encode_settings(
     {
         Setting.MAX_CONCURRENT_STREAMS: _MAX_STREAMS,
         Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
-        Setting.MAX_HEADER_LIST_SIZE: _MAX_LIST_BYTES,
+        Setting.MAX_HEADER_LIST_SIZE: MAX_SECTION_BYTES,
     }
 ) + encode_window_update(0, CONNECTION_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
 
@@ -56,9 +50,7 @@ class Http2Client(Http2End):
         super().__init__(proxy)
         self._preface = PREFACE
         self._last_id = 0
-        self._via = (b"via", proxy.answer_via)
-        self._strain_left = float(_STRAIN_BURST)
-        self._strained_at = 0.0
+        self._strain = Strain()
 
     # asyncio.Protocol
 
@@ -112,30 +104,13 @@ class Http2Client(Http2End):
         self._last_id = stream_id
         if len(self.streams) >= _MAX_STREAMS:
             self.fail_stream(stream_id, ErrorCode.REFUSED_STREAM)
-        elif head is None or not _is_request(head):
+        elif head is None or not is_request(head):
             self.malformed(stream_id)
         else:
             self._open(stream_id, head, end_stream)
 
     def _open(self, stream_id: int, head: Head, end_stream: bool) -> None:
-        pseudo = head.pseudo
-        method, length = pseudo[b"method"], head.content_length
-        authority = pseudo.get(b"authority", b"")
-        fields, cookies = [], []
-        for name, value in head.fields:
-            if name == b"host":
-                authority = authority or value
-            elif name == b"cookie":
-                cookies.append(value)  # which may come in pieces (section 8.2.3)
-            elif name != b"te" or self._proxy.spec.upstream_http == "2":
-                fields.append((name, value))
-        if cookies:
-            fields.append((b"cookie", b"; ".join(cookies)))
-        fields.insert(0, (b"host", authority))
-        target = pseudo.get(b"path", authority)
-        exchange = Exchange(
-            self._proxy, self, method, target, authority, fields, length, not end_stream, None, stream_id
-        )
+        exchange = exchange_of(self._proxy, self, head, not end_stream, stream_id)
         stream = self.streams[stream_id] = RelayedStream(stream_id, self.peer_stream_window, exchange)
         if end_stream:
             self._request_ended(stream)
@@ -183,11 +158,7 @@ class Http2Client(Http2End):
         return stream_id % 2 == 0 or stream_id > self._last_id
 
     def strain(self) -> None:
-        now = time.monotonic()
-        left = self._strain_left + (now - self._strained_at) * _STRAIN_PER_S
-        self._strain_left = min(left, _STRAIN_BURST) - 1
-        self._strained_at = now
-        if self._strain_left < 0:
+        if self._strain.is_too_much():
             raise ProtocolError("too much work for nothing", ErrorCode.ENHANCE_YOUR_CALM)
 
     # Http2End
@@ -215,7 +186,7 @@ class Http2Client(Http2End):
     def answer_head(self, exchange: Exchange, status: int, fields: Fields, length: int | None) -> None:
         stream = self.streams.get(exchange.stream)
         if stream is not None:
-            self.begin(stream, [(b":status", b"%d" % status), *lower(fields), self._via])
+            self.begin(stream, answer_section(status, fields, self._proxy.answer_via))
 
     def answer_piece(self, exchange: Exchange, data: bytes) -> None:
         stream = self.streams.get(exchange.stream)
@@ -229,7 +200,7 @@ class Http2Client(Http2End):
             self.quiet = 0
             self._proxy.loop.call_soon(self.send)  # not before all is looked at that came with it
 
-    def flush(self) -> None:
+    def answer_flush(self) -> None:
         self.send_heads()
 
     def failed(self, exchange: Exchange, status: int, message: str) -> None:
@@ -239,17 +210,8 @@ class Http2Client(Http2End):
         if exchange.answered and stream.head is None:
             self.reset(stream.id, ErrorCode.INTERNAL_ERROR)
         else:
-            text = message.encode() + b"\n"
-            length = b"%d" % len(text)
-            self.begin(
-                stream,
-                [
-                    (b":status", b"%d" % status),
-                    (b"content-type", b"text/plain"),
-                    (b"content-length", length),
-                    self._via,
-                ],
-            )
+            section, text = refusal(status, message, self._proxy.answer_via)
+            self.begin(stream, section)
             if exchange.method != b"HEAD":
                 self.add(stream, text)
             self.finish(stream, [])
@@ -277,19 +239,3 @@ class Http2Client(Http2End):
         if self.quiet > looks and not any(s.exchange and s.exchange.is_complete for s in self.streams.values()):
             self._proxy.counts.idle_closed += 1
             self.transport.close()
-
-
-def _is_request(head: Head) -> bool:
-    """Whether the pseudo-header fields are those of a request (section 8.3.1), fit for a request line too."""
-    pseudo = head.pseudo
-    if not (pseudo.keys() <= _PSEUDO and _METHOD.fullmatch(pseudo.get(b"method", b""))):
-        return False
-    if not all(_VISIBLE.fullmatch(value) for name, value in pseudo.items() if name != b"authority" or value):
-        return False
-    hosts = [value for name, value in head.fields if name == b"host"]
-    if len(hosts) > 1 or (hosts and hosts[0] != pseudo.get(b"authority", hosts[0])):
-        return False
-    if pseudo[b"method"] == b"CONNECT":
-        return b"authority" in pseudo and b"path" not in pseudo
-    path = pseudo.get(b"path", b"")
-    return b"scheme" in pseudo and (path[:1] == b"/" or path == b"*")

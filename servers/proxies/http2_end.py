@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from bench.errors import ProtocolError
-from bench.wire.header_blocks import Fields, Head, HeaderReader, MalformedError
+from bench.wire.header_blocks import HeaderReader
 from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     CONTINUATION,
@@ -20,6 +20,7 @@ from bench.wire.http2_frames import (
 from bench.wire.http2_sending import Stream
 from bench.wire.prompt_writing import prompt_writer
 from servers.proxies.exchange import Exchange
+from servers.proxies.field_sections import read_head
 
 if TYPE_CHECKING:
     from servers.proxies.layer7 import Layer7
@@ -54,14 +55,6 @@ class RelayedStream(Stream):
         self.quiet = 0
 
 
-def read_head(fields: Fields) -> Head | None:
-    """What a header block means; None if it breaks the rules."""
-    try:
-        return Head(fields)
-    except MalformedError:
-        return None
-
-
 class Http2End(Http2Peer[RelayedStream], asyncio.Protocol):
     """One connection. Subclasses know who opens streams, and what a header block is."""
 
@@ -80,6 +73,10 @@ class Http2End(Http2Peer[RelayedStream], asyncio.Protocol):
         self._to_begin: list[RelayedStream] = []
         self._blocks: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
         self._blocks_version = 0
+
+    def abort(self) -> None:
+        """Let go of the connection."""
+        self.transport.abort()
 
     # asyncio.Protocol
 
@@ -227,8 +224,3 @@ class Http2End(Http2Peer[RelayedStream], asyncio.Protocol):
     def malformed(self, stream_id: int) -> None:
         """A message breaks the rules (section 8.1.1)."""
         self.fail_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
-
-
-def lower(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """Fields with names as HTTP/2 has them, without those that it leaves out (section 8.2.2)."""
-    return [(name.lower(), value) for name, value in fields if name.lower() != b"host"]

@@ -13,13 +13,8 @@ from bench.wire.http2_frames import (
     encode_window_update,
 )
 from servers.proxies.exchange import Downstream, Exchange
-from servers.proxies.http2_end import (
-    CONNECTION_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES,
-    Http2End,
-    RelayedStream,
-    lower,
-)
+from servers.proxies.field_sections import request_section
+from servers.proxies.http2_end import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Http2End, RelayedStream
 from servers.proxies.upstreams import Upstream
 
 if TYPE_CHECKING:
@@ -46,9 +41,8 @@ class Http2Upstream(Http2End):
         self._upstream = upstream
         self._next_id = 1
         self._goes_away = False
-        self._via = (b"via", proxy.request_via)
         self._told: set[Downstream] = set()
-        """Who was told something of an answer since the last `flush`."""
+        """Who was told something of an answer since the last flush."""
 
     @property
     def has_room(self) -> bool:
@@ -64,15 +58,8 @@ class Http2Upstream(Http2End):
         self.streams[stream.id] = stream
         exchange.upward_stream = stream.id
         self.put_back()
-        head = [
-            (b":method", exchange.method),
-            (b":scheme", b"http" if self._proxy.spec.upstream_tls == "off" else b"https"),
-            (b":authority", exchange.authority),
-            (b":path", exchange.target),
-            *lower(exchange.fields),
-            self._via,
-        ]
-        self.begin(stream, head)
+        is_secure = self._proxy.spec.upstream_tls != "off"
+        self.begin(stream, request_section(exchange, is_secure, self._proxy.request_via))
         for piece in exchange.pieces:
             self.add(stream, piece)
         if exchange.is_complete:
@@ -125,7 +112,7 @@ class Http2Upstream(Http2End):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         for down in self._told:
-            down.flush()
+            down.answer_flush()
         self._told.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""The proxy of layer 4: bytes, whatever they mean."""
+"""The proxy of layer 4 for TCP: bytes, whatever they mean."""
 
 import asyncio
 import random
@@ -7,6 +7,7 @@ from typing import cast
 
 from bench.wire.prompt_writing import prompt_writer
 from servers.proxies.idle import Watch
+from servers.proxies.listening import Listener, listen_tcp
 from servers.proxies.spec import Counts, ProxySpec
 from servers.proxies.splice import end_writing, pass_loss, reset
 from servers.proxies.upstreams import Upstream, Upstreams, connect
@@ -29,9 +30,9 @@ class Layer4:
         """Begin to look after connections."""
         self.watch.start()
 
-    def make_connection(self) -> "ClientEnd":
-        """What takes a client's connection."""
-        return ClientEnd(self)
+    async def listen(self) -> Listener:
+        """Take clients from now on. Raises OSError."""
+        return await listen_tcp(self.spec, lambda: ClientEnd(self))
 
     def abort(self) -> None:
         """Let go of all connections."""

@@ -4,21 +4,20 @@ import asyncio
 import ipaddress
 import random
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
+from bench.errors import ProtocolError
 from bench.wire.tls import python_end
 from servers.proxies.cache import Cache
 from servers.proxies.exchange import Exchange, Upward
 from servers.proxies.http1_client import Http1Client
 from servers.proxies.http1_upstream import Http1Upstream
 from servers.proxies.idle import Watch
+from servers.proxies.listening import Listener, bound_udp, listen_tcp
 from servers.proxies.security import SecuredClient, SecuredUpstream, client_side, upstream_side
 from servers.proxies.spec import Counts, ProxySpec
 from servers.proxies.splice import WatchedEnd
 from servers.proxies.upstreams import Upstream, Upstreams, connect
-
-if TYPE_CHECKING:
-    from servers.proxies.http2_upstream import Http2Upstream
 
 _SCHEME = b"http://"
 _COUNTED = (b"OPTIONS", b"TRACE")
@@ -32,9 +31,8 @@ U = TypeVar("U", bound=asyncio.Protocol)
 class Connection(Protocol):
     """A connection of the proxy's, with either side."""
 
-    @property
-    def transport(self) -> asyncio.Transport:
-        """What is to be cut when the proxy ends."""
+    def abort(self) -> None:
+        """Cut it: the proxy ends."""
 
 
 class Layer7:
@@ -52,12 +50,14 @@ class Layer7:
         # RFC 9110, section 7.6.3: the version is that in which the message came.
         self.request_via = b"%b wirebench" % spec.http.encode()
         self.answer_via = b"%b wirebench" % spec.upstream_http.encode()
+        self.quic_idle_timeout_s = 2 * max(spec.idle_timeout_s, spec.answer_timeout_s)
+        """QUIC's own; what is silent is found out before."""
         self._upstreams = upstreams
         self._client_context, self._upstream_context = client_side(spec), upstream_side(spec)
         self._cache = Cache(spec.cache_bytes) if spec.cache_bytes else None
         self._named: dict[bytes, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connecting: dict[Upstream, asyncio.Task[Http2Upstream | None]] = {}
+        self._connecting: dict[Upstream, asyncio.Task[Upward | None]] = {}
         self._draw = random.Random(spec.seed).random
         self.lose_share = spec.lose_share
 
@@ -66,8 +66,16 @@ class Layer7:
         self.watch.start()
         self.answers.start()
 
-    def make_connection(self) -> asyncio.Protocol:
-        """What takes a client's connection."""
+    async def listen(self) -> Listener:
+        """Take clients from now on. Raises OSError."""
+        if self.spec.http != "3":
+            return await listen_tcp(self.spec, self._make_connection)
+        from servers.proxies.http3_client import Http3Endpoint
+
+        return Http3Endpoint(self, bound_udp(self.spec))
+
+    def _make_connection(self) -> asyncio.Protocol:
+        """What takes a client's connection over TCP."""
         if self._client_context is not None:
             return SecuredClient(self, python_end(self._client_context))
         if self.spec.http == "1.1":
@@ -85,7 +93,8 @@ class Layer7:
         if exchange.target[:1] != b"/" and exchange.target != b"*" and not self._take_apart(exchange):
             return
         if not exchange.authority:  # a client of HTTP/1.0 need not say, and a server of HTTP/1.1 must be told
-            exchange.fields.insert(0, (b"host", b"localhost"))
+            exchange.authority = b"localhost"
+            exchange.fields.insert(0, (b"host", exchange.authority))
         if exchange.method in _COUNTED and self._answers_itself(exchange):
             return
         if self._cache is not None and self._cache.answer(exchange):
@@ -126,12 +135,40 @@ class Layer7:
 
     async def connect(self, upstream: Upstream) -> Upward | None:
         """A connection with that upstream; None if there is none in time."""
-        if self.spec.upstream_http == "2":
-            return await self._connect_http2(upstream)
-        return await self._connect(upstream, Http1Upstream(self, upstream))
+        if self.spec.upstream_http == "1.1":
+            return await self._connect(upstream, Http1Upstream(self, upstream))
+        # One that others may have been waiting for too: it takes many exchanges.
+        begin = self._connect_http2 if self.spec.upstream_http == "2" else self._connect_http3
+        while True:
+            task = self._connecting.get(upstream)
+            if task is None:
+                task = self._connecting[upstream] = self.loop.create_task(begin(upstream))
+                task.add_done_callback(lambda _: self._connecting.pop(upstream, None))
+            upward = await asyncio.shield(task)
+            if upward is None or upward.has_room:
+                return upward
+
+    async def _connect_http2(self, upstream: Upstream) -> Upward | None:
+        from servers.proxies.http2_upstream import Http2Upstream
+
+        return await self._connect(upstream, Http2Upstream(self, upstream))
+
+    async def _connect_http3(self, upstream: Upstream) -> Upward | None:
+        from servers.proxies.http3_upstream import Http3Upstream
+
+        upward = Http3Upstream(self, upstream)
+        try:
+            async with asyncio.timeout(self.spec.connect_timeout_s):
+                await upward.connect()
+        except (OSError, TimeoutError, ProtocolError):
+            self.counts.upstream_errors += 1
+            upward.close_now()
+            return None
+        self.counts.upstream_connections += 1
+        return upward
 
     async def _connect(self, upstream: Upstream, upward: U) -> U | None:
-        """Have that connection with an upstream, over TLS where that is spoken."""
+        """Have that connection with an upstream over TCP, over TLS where that is spoken."""
         context = self._upstream_context
         if context is None:
             return await connect(upstream, lambda: upward, self.spec, self.counts)
@@ -150,20 +187,6 @@ class Layer7:
             return None
         return upward
 
-    async def _connect_http2(self, upstream: Upstream) -> Upward | None:
-        """One that others may have been waiting for too: it takes many exchanges."""
-        from servers.proxies.http2_upstream import Http2Upstream
-
-        while True:
-            task = self._connecting.get(upstream)
-            if task is None:
-                task = self.loop.create_task(self._connect(upstream, Http2Upstream(self, upstream)))
-                self._connecting[upstream] = task
-                task.add_done_callback(lambda _: self._connecting.pop(upstream, None))
-            upward = await asyncio.shield(task)
-            if upward is None or upward.has_room:
-                return upward
-
     def abort(self) -> None:
         """Let go of all connections."""
         self.watch.stop()
@@ -171,7 +194,7 @@ class Layer7:
         for task in (*self._tasks, *self._connecting.values()):
             task.cancel()
         for connection in [*self.clients, *self.upward]:
-            connection.transport.abort()
+            connection.abort()
 
     # Targets of a forward proxy
 
@@ -195,6 +218,9 @@ class Layer7:
         """CONNECT (RFC 9110, section 9.3.6)."""
         if not self.spec.forward:
             exchange.fail(405, "this is no forward proxy")
+            return
+        if self.spec.http != "1.1":
+            exchange.fail(501, "tunnels are for clients of HTTP/1.1")
             return
         upstream = self._upstream_named(exchange.target, None)
         if upstream is None:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 _HANDSHAKE_TIMEOUT_S = 10.0
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-_ALPN = {"1.1": "http/1.1", "2": "h2"}
+_ALPN = {"1.1": "http/1.1", "2": "h2", "3": "h3"}
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
 
 def client_side(spec: ProxySpec) -> ssl.SSLContext | None:
-    """The context for clients; None without TLS. Raises SpecError for files that cannot be used."""
+    """The context for clients over TCP; None without TLS. Raises SpecError for files that cannot be used, over QUIC
+    too."""
     if spec.tls == "off":
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -34,7 +35,8 @@ def client_side(spec: ProxySpec) -> ssl.SSLContext | None:
 
 
 def upstream_side(spec: ProxySpec) -> ssl.SSLContext | None:
-    """The context for upstreams; None without TLS. Raises SpecError for files that cannot be used."""
+    """The context for upstreams over TCP; None without TLS. Raises SpecError for files that cannot be used, over QUIC
+    too."""
     if spec.upstream_tls == "off":
         return None
     try:
@@ -57,11 +59,6 @@ class SecuredClient(TlsTransport):
         super().__init__(end)
         self._proxy = proxy
         self._timer: asyncio.TimerHandle
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """What is to be cut when the proxy ends."""
-        return self.lower
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._timer = self._proxy.loop.call_later(_HANDSHAKE_TIMEOUT_S, self.abort)

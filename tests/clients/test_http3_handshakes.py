@@ -10,7 +10,7 @@ import pytest
 from bench.contract import Handshake, Opcode, Security, exchange
 from bench.wire.quic_tickets import ServerTickets
 from clients.http3 import Http3Client
-from clients.quic_security import tickets
+from clients.quic_tickets import tickets
 from servers.stacks.aioquic_server import AioquicServer
 from tests.clients.test_http3_client import Driver
 from tests.servers.http3_harness import DEADLINE_S, between, serving, trusting

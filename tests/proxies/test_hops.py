@@ -18,7 +18,7 @@ import pytest
 from bench import cli
 from bench.errors import ServerFailedError, UsageError
 from bench.plan import expand
-from bench.proxies import HOPS, hops_of, parse_via, why_unsupported
+from bench.proxies import HOPS, Leg, hops_of, parse_via, why_unsupported
 from bench.proxyprocess import EmbeddedProxy, Place, running_hops
 from bench.reporting import run_summary
 from bench.serverprocess import ServerProcess
@@ -60,7 +60,13 @@ def run(tmp_path: Path, *options: str, load: str = "closed:4", duration: str = "
 
 @pytest.mark.parametrize(
     ("via", "spelled"),
-    [("none", "none"), (" l4 , l7", "l4,l7"), ("sidecar,sidecar", "sidecar,sidecar"), ("lossy:10.0%", "lossy:10%")],
+    [
+        ("none", "none"),
+        (" l4 , l7", "l4,l7"),
+        ("sidecar,sidecar", "sidecar,sidecar"),
+        ("lossy:10.0%", "lossy:10%"),
+        ("sidecar:http3, sidecar", "sidecar:http3,sidecar"),
+    ],
 )
 def test_paths_have_one_spelling(via: str, spelled: str) -> None:
     assert parse_via(via, "here") == spelled
@@ -76,6 +82,7 @@ def test_paths_have_one_spelling(via: str, spelled: str) -> None:
         ("lossy", "like lossy:10%"),
         ("lossy:2", "'2' is not a share"),
         ("l4:10%", "the hop l4 takes no words"),
+        ("sidecar:quic", "'quic' is unknown"),
         (",".join(["l4"] * 9), "9 hops, and a path has 8"),
     ],
 )
@@ -91,9 +98,23 @@ def test_a_path_that_is_none_is_refused(
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"protocol": "http3", "via": "l4"}, "runs over UDP"),
-        ({"protocol": "udp", "via": "l4"}, "runs over UDP"),
-        ({"protocol": "webrtc", "via": "l4"}, "runs over UDP"),
+        ({"protocol": "webrtc", "via": "l4"}, "goes past all hops"),
+        ({"protocol": "http3", "via": "haproxy-tcp"}, "TCP alone"),
+        ({"protocol": "udp", "via": "l7"}, "udp is no HTTP"),
+        ({"protocol": "http3", "via": "nginx-http"}, "http3 is HTTP/3"),
+        ({"protocol": "http3", "via": "caddy"}, "what is behind it HTTP/3"),
+        ({"protocol": "http1", "via": "sidecar:http3,l7,caddy,sidecar:http3,sidecar", "tls": "1.3"}, "without TLS"),
+        ({"protocol": "grpc", "via": "sidecar:http3,caddy"}, "loses the bodies"),
+        ({"protocol": "http1", "via": "sidecar:http3"}, "ends in HTTP/3"),
+        ({"protocol": "http1", "via": "sidecar:http3,l4"}, "ends in HTTP/3"),
+        ({"protocol": "http1", "via": "sidecar:http3,nginx-tcp,sidecar"}, "TCP alone"),
+        ({"protocol": "http1", "via": "sidecar:http3,haproxy-http"}, "what comes to it is HTTP/3"),
+        ({"protocol": "websocket", "via": "sidecar:http2,sidecar"}, "makes a connection of HTTP/1.1 its own"),
+        ({"protocol": "grpc", "via": "sidecar:http1,sidecar"}, "ends with trailers"),
+        (
+            {"protocol": "http3", "pattern": "connect", "handshake": "early-data", "operation": "health", "via": "l7"},
+            "takes no early data",
+        ),
         ({"protocol": "tcp", "via": "l7"}, "tcp is no HTTP"),
         ({"protocol": "http2-upgrade", "via": "l7"}, "choose a hop of layer 4"),
         ({"protocol": "http1", "tls": "1.3", "via": "haproxy-http"}, "without TLS"),
@@ -125,7 +146,7 @@ def test_every_hop_passes_requests_on(name: str, serve: Serve) -> None:
     require(name)
     server = serve("http1")
     via = f"{name}:0%" if name == "lossy" else name
-    with running_hops(hops_of(via), Place(server.host, server.port, "1.1")) as (hop,):
+    with running_hops(hops_of(via), Place(server.host, server.port, Leg("1.1"))) as (hop,):
         assert all(psutil.pid_exists(pid) for pid in hop.pids)
         connection = http.client.HTTPConnection(hop.host, hop.port, timeout=10)
         for body in (b"hello", b"x" * 300_000):
@@ -150,26 +171,35 @@ def test_every_hop_passes_requests_on(name: str, serve: Serve) -> None:
         ("http1", "haproxy-tcp,nginx-http"),
         ("http2", "haproxy-http"),
         ("grpc", "caddy"),
+        ("http1", "sidecar:http3,sidecar"),
+        ("http1", "sidecar:http3,caddy"),
+        pytest.param("http1", "sidecar:http2,haproxy-http", marks=pytest.mark.long),
+        pytest.param("http2", "sidecar:http3,l4,sidecar", marks=pytest.mark.long),
+        pytest.param("grpc", "sidecar:http3,sidecar", marks=pytest.mark.long),
+        pytest.param("http3", "l4", marks=pytest.mark.long),
+        pytest.param("http3", "l7", marks=pytest.mark.long),
+        pytest.param("http3", "sidecar:http1,sidecar", marks=pytest.mark.long),
+        pytest.param("udp", "l4", marks=pytest.mark.long),
     ],
 )
 def test_a_run_goes_through_its_hops(protocol: str, via: str, tmp_path: Path) -> None:
-    names = via.split(",")
+    names = [name.partition(":")[0] for name in via.split(",")]
     for name in names:
         require(name)
     trial, path = run(tmp_path, "--protocol", protocol, "--via", via)
     assert trial["scenario"]["via"] == via
     assert f"via {via}" in trial["scenario"]["name"]
-    assert [hop["kind"] for hop in trial["hops"]] == names
+    assert [hop["kind"] for hop in trial["hops"]] == via.split(",")
     assert trial["counts"]["completed"] > 0
     assert trial["counts"]["errors"] == {}
     for hop in trial["hops"]:
         assert hop["cpu_user_s"] + hop["cpu_system_s"] > 0
         assert hop["rss_bytes"] > 1_000_000
-        assert hop["added_latency_ns"] is not None
+        assert (hop["added_latency_ns"] is None) == (protocol == "grpc" and ":" in via)  # there is no gRPC to ask with
     shown = run_summary(path, 1000)
     for number in range(len(names)):
         assert f"hop {number + 1} CPU a request" in shown
-        assert f"hop {number + 1} adds" in shown
+        assert protocol == "grpc" or f"hop {number + 1} adds" in shown
 
 
 def test_without_hops_there_is_no_column_of_theirs(tmp_path: Path) -> None:
@@ -198,7 +228,7 @@ def test_tls_goes_through_layer_4_unseen_and_is_ended_by_layer_7(
     assert trial["counts"]["completed"] > 0
 
 
-@pytest.mark.parametrize("protocol", ["sse", "sse-http2"])
+@pytest.mark.parametrize("protocol", ["sse", "sse-http2", pytest.param("sse-http3", marks=pytest.mark.long)])
 def test_pushed_events_go_through_and_no_latency_is_made_up(protocol: str, tmp_path: Path) -> None:
     options = ("--protocol", protocol, "--pattern", "push", "--connections", "4", "--via", "l7")
     trial, _ = run(tmp_path, *options, load="open:50/s")
@@ -241,7 +271,7 @@ def test_a_hop_that_dies_ends_the_trial_with_its_reason(serve: Serve) -> None:
     (hop,) = hops_of("l7")
     with (
         pytest.raises(ServerFailedError, match="the hop l7 was killed by SIGKILL"),
-        EmbeddedProxy(hop, Place(server.host, server.port, "1.1")) as proxy,
+        EmbeddedProxy(hop, Place(server.host, server.port, Leg("1.1"))) as proxy,
     ):
         os.kill(proxy.running.pids[0], signal.SIGKILL)
 
@@ -251,8 +281,8 @@ def test_nothing_is_left_of_a_starter_that_was_killed(name: str, serve: Serve) -
     require(name)
     server = serve("http1")
     code = (
-        "import sys; from bench.proxies import hops_of; from bench.proxyprocess import Place, running_hops\n"
-        f"with running_hops(hops_of({name!r}), Place({server.host!r}, {server.port}, '1.1')) as (hop,):\n"
+        "import sys; from bench.proxies import Leg, hops_of; from bench.proxyprocess import Place, running_hops\n"
+        f"with running_hops(hops_of({name!r}), Place({server.host!r}, {server.port}, Leg('1.1'))) as (hop,):\n"
         "    print(*hop.pids, flush=True); sys.stdin.read()"
     )
     starter = subprocess.Popen(

@@ -71,7 +71,12 @@ def test_a_client_without_tls_is_let_go(start_proxy: Start, serve: Serve) -> Non
         ({"tls": "1.3", "certificate": "/nowhere", "private_key": "/nowhere"}, "cannot be used"),
         ({"upstream_tls": "1.3", "authorities": "/nowhere"}, "cannot be used"),
         ({"upstream_tls": "1.3", "health_path": "/health"}, "without TLS"),
-        ({"http": "3"}, "HTTP 1.1 or 2"),
+        ({"http": "4"}, "HTTP 1.1 or 2 or 3"),
+        ({"http": "3"}, "TLS 1.3"),
+        ({"upstream_http": "3", "upstream_tls": "1.2"}, "TLS 1.3"),
+        ({"http": "3", "tls": "1.3", "certificate": "/nowhere", "private_key": "/nowhere"}, "cannot be used"),
+        ({"upstream_http": "3", "upstream_tls": "1.3", "authorities": "/nowhere"}, "cannot be used"),
+        ({"upstream_http": "3", "upstream_tls": "1.3", "health_interval_s": 1.0}, "leave them out"),
     ],
 )
 def test_tls_that_cannot_be_had_is_refused(spec: dict[str, str], word: str) -> None:

@@ -85,9 +85,10 @@ def test_an_early_refusal_does_not_wait_for_the_body() -> None:
     async def run() -> None:
         async with serving() as (port, _, _), asking(port) as client:
             length = (b"content-length", b"%d" % (contract.MAX_BODY_BYTES + 1))
-            answer = await client.answer(client.begin(client.head("PUT", "/upload", length), b"begin", end=False))
-            assert answer.status == b"413"
-            await client.until(lambda: client.quic._streams[0].sender._reset_error_code == 0x100)
+            stream_id = client.begin(client.head("PUT", "/upload", length), b"begin", end=False)
+            sender = client.quic._streams[stream_id].sender
+            assert (await client.answer(stream_id)).status == b"413"
+            await client.until(lambda: sender._reset_error_code == 0x100)
 
     asyncio.run(run())
 

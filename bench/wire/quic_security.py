@@ -1,14 +1,12 @@
 """The TLS of QUIC for clients: whom to trust, and what a handshake that fails means."""
 
 import ssl
-from collections import deque
-from functools import lru_cache
 from pathlib import Path
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicErrorCode
-from aioquic.tls import AlertDescription, SessionTicket
+from aioquic.tls import AlertDescription
 
 from bench.contract import Security
 from bench.errors import ProtocolError
@@ -33,12 +31,6 @@ def configure(host: str, security: Security | None) -> QuicConfiguration:
         if security.authorities:
             configuration.load_verify_locations(cadata=Path(security.authorities).read_bytes())
     return configuration
-
-
-@lru_cache(maxsize=4)
-def tickets(address: tuple[str, int], security: Security) -> deque[SessionTicket]:
-    """The tickets that servers there have given and no connection has taken, the newest last."""
-    return deque(maxlen=4096)
 
 
 def connection_error(event: ConnectionTerminated | None) -> Exception:
