@@ -55,6 +55,9 @@ MAX_CHUNKS = 65_536
 MIN_EVENT_BYTES = 51
 """What a pushed event needs to say when it was due and sent, and its number (see `bench.load.push`)."""
 
+DISCONNECT, DROP_OLDEST, BLOCK = POLICIES = ("disconnect", "drop-oldest", "block")
+"""What a server does about a subscriber that is too slow (see `servers.topics`)."""
+
 MAX_JOB_STEPS = 1000
 MAX_WORK_CPU_US = 10_000_000
 MAX_WORK_WAIT_MS = 60_000

@@ -19,7 +19,7 @@ from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
 from bench.path import path_to
-from bench.patterns import parse_pattern, pattern_of
+from bench.patterns import Pattern, parse_pattern, pattern_of
 from bench.placement import Placement
 from bench.protocols import CERTIFIED
 from bench.quantities import spell_rate
@@ -82,11 +82,15 @@ def run_trial(
             results = load.results()
             if server.pids():  # a broker that was there before is somebody else's
                 trial["server"] = _server_record(looks, server_memory, server)
+            server_tally = _server_tally(pattern, looks)
             trial["wire"] = link.carried(sent_before, sent_after)
             load.leave()
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
-    return conclude(trial, scenario, results, client_memory, before.host, after.host)
+    trial = conclude(trial, scenario, results, client_memory, before.host, after.host)
+    if server_tally:
+        trial["tally"] |= server_tally
+    return trial
 
 
 def _server(scenario: Scenario, cpus: Sequence[int], link: Network, state: str) -> ServerProcess | BrokerServer:
@@ -106,6 +110,7 @@ def _server(scenario: Scenario, cpus: Sequence[int], link: Network, state: str) 
         fast_open=scenario.fast_open == "on",
         state=state,
         within=link.server,
+        **{word: words[word] for word in pattern.server_words},
     )
 
 
@@ -259,6 +264,12 @@ def _server_record(
         "workers": list(workers.values()),
         "deaths": [asdict(death) for death in server.events],
     }
+
+
+def _server_tally(pattern: Pattern, looks: list[_Observation]) -> dict[str, int]:
+    """What the server has counted for a pattern: all the processes that were the server, each since its start."""
+    workers = [counts for look in looks[1::2] for counts in look.workers]
+    return {name: sum(getattr(counts, name) for counts in workers) for name in pattern.server_tallies}
 
 
 def _worker_records(before: _Observation, after: _Observation) -> Iterator[dict[str, Any]]:

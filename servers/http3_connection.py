@@ -170,6 +170,7 @@ class Http3Connection(Http3Session[Request]):
     def flush(self, now: float) -> None:
         if self._bodies:
             self._send_bodies()
+        self._events.go_on()
         if self._goaway_id is not None and not self._running and not self.quic.has_messages:
             self.quic.close(error_code=ErrorCode.NO_ERROR)
         super().flush(now)

@@ -17,10 +17,14 @@ class Poll:
         self._after_id = after_id
         self._answer = once(reply)
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
         """See `servers.topics.Subscription`. Called on the thread that publishes."""
         if event.id > self._after_id and self._answer(lambda: event.encoded("poll", _encode_alone)):
             self._topic.unsubscribe(self, _at_once)
+        return True
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`. It does not happen: what is answered at once is never behind."""
 
     def expire(self) -> None:
         """The time is over."""

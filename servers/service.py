@@ -17,6 +17,7 @@ from bench.contract import METHODS, Opcode
 from bench.wire.stages import STAGES
 from servers import polls
 from servers.comments import Comments
+from servers.counters import Slot
 from servers.jobs import Jobs
 from servers.json_bodies import read_object
 from servers.offloading import DataFile, Pool, block
@@ -201,6 +202,19 @@ def _publish(topic: Topic, body: bytes) -> bytes:
     return b"%d" % topic.publish(body)
 
 
+def _publish_held(topic: Topic, body: bytes, reply: Reply) -> None:
+    try:
+        topic.publish_held(body, lambda event_id: reply(b"%d" % event_id))
+    except ServiceError as error:
+        reply(Refused.of(error))
+
+
+def _publish_route(topic: Topic) -> Route:
+    publish = partial(_refusing, partial(_publish, topic))
+    defer = partial(_publish_held, topic) if topic.policy == contract.BLOCK else None
+    return Route(Opcode.PUBLISH, publish, content_type=TEXT, defer=defer)
+
+
 def _create_todo(todos: Todos, body: bytes) -> bytes:
     text = read_object(body, "a todo").get("text")
     if not isinstance(text, str):
@@ -244,10 +258,11 @@ def _wait_s(given: dict[str, str]) -> float:
 class Service:
     """Resolves operations to routes. One serves every worker of a process; its state, topics and todos, is theirs."""
 
-    def __init__(self, folder: str = "") -> None:
-        """What outlives the process is kept in a folder, if one is given (see `servers.store`)."""
+    def __init__(self, folder: str = "", policy: str = contract.DISCONNECT, slot: Slot | None = None) -> None:
+        """What outlives the process is kept in a folder, if one is given (see `servers.store`); `policy` and `slot` are
+        those of topics."""
         store = Store(folder)
-        self.topics = Topics()
+        self.topics = Topics(policy, slot)
         self.todos = Todos()
         self.uploads = Uploads()
         self.comments = Comments(store)
@@ -264,6 +279,11 @@ class Service:
     def hold_nothing(self) -> None:
         """The server is to stop: answer what is held back now, and hold back nothing more."""
         self._holds.hasten()
+        self.topics.hold_nothing()
+
+    def publishing(self, name: str) -> Route:
+        """The route that publishes to a topic. Raises ServiceError for a name that cannot be one."""
+        return _publish_route(self.topics.topic(name))
 
     def route(self, target: bytes) -> Route:
         """The route of an HTTP request target, like `b"/bytes/64"`. Its `other` is what the target means with other
@@ -349,8 +369,7 @@ class Service:
         raise ServiceError(404, f"no such operation: {path}")
 
     def _topic_route(self, topic: Topic, after_id: int | None) -> Route:
-        publish = partial(_refusing, partial(_publish, topic))
-        route = Route(Opcode.PUBLISH, publish, content_type=TEXT)
+        route = _publish_route(topic)
         nothing = partial(_constant, b"")
         route.other = Route(Opcode.SUBSCRIBE, nothing, content_type=EVENT_STREAM, topic=topic, after_id=after_id)
         return route

@@ -20,7 +20,7 @@ from bench.wire.webrtc_signalling import FRAMES, Description
 from servers.counters import REQUESTS
 from servers.service import Collect, Refused, Route
 from servers.service_error import ServiceError
-from servers.topics import Event, Topic
+from servers.topics import Event
 from servers.worker import Lives, TransportKind, Worker
 
 CONNECT_TIMEOUT_S = 10.0
@@ -34,6 +34,9 @@ MAX_IN_FLIGHT = 16 * 1024
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """What may wait to be sent to a peer; each of its channels may have its share of that."""
+
+MAX_UNSENT_EVENT_BYTES = 64 * 1024
+"""What may wait to be sent on a channel before further events have to: less than its share."""
 
 _BINARY_ONLY = (Opcode.BYTES, Opcode.UPLOAD)
 """Operations whose answers are no text, whatever they were asked with."""
@@ -127,9 +130,8 @@ class WebrtcPeer:
         if channel.protocol == FRAMES:
             return _Frames(self, channel)
         route = self.worker.service.route(b"/" + channel.label.removeprefix("/").encode())
-        events = route.other
-        if events is not None and events.topic is not None:
-            return _Events(self, channel, events.topic, events.after_id)
+        if route.other is not None and route.other.topic is not None:
+            return _Events(self, channel, route)
         return _Messages(self, channel, route)
 
     def channel_closed(self, channel: "_Channel") -> None:
@@ -182,6 +184,11 @@ class _Channel(ABC):
             self._peer.abort()
             return
         channel.send(message)
+
+    def _refuse(self, why: str) -> None:
+        """There is no other way to tell a refusal from an answer than that it is the last message."""
+        self._send(why)
+        self.close()
 
 
 class _Frames(_Channel):
@@ -248,39 +255,43 @@ class _Messages(_Channel):
         else:
             self._send(answer.decode() if request and route.opcode not in _BINARY_ONLY else answer)
 
-    def _refuse(self, why: str) -> None:
-        """There is no other way to tell a refusal from an answer than that it is the last message."""
-        self._send(why)
-        self.close()
-
 
 class _Events(_Channel):
     """Text messages are published, and each event of the topic is delivered as one."""
 
-    def __init__(self, peer: WebrtcPeer, channel: RTCDataChannel, topic: Topic, after_id: int | None) -> None:
+    def __init__(self, peer: WebrtcPeer, channel: RTCDataChannel, route: Route) -> None:
         super().__init__(peer, channel)
-        self._topic = topic
-        topic.subscribe(self, peer.worker.inbox(), after_id)
+        assert route.other is not None
+        assert route.other.topic is not None
+        self._publishing = route
+        self._topic = route.other.topic
+        self._inbox = peer.worker.inbox()
+        channel.bufferedAmountLowThreshold = MAX_UNSENT_EVENT_BYTES
+        channel.on("bufferedamountlow", lambda: self._topic.drained(self, self._inbox))
+        self._topic.subscribe(self, self._inbox, route.other.after_id)
 
     def _received(self, message: bytes | str) -> None:
         if self._peer.draining:
             return
         self._counts[REQUESTS] += 1
-        try:
-            if not isinstance(message, str):
-                raise ServiceError(400, "events are text")
-            self._topic.publish(message.encode())
-        except ServiceError as error:
-            self._send(f"{error.status} {error.message}")
-            self.close()
+        if isinstance(message, str):
+            self._start(None, self._publishing, message.encode())
+        else:
+            self._refuse("400 events are text")
 
-    def answer(self, request: Any, route: Route, answer: bytes) -> None:
-        raise AssertionError("nothing is asked on this channel")
+    def answer(self, request: None, route: Route, answer: bytes) -> None:
+        if isinstance(answer, Refused):
+            self._refuse(f"{answer.status} {answer.decode()}")
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
         """See `servers.topics.Subscription`."""
         self._send(event.data.decode(errors="replace"))
+        return self._channel.bufferedAmount <= MAX_UNSENT_EVENT_BYTES
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self.close()
 
     def _closed(self) -> None:
-        self._topic.unsubscribe(self, self._peer.worker.inbox())
+        self._topic.unsubscribe(self, self._inbox)
         super()._closed()

@@ -38,7 +38,8 @@ class Dispatch:
         spec = control.spec
         sock = listen(spec, connection)
         run = RunOnThreads(control)
-        listener = LoopWorker(connection, Service(spec.state), control.counters[spec.workers], spec, run.on_loop)
+        slot = control.counters[spec.workers]
+        listener = LoopWorker(connection, Service(spec.state, spec.policy, slot), slot, spec, run.on_loop)
         control.on_stop = listener.stop
         listener.loop.add_reader(control.fileno(), control.on_readable)
         run.start()

@@ -70,7 +70,8 @@ class LoopProcesses:
             if other is not sock:
                 other.close()
         pin(spec, worker)
-        loop_worker = LoopWorker(self._connection, Service(spec.state), self._control.counters[worker], spec)
+        slot = self._control.counters[worker]
+        loop_worker = LoopWorker(self._connection, Service(spec.state, spec.policy, slot), slot, spec)
         loop_worker.stop_at_end_of(self._children.lifeline_fd)
         loop_worker.run(sock, self._children.report_serving)
 

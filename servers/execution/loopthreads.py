@@ -23,7 +23,7 @@ class LoopThreads:
         self._connection = connection
         self._control = control
         self._sockets = sockets
-        self._service = Service(control.spec.state)
+        self._service = Service(control.spec.state, control.spec.policy, control.counters[0])
         self._starting = set(range(len(sockets)))
         self._hopeless = ""
 

@@ -26,12 +26,13 @@ class ProcessPerConnection:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         spec = control.spec
-        service = Service(spec.state)
         free = list(range(MAX_CONNECTIONS - 1, -1, -1))
 
         def take(sock: socket.socket) -> None:
             worker = free[-1]
-            blocking = BlockingConnection(connection, service, control.counters[worker], spec, sock)
+            slot = control.counters[worker]
+            service = Service(spec.state, spec.policy, slot)
+            blocking = BlockingConnection(connection, service, slot, spec, sock)
             children.fork(worker, partial(run, worker, blocking), on_terminate=blocking.drain)
             sock.close()
             free.pop()

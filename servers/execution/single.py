@@ -21,7 +21,8 @@ class Single:
         spec = control.spec
         sock = listen(spec, connection)
         pin(spec, 0)
-        worker = LoopWorker(connection, Service(spec.state), control.counters[0], spec)
+        slot = control.counters[0]
+        worker = LoopWorker(connection, Service(spec.state, spec.policy, slot), slot, spec)
         control.on_stop = worker.stop
         worker.loop.add_reader(control.fileno(), control.on_readable)
         worker.run(sock, partial(control.ready, *sock.getsockname()[:2]))

@@ -28,7 +28,7 @@ class ThreadPerConnection:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         spec = control.spec
-        service = Service(spec.state)
+        service = Service(spec.state, spec.policy, control.counters[0])
         live: dict[int, BlockingConnection] = {}
         free = list(range(MAX_CONNECTIONS - 1, -1, -1))
 

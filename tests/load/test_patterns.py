@@ -329,7 +329,7 @@ def test_who_comes_back_gets_what_was_missed(tmp_path: Path, protocol: str) -> N
     options = ("--protocol", protocol, "--load", "open:300/s", "--connections", "4")
     trial = run(tmp_path, "--pattern", "push:cut=30%", *options, duration="1s")
     assert trial["counts"]["errors"] == {}
-    assert trial["tally"] == {"cuts": 4, "gaps": 0, "cut_off": 0}
+    assert trial["tally"] == {"cuts": 4, "gaps": 0, "dropped": 0, "disconnected": 0, "held": 0}
     assert (trial["delivery"]["reach"], trial["delivery"]["duplicates"]) == (1, 0)
 
 
@@ -337,7 +337,7 @@ def test_who_comes_back_gets_what_was_missed(tmp_path: Path, protocol: str) -> N
 def test_who_does_not_read_is_sent_away_and_keeps_nobody_waiting(tmp_path: Path, protocol: str) -> None:
     options = ("--protocol", protocol, "--load", "open:300/s", "--connections", "4", "--payload", "32KiB")
     trial = run(tmp_path, "--pattern", "push:slow=2", *options, duration="1500ms")
-    assert trial["tally"]["cut_off"] == 2
+    assert trial["tally"]["disconnected"] == 2
     assert (trial["delivery"]["subscribers"], trial["delivery"]["reach"]) == (2, 1)
 
 
