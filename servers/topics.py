@@ -138,6 +138,7 @@ class _Group:
     __slots__ = (
         "_counts",
         "_has_lost",
+        "_is_woken",
         "_pending",
         "_policy",
         "members",
@@ -160,9 +161,11 @@ class _Group:
         self._counts = counts
         self._pending: deque[Event] = deque()
         self._has_lost = False
+        self._is_woken = False
+        """It has been told of events, and has not looked yet."""
 
-    def add(self, event: Event) -> None:
-        """An event is published. Called with the lock."""
+    def add(self, event: Event) -> bool:
+        """An event is published. Gives whether the worker has to be woken for it. Called with the lock."""
         self._pending.append(event)
         self.pending_bytes += len(event.data)
         # Where publishers wait, they are what bounds it.
@@ -171,11 +174,14 @@ class _Group:
             self._has_lost = True
             if self._policy == contract.DROP_OLDEST:
                 self._counts.add(DROPPED, len(self.members))
+        is_woken, self._is_woken = self._is_woken, True
+        return not is_woken
 
     def take(self) -> tuple[Iterable[Event], bool]:
         """What has been published meanwhile, and whether some of it is lost. Called with the lock."""
         due, self._pending, self.pending_bytes = self._pending, deque(), 0
         has_lost, self._has_lost = self._has_lost, False
+        self._is_woken = False
         return due, has_lost
 
     def deliver(self, due: Iterable[Event], has_lost: bool, newcomer: Subscription | None = None) -> None:
@@ -328,8 +334,11 @@ class Topic:
             event = Event(self._last_id, data)
             self._remember(event)
             for group in self._groups.values():
-                group.add(event)
-                (own if group.thread_id == thread_id else others).append(group)
+                is_asleep = group.add(event)
+                if group.thread_id == thread_id:
+                    own.append(group)
+                elif is_asleep:
+                    others.append(group)
         for group in others:
             group.wake()
         for group in own:

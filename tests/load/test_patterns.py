@@ -341,6 +341,21 @@ def test_who_does_not_read_is_sent_away_and_keeps_nobody_waiting(tmp_path: Path,
     assert (trial["delivery"]["subscribers"], trial["delivery"]["reach"]) == (2, 1)
 
 
+@pytest.mark.parametrize("policy", ["drop-oldest", "block"])
+def test_a_policy_for_those_who_do_not_read(tmp_path: Path, policy: str) -> None:
+    options = ("--protocol", "sse", "--load", "open:300/s", "--connections", "4", "--payload", "32KiB")
+    trial = run(tmp_path, "--pattern", f"push:slow=2,policy={policy}", *options, duration="1s")
+    tally = trial["tally"]
+    if policy == "block":
+        assert (tally["disconnected"], tally["dropped"]) == (0, 0)
+        assert tally["held"] > 0
+        assert trial["delivery"]["reach"] < 1
+    else:
+        assert (tally["disconnected"], tally["held"]) == (0, 0)
+        assert tally["dropped"] > 0
+        assert trial["delivery"]["reach"] == 1
+
+
 @pytest.mark.parametrize(("protocol", "why"), [("sse-http3", "reads by itself"), ("sse", "leave none of 3 that does")])
 def test_slow_subscribers_that_make_no_sense(capsys: pytest.CaptureFixture[str], protocol: str, why: str) -> None:
     options = ("--protocol", protocol, "--pattern", "push:slow=3", "--load", "open:10/s", "--connections", "3")
