@@ -9,7 +9,7 @@ from servers.service import Route
 from servers.topics import Event, Topic
 from servers.worker import Worker
 
-MAX_UNACKNOWLEDGED_BYTES = 256 * 1024
+MAX_UNACKNOWLEDGED_BYTES = 1024 * 1024
 """What a stream is given ahead of what the client has acknowledged, before events have to wait."""
 
 _OPENING = encode_frame(Frame.DATA, OPENING)

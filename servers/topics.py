@@ -86,9 +86,10 @@ class SlowCounts:
 class _Member:
     """A subscription, and the events that wait for it."""
 
-    __slots__ = ("cut_off", "deliver", "is_full", "is_over", "waiting", "waiting_bytes")
+    __slots__ = ("cut_off", "deliver", "is_full", "is_over", "subscription", "waiting", "waiting_bytes")
 
     def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
         self.deliver = subscription.deliver
         self.cut_off = subscription.cut_off
         self.is_full = False
@@ -184,22 +185,26 @@ class _Group:
         self._is_woken = False
         return due, has_lost
 
-    def deliver(self, due: Iterable[Event], has_lost: bool, newcomer: Subscription | None = None) -> None:
+    def deliver(self, due: Iterable[Event], has_lost: bool, newcomer: _Member | None = None) -> None:
         """Deliver what was taken to all members but a newcomer. Called on the worker's thread."""
         if has_lost and self._policy == contract.DISCONNECT:
-            for subscription in list(self.members):
-                if subscription is not newcomer:
-                    self._cut_off(subscription)
+            for member in self._members(newcomer):
+                self._cut_off(member)
         for event in due:
-            for subscription, member in list(self.members.items()):
-                if subscription is newcomer:
-                    continue
+            for member in self._members(newcomer):
                 if member.is_full:
                     member.keep(event)
                     if member.is_behind:
-                        self._decide(subscription, member)
-                else:
-                    member.is_full = not member.deliver(event)
+                        self._decide(member)
+                elif not member.deliver(event):
+                    member.is_full = True
+
+    def _members(self, newcomer: _Member | None) -> list[_Member]:
+        """All members but a newcomer, whoever leaves meanwhile."""
+        members = list(self.members.values())
+        if newcomer is not None:
+            members.remove(newcomer)
+        return members
 
     def drained(self, subscription: Subscription) -> bool:
         """A subscription takes events again. Gives whether publishers may have waited for it."""
@@ -223,21 +228,21 @@ class _Group:
         self.over -= was_over
         return was_over
 
-    def _decide(self, subscription: Subscription, member: _Member) -> None:
-        """More waits for a subscription than may."""
+    def _decide(self, member: _Member) -> None:
+        """More waits for a member than may."""
         match self._policy:
             case contract.DISCONNECT:
-                self._cut_off(subscription)
+                self._cut_off(member)
             case contract.DROP_OLDEST:
                 self._counts.add(DROPPED, member.drop_oldest())
             case contract.BLOCK:
                 self.over += not member.is_over
                 member.is_over = True
 
-    def _cut_off(self, subscription: Subscription) -> None:
+    def _cut_off(self, member: _Member) -> None:
         self._counts.add(DISCONNECTED)
-        self.remove(subscription)
-        subscription.cut_off()
+        self.remove(member.subscription)
+        member.cut_off()
 
 
 class Topic:
@@ -302,8 +307,8 @@ class Topic:
                 group = self._groups[post] = _Group(post, self._look, self.policy, self._counts)
             missed = [] if after_id is None else [event for event in self._history if event.id > after_id]
             taken = group.take()
-            group.members[subscription] = _Member(subscription)
-        self._deliver(group, *taken, subscription)
+            newcomer = group.members[subscription] = _Member(subscription)
+        self._deliver(group, *taken, newcomer)
         return missed
 
     def drained(self, subscription: Subscription, post: Post) -> None:
@@ -351,9 +356,7 @@ class Topic:
             taken = group.take()
         self._deliver(group, *taken)
 
-    def _deliver(
-        self, group: _Group, due: Iterable[Event], has_lost: bool, newcomer: Subscription | None = None
-    ) -> None:
+    def _deliver(self, group: _Group, due: Iterable[Event], has_lost: bool, newcomer: _Member | None = None) -> None:
         group.deliver(due, has_lost, newcomer)
         self._release()
 
