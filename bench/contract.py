@@ -20,8 +20,8 @@ Operations
                        piece (without effect, if it is there already), and end upload checks it against its SHA-256
     create comment     stores a comment: once, for all tries with the same key
     count comments     answers with how many comments there are, and how many different ones
-    create session     logs a client in: its session is kept in the process, in the server's store, or by the client;
-                       visit session answers with how many visits it has had
+    create session     logs a client in: its session is kept in the process, in the server's store, in Redis, or by the
+                       client; visit session answers with how many visits it has had
     run stage          answers with what a stage of a pipeline makes of the body (see `bench.wire.stages`)
 
     block              sleeps for a time, on the thread that requests run on or on one of a pool

@@ -43,6 +43,8 @@ class Pattern:
     """Its words that the server is told, as arguments of its process (see `bench.serverprocess`)."""
     server_tallies: Mapping[str, str] = field(default_factory=dict)
     """What the server counts for it, in a few words each: fields of its workers' counts."""
+    store: str = ""
+    """Its word that says where the server keeps things, which may be a program of its own (see `bench.stores`)."""
     server: str = ""
     """What takes the place of a server, where the protocol's own is not what is talked to: made with the words and CPUs
     (see `bench.brokerserver`)."""
@@ -220,8 +222,10 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.session:Session",
+        store="kept",
+        unsupported="bench.stores:why_unsupported",
         words={
-            "kept": Word("where the server keeps sessions", "memory", choice("memory", "sqlite", "token")),
+            "kept": Word("where the server keeps sessions", "memory", choice("memory", "sqlite", "redis", "token")),
             "connection": Word(
                 "whether the client's connection is kept, or new each time", "kept", choice("kept", "new")
             ),

@@ -75,9 +75,10 @@ class ServerProcess:
         fast_open: bool = False,
         state: str = "",
         policy: str = DISCONNECT,
+        redis: str = "",
         within: Sequence[str] = (),
     ) -> None:
-        """`early_data`, `fast_open`, `state` and `policy` as for `servers.control.ServerSpec`, `within` as for
+        """`early_data`, `fast_open`, `state`, `policy` and `redis` as for `servers.control.ServerSpec`, `within` as for
         `ChildProcess`."""
         self.protocol = registry.choose(protocol, PROTOCOLS, "protocol")
         self.execution = registry.choose(execution, registry.EXECUTIONS, "execution")
@@ -104,6 +105,7 @@ class ServerProcess:
             "fast_open": fast_open,
             "state": state,
             "policy": policy,
+            "redis": redis,
         }
         if self.tls in CERTIFIED:
             made = certificates()

@@ -52,6 +52,8 @@ class ServerSpec:
     """Take what comes with the SYN of a client that has a cookie (TCP Fast Open, RFC 7413)."""
     policy: str = DISCONNECT
     """What becomes of subscribers that are too slow (see `servers.topics`)."""
+    redis: str = ""
+    """The address of a Redis for sessions, like redis://127.0.0.1:6379/0; empty for none."""
 
 
 class Control:

@@ -258,15 +258,17 @@ def _wait_s(given: dict[str, str]) -> float:
 class Service:
     """Resolves operations to routes. One serves every worker of a process; its state, topics and todos, is theirs."""
 
-    def __init__(self, folder: str = "", policy: str = contract.DISCONNECT, slot: Slot | None = None) -> None:
+    def __init__(
+        self, folder: str = "", policy: str = contract.DISCONNECT, slot: Slot | None = None, redis: str = ""
+    ) -> None:
         """What outlives the process is kept in a folder, if one is given (see `servers.store`); `policy` and `slot` are
-        those of topics."""
+        those of topics, `redis` is the address of one for sessions."""
         store = Store(folder)
         self.topics = Topics(policy, slot)
         self.todos = Todos()
         self.uploads = Uploads()
         self.comments = Comments(store)
-        self.sessions = Sessions(store)
+        self.sessions = Sessions(store, redis)
         self._file = DataFile(folder)
         self._pool = Pool()
         self._holds = Alarms()
@@ -423,12 +425,16 @@ class Service:
         sessions, kept = self.sessions, given.get("kept", "memory")
         if tail:
             visit = partial(_refusing, partial(sessions.visit, kept))
-            return Route(Opcode.VISIT_SESSION, visit, content_type=JSON)
+            return Route(Opcode.VISIT_SESSION, visit, content_type=JSON, defer=self._session_defer(kept, visit))
         life_ms = int(given.get("life_ms", contract.SESSION_LIFE_MS))
         if not 0 <= life_ms <= contract.SESSION_LIFE_MS:
             raise ServiceError(400, f"sessions: life_ms must be 0 to {contract.SESSION_LIFE_MS}")
         create = partial(_refusing, lambda _: sessions.create(kept, life_ms / 1000))
-        return Route(Opcode.CREATE_SESSION, create, content_type=JSON)
+        return Route(Opcode.CREATE_SESSION, create, content_type=JSON, defer=self._session_defer(kept, create))
+
+    def _session_defer(self, kept: str, run: Callable[[bytes], bytes]) -> Callable[[bytes, Reply], None] | None:
+        """What runs an operation on sessions elsewhere, where it may have to wait."""
+        return partial(self._pool.defer, run) if self.sessions.waits(kept) else None
 
     def _blocking_route(self, opcode: Opcode, run: Callable[[bytes], bytes], offload: int) -> Route:
         if offload not in (0, 1):

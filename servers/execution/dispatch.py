@@ -18,8 +18,8 @@ from typing import Any
 from servers.control import Control
 from servers.counters import REQUESTS
 from servers.execution.loopworker import LoopWorker
-from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, listen, not_handed_over, pin
-from servers.service import Route, Service
+from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, listen, make_service, not_handed_over, pin
+from servers.service import Route
 from servers.worker import Connection, Lives, TransportKind, answer_blocking
 
 _Job = tuple[Connection, Any, Route, bytes]
@@ -39,7 +39,7 @@ class Dispatch:
         sock = listen(spec, connection)
         run = RunOnThreads(control)
         slot = control.counters[spec.workers]
-        listener = LoopWorker(connection, Service(spec.state, spec.policy, slot), slot, spec, run.on_loop)
+        listener = LoopWorker(connection, make_service(spec, slot), slot, spec, run.on_loop)
         control.on_stop = listener.stop
         listener.loop.add_reader(control.fileno(), control.on_readable)
         run.start()

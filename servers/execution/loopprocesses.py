@@ -8,9 +8,8 @@ from typing import Any
 
 from servers.control import Control
 from servers.execution.loopworker import LoopWorker
-from servers.execution.model import GaveUpError, pin
+from servers.execution.model import GaveUpError, make_service, pin
 from servers.execution.processes import Children
-from servers.service import Service
 
 EARLY_S = 1.0
 MAX_EARLY_DEATHS = 5
@@ -71,7 +70,7 @@ class LoopProcesses:
                 other.close()
         pin(spec, worker)
         slot = self._control.counters[worker]
-        loop_worker = LoopWorker(self._connection, Service(spec.state, spec.policy, slot), slot, spec)
+        loop_worker = LoopWorker(self._connection, make_service(spec, slot), slot, spec)
         loop_worker.stop_at_end_of(self._children.lifeline_fd)
         loop_worker.run(sock, self._children.report_serving)
 

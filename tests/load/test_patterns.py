@@ -4,6 +4,7 @@ import json
 import select
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -244,8 +245,10 @@ def test_what_a_protocol_cannot_carry_is_unsupported(capsys: pytest.CaptureFixtu
         assert why in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("kept", "broken"), [("memory", 4), ("sqlite", 0), ("token", 0)])
-def test_sessions_when_the_server_is_killed(tmp_path: Path, kept: str, broken: int) -> None:
+@pytest.mark.parametrize(("kept", "broken"), [("memory", 4), ("sqlite", 0), ("redis", 0), ("token", 0)])
+def test_sessions_when_the_server_is_killed(tmp_path: Path, need: Callable[[str], str], kept: str, broken: int) -> None:
+    if kept == "redis":
+        need("redis-server")
     options = ("--protocol", "http1", "--pattern", f"session:kept={kept}", "--load", "closed:4", "--restart", "30%")
     trial = run(tmp_path, *options, duration="2s")
     assert set(trial["counts"]["errors"]) <= {"closed", "refused"}
@@ -261,6 +264,16 @@ def test_sessions_in_memory_are_one_processes_own(tmp_path: Path) -> None:
     assert shared["tally"].get("broken", 0) == 0
     apart = run(tmp_path, "--pattern", "session:kept=memory,connection=new", *options)
     assert apart["tally"]["broken"] > 0
+
+
+def test_sessions_that_cannot_be_in_redis(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--pattern", "session:kept=redis", "--load", "closed:4")
+    assert cli.main(["run", *options, "--link", "rtt=1ms"]) == 2
+    assert "over loopback" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("WIREBENCH_REDIS", raising=False)
+    assert cli.main(["run", *options]) == 2
+    assert "redis-server is not installed" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "http2", "websocket"])
