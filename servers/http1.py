@@ -164,7 +164,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._closed = True
         self._waiting.clear()
         self._unsubscribe()
-        self._worker.connections.discard(self)
+        self._worker.lost(self)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -194,9 +194,10 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self.end_early_data()
 
     def eof_received(self) -> bool:
-        # The client has sent all it will, and may still wait for answers. One of events ends here all the same: before
-        # the next event, a client that has gone altogether looks no different.
+        # The client has sent all it will, and may still wait for answers. One of events ends here all the same, and one
+        # that is held back is given: a client that has gone altogether looks no different.
         self._ended = self._draining = True
+        self._worker.deferrals.hasten(self)
         self._end_events()
         self._close_if_done()
         return not self._transport.is_closing()

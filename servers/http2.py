@@ -141,6 +141,8 @@ class Http2Connection(Http2Server[_Stream, Request]):
     def gone(self, stream: _Stream) -> None:
         if stream.events is not None:
             stream.events.unsubscribe()
+        elif stream.running:
+            self.worker.deferrals.hasten(self, lambda token: token is stream)
 
     # Http2Peer
 

@@ -106,7 +106,7 @@ class Http3Endpoint:
             self._by_cid.pop(cid, None)
         self._connections.discard(connection)
         self._touched.pop(connection, None)
-        self.worker.connections.discard(connection)
+        self.worker.lost(connection)
 
     def touch(self, connection: Http3Connection) -> None:
         """A connection may have something to send: at the end of this turn."""

@@ -194,6 +194,7 @@ class Http3Connection(Http3Session[Request]):
         self._streams.pop(stream_id, None)
         self._bodies.pop(stream_id, None)
         self._events.stop(stream_id)
+        self._worker.deferrals.hasten(self, lambda token: token[0] == stream_id)
         # The answer is of no use any more (RFC 9114, section 4.1.1).
         self.quic.cancel(stream_id, ErrorCode.REQUEST_CANCELLED)
 

@@ -64,8 +64,9 @@ class Jobs:
         """A job's state. Raises ServiceError 404."""
         return self._job(job_id).state()
 
-    def await_end(self, job_id: int, wait_s: float, reply: Callable[[bytes], None]) -> None:
-        """Reply with a job's state once it is done, or the time is over. Raises ServiceError 404."""
+    def await_end(self, job_id: int, wait_s: float, reply: Callable[[bytes], None]) -> Callable[[], None] | None:
+        """Reply with a job's state once it is done, or the time is over (see `servers.service.Defer`). Raises
+        ServiceError 404."""
         job = self._job(job_id)
         answer = once(reply)
 
@@ -77,8 +78,17 @@ class Jobs:
                 job.waiting.append(tell)
         if job.is_done:
             tell()
-        else:
-            self._holds.at(time.monotonic() + wait_s, tell)
+            return None
+        alarm = self._holds.at(time.monotonic() + wait_s, tell)
+
+        def hasten() -> None:
+            alarm.cancel()
+            with self._lock:
+                if tell in job.waiting:
+                    job.waiting.remove(tell)
+            tell()
+
+        return hasten
 
     def _job(self, job_id: int) -> Job:
         with self._lock:

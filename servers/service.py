@@ -58,6 +58,13 @@ _MET_ONCE = (Opcode.READ_JOB, Opcode.POLL, Opcode.READ_UPLOAD, Opcode.WRITE_UPLO
 Reply = Callable[[bytes], None]
 """Takes the answer to one request, once, from whatever thread."""
 
+Hasten = Callable[[], None]
+"""Has an answer that is held back given at once, as it is then. Called from any thread, after the answer too."""
+
+Defer = Callable[[bytes, Reply], Hasten | None]
+"""Takes a body, and gives the answer to it to Reply when there is one; what it returns is for those who cannot wait
+for that, None where the answer takes no longer than it must."""
+
 
 def event_id(text: str) -> int:
     """The id of an event as a subscriber names it. Raises ServiceError 400."""
@@ -142,7 +149,7 @@ class Route:
         content_type: bytes = BINARY,
         topic: Topic | None = None,
         after_id: int | None = None,
-        defer: Callable[[bytes, Reply], None] | None = None,
+        defer: Defer | None = None,
     ) -> None:
         self.opcode = opcode
         self.execute = execute
@@ -191,11 +198,12 @@ def _refusing(run: Callable[[bytes], bytes], body: bytes) -> bytes:
         return Refused.of(error)
 
 
-def _deferring(run: Callable[[Reply], None], _body: bytes, reply: Reply) -> None:
+def _deferring(run: Callable[[Reply], Hasten | None], _body: bytes, reply: Reply) -> Hasten | None:
     try:
-        run(reply)
+        return run(reply)
     except ServiceError as error:
         reply(Refused.of(error))
+        return None
 
 
 def _publish(topic: Topic, body: bytes) -> bytes:
@@ -432,7 +440,7 @@ class Service:
         create = partial(_refusing, lambda _: sessions.create(kept, life_ms / 1000))
         return Route(Opcode.CREATE_SESSION, create, content_type=JSON, defer=self._session_defer(kept, create))
 
-    def _session_defer(self, kept: str, run: Callable[[bytes], bytes]) -> Callable[[bytes, Reply], None] | None:
+    def _session_defer(self, kept: str, run: Callable[[bytes], bytes]) -> Defer | None:
         """What runs an operation on sessions elsewhere, where it may have to wait."""
         return partial(self._pool.defer, run) if self.sessions.waits(kept) else None
 

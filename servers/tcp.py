@@ -82,7 +82,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
         self._closed = True
         self._waiting.clear()
         self._unsubscribe()
-        self._worker.connections.discard(self)
+        self._worker.lost(self)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -100,8 +100,9 @@ class TcpConnection(FrameReader, asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        # The client has sent all it will, and may still wait for answers.
+        # The client has sent all it will, and may still wait for answers, or it has left: it looks no different.
         self._ended = True
+        self._worker.deferrals.hasten(self)
         self._flush()
         return not self._transport.is_closing()
 

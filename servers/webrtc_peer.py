@@ -66,7 +66,7 @@ class WebrtcPeer:
         self._answered = self._stopping = False
         worker.connections.add(self)
         self._life = asyncio.get_running_loop().create_task(self._live(offer, answer_offer))
-        self._life.add_done_callback(lambda _: worker.connections.discard(self))
+        self._life.add_done_callback(lambda _: worker.lost(self))
 
     async def _live(self, offer: Description, answer_offer: Callable[[Description | None], None]) -> None:
         try:

@@ -141,7 +141,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         self._waiting = None
         if self._topic is not None:
             self._topic.unsubscribe(self, self._worker.inbox())
-        self._worker.connections.discard(self)
+        self._worker.lost(self)
         if self._http is not None:
             self._http.connection_lost(exc)
 
@@ -170,6 +170,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
             return self._http.eof_received()
         # The client has sent all it will, and may still wait for answers.
         self._ended = self.peer_closed = True
+        self._worker.deferrals.hasten(self)  # or it has left: it looks no different
         self._leave_if_done()
         return not self._transport.is_closing()
 

@@ -12,14 +12,14 @@ from servers.counters import REQUESTS, Counters
 from servers.stacks.asgi_app import Application
 from servers.stacks.asgi_delivery import MAX_WAITING
 from servers.topics import MAX_BEHIND
-from servers.worker import Worker, run_on_loop
+from servers.worker import Deferrals, Worker, run_on_loop
 
 Message = dict[str, Any]
 
 
 def make_application() -> tuple[Worker, Application]:
     loop = asyncio.get_running_loop()
-    worker = make_worker(run_on_loop(loop), loop.call_later, Counters(1)[0])
+    worker = make_worker(run_on_loop(loop, Deferrals()), loop.call_later, Counters(1)[0])
     return worker, Application(worker)
 
 
