@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bench.brokers import BROKERS, RunningBroker
@@ -53,12 +54,22 @@ def embedded_at(
         child.kill()
 
 
-@contextlib.contextmanager
-def redis(cpus: Sequence[int]) -> Iterator[RunningBroker]:
+def redis(cpus: Sequence[int]) -> AbstractContextManager[RunningBroker]:
     """A Redis that syncs its file before it answers. Raises ServerFailedError."""
+    return _redis(cpus, "always")
+
+
+def redis_store(cpus: Sequence[int]) -> AbstractContextManager[RunningBroker]:
+    """A Redis that promises as much as the server's own store does: what it has answered outlives a process that is
+    killed, and not a power failure. Raises ServerFailedError."""
+    return _redis(cpus, "everysec")
+
+
+@contextlib.contextmanager
+def _redis(cpus: Sequence[int], sync: str) -> Iterator[RunningBroker]:
     with tempfile.TemporaryDirectory(prefix="wirebench-redis-") as folder:
         port = _free_port()
-        options = {"port": port, "bind": _HOST, "dir": folder, "appendonly": "yes", "appendfsync": "always", "save": ""}
+        options = {"port": port, "bind": _HOST, "dir": folder, "appendonly": "yes", "appendfsync": sync, "save": ""}
         command = [_program("redis"), *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
         with _child("redis-server", command, Path(folder), cpus, {}, lambda: _answers(port)) as pid:
             yield RunningBroker("redis", f"redis://{_HOST}:{port}/0", (pid,))

@@ -124,7 +124,9 @@ def _words_of_patterns() -> str:
         for word, facts in pattern.words.items()
     ]
     tallies = [
-        [f"{name}: {tally}", line] for name, pattern in PATTERNS.items() for tally, line in pattern.tallies.items()
+        [f"{name}: {tally}", line]
+        for name, pattern in PATTERNS.items()
+        for tally, line in {**pattern.tallies, **pattern.server_tallies}.items()
     ]
     return "\n".join(
         [

@@ -20,8 +20,8 @@ Operations
                        piece (without effect, if it is there already), and end upload checks it against its SHA-256
     create comment     stores a comment: once, for all tries with the same key
     count comments     answers with how many comments there are, and how many different ones
-    create session     logs a client in: its session is kept in the process, in the server's store, or by the client;
-                       visit session answers with how many visits it has had
+    create session     logs a client in: its session is kept in the process, in the server's store, in Redis, or by the
+                       client; visit session answers with how many visits it has had
     run stage          answers with what a stage of a pipeline makes of the body (see `bench.wire.stages`)
 
     block              sleeps for a time, on the thread that requests run on or on one of a pool
@@ -55,6 +55,9 @@ MAX_CHUNKS = 65_536
 
 MIN_EVENT_BYTES = 51
 """What a pushed event needs to say when it was due and sent, and its number (see `bench.load.push`)."""
+
+DISCONNECT, DROP_OLDEST, BLOCK = POLICIES = ("disconnect", "drop-oldest", "block")
+"""What a server does about a subscriber that is too slow (see `servers.topics`)."""
 
 MAX_JOB_STEPS = 1000
 MAX_WORK_CPU_US = 10_000_000

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.contract import DISCONNECT, POLICIES
 from bench.errors import UsageError
 from bench.quantities import parse_arguments, parse_duration_ns, parse_share, parse_size_bytes, parse_whole
 
@@ -38,6 +39,12 @@ class Pattern:
     """What it needs besides if a word has that value."""
     tallies: Mapping[str, str] = field(default_factory=dict)
     """What it counts beside exchanges, in a few words each."""
+    server_words: tuple[str, ...] = ()
+    """Its words that the server is told, as arguments of its process (see `bench.serverprocess`)."""
+    server_tallies: Mapping[str, str] = field(default_factory=dict)
+    """What the server counts for it, in a few words each: fields of its workers' counts."""
+    store: str = ""
+    """Its word that says where the server keeps things, which may be a program of its own (see `bench.stores`)."""
     server: str = ""
     """What takes the place of a server, where the protocol's own is not what is talked to: made with the words and CPUs
     (see `bench.brokerserver`)."""
@@ -113,11 +120,17 @@ PATTERNS = {
         words={
             "cut": Word("every connection is cut once, after this share of the measured time", "0%", parse_share),
             "slow": Word("how many of the subscribers never read", "0", whole(0, 10_000)),
+            "policy": Word("what becomes of subscribers that are too slow", DISCONNECT, choice(*POLICIES)),
         },
         tallies={
             "cuts": "connections cut",
             "gaps": "events that a subscriber never got although later ones came",
-            "cut_off": "slow subscribers that the server has sent away",
+        },
+        server_words=("policy",),
+        server_tallies={
+            "dropped": "events that the server dropped for a subscriber that was too slow",
+            "disconnected": "subscribers that the server sent away because they were too slow",
+            "held": "publishes that the server acknowledged only when slow subscribers had room",
         },
         has_events=True,
     ),
@@ -217,8 +230,10 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.session:Session",
+        store="kept",
+        unsupported="bench.stores:why_unsupported",
         words={
-            "kept": Word("where the server keeps sessions", "memory", choice("memory", "sqlite", "token")),
+            "kept": Word("where the server keeps sessions", "memory", choice("memory", "sqlite", "redis", "token")),
             "connection": Word(
                 "whether the client's connection is kept, or new each time", "kept", choice("kept", "new")
             ),

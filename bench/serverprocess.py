@@ -16,6 +16,7 @@ import psutil
 from bench import registry
 from bench.certificates import certificates
 from bench.childprocess import ChildEndedError, ChildProcess
+from bench.contract import DISCONNECT
 from bench.errors import ServerFailedError, UnsupportedError, UsageError
 from bench.protocols import CERTIFIED, PROTOCOLS
 
@@ -29,13 +30,16 @@ STOP_MARGIN_S = 3.0
 @dataclass(frozen=True)
 class WorkerCounts:
     """What one worker has done since the server started. `pid` is 0 if it does not run now; `cpu_ns` is None where the
-    system does not tell."""
+    system does not tell. What slow subscribers have come to (see `servers.topics`) is that of a whole process."""
 
     worker: int
     pid: int
     accepts: int
     requests: int
     cpu_ns: int | None
+    dropped: int = 0
+    disconnected: int = 0
+    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,12 @@ class ServerProcess:
         early_data: bool = False,
         fast_open: bool = False,
         state: str = "",
+        policy: str = DISCONNECT,
+        redis: str = "",
         within: Sequence[str] = (),
     ) -> None:
-        """`early_data`, `fast_open` and `state` as for `servers.control.ServerSpec`, `within` as for `ChildProcess`."""
+        """`early_data`, `fast_open`, `state`, `policy` and `redis` as for `servers.control.ServerSpec`, `within` as for
+        `ChildProcess`."""
         self.protocol = registry.choose(protocol, PROTOCOLS, "protocol")
         self.execution = registry.choose(execution, registry.EXECUTIONS, "execution")
         self.stack = registry.choose(stack, registry.STACKS, "stack")
@@ -97,6 +104,8 @@ class ServerProcess:
             "early_data": early_data,
             "fast_open": fast_open,
             "state": state,
+            "policy": policy,
+            "redis": redis,
         }
         if self.tls in CERTIFIED:
             made = certificates()

@@ -4,10 +4,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bench import registry, resultfile
+from bench import registry, resultfile, stores
 from bench.brokerserver import BrokerServer
 from bench.certificates import certificates
 from bench.contract import Security
@@ -19,13 +20,14 @@ from bench.load.histogram import summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
 from bench.path import path_to
-from bench.patterns import parse_pattern, pattern_of
+from bench.patterns import Pattern, parse_pattern, pattern_of
 from bench.placement import Placement
 from bench.protocols import CERTIFIED
 from bench.quantities import spell_rate
 from bench.scenario import Scenario
 from bench.schedule import Closed
 from bench.serverprocess import ServerProcess, WorkerCounts
+from bench.stores import RunningStore
 
 _BESIDE_CONNECTIONS = "16"
 INTERVALS = 10
@@ -51,7 +53,8 @@ def run_trial(
             network(scenario, seed) as link,
             LoadProcesses(processes, on_progress, link.client) as load,
             LoadProcesses(int(scenario.beside is not None), lambda _progress: None, link.client) as beside,
-            _server(scenario, placement.server, link, state) as server,
+            _store(scenario, placement.server) as store,
+            _server(scenario, placement.server, link, state, store) as server,
             path_to(scenario, server.host, server.port, placement.server, link.server, seed) as path,
         ):
             if scenario.restart:
@@ -67,33 +70,44 @@ def run_trial(
                 beside.release()
             window = load.release()
             load.watch(window.measure_ns)
-            before, sent_before, hops_before = _Observation.of(server), link.account(), path.usage()
+            before, sent_before, hops_before = _Observation.of(server, store), link.account(), path.usage()
             looks = [before]
             if scenario.restart:
                 load.watch(window.measure_ns + int(scenario.restart * scenario.duration_ns))
                 assert isinstance(server, ServerProcess)
-                looks.append(_Observation.of(server))
+                looks.append(_Observation.of(server, store))
                 server.restart()
-                looks.append(_Observation.of(server))
+                looks.append(_Observation.of(server, store))
             load.watch(window.end_ns)
-            after, sent_after, hops_after = _Observation.of(server), link.account(), path.usage()
+            after, sent_after, hops_after = _Observation.of(server, store), link.account(), path.usage()
             looks.append(after)
             trial["hops"] = path.records(hops_before, hops_after)
-            client_memory, server_memory = probes.memory(load.pids()), probes.memory(server.pids())
+            client_memory, server_memory = probes.memory(load.pids()), probes.memory([*server.pids(), *store.pids])
             results = load.results()
             if server.pids():  # a broker that was there before is somebody else's
                 trial["server"] = {
                     **_server_record(looks, server_memory, server),
                     "pss_bytes_before": memory_before.pss_bytes,
                 }
+            server_tally = _server_tally(pattern, looks)
             trial["wire"] = link.carried(sent_before, sent_after)
             load.leave()
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
-    return conclude(trial, scenario, results, client_memory, before.host, after.host)
+    trial = conclude(trial, scenario, results, client_memory, before.host, after.host)
+    if server_tally:
+        trial["tally"] |= server_tally
+    return trial
 
 
-def _server(scenario: Scenario, cpus: Sequence[int], link: Network, state: str) -> ServerProcess | BrokerServer:
+def _store(scenario: Scenario, cpus: Sequence[int]) -> AbstractContextManager[RunningStore]:
+    pattern, words = parse_pattern(scenario.pattern, "pattern")
+    return stores.running(words[pattern.store] if pattern.store else "", cpus)
+
+
+def _server(
+    scenario: Scenario, cpus: Sequence[int], link: Network, state: str, store: RunningStore
+) -> ServerProcess | BrokerServer:
     pattern, words = parse_pattern(scenario.pattern, "pattern")
     if pattern.server:
         instead: BrokerServer = registry.load(pattern.server)(words, cpus)
@@ -110,6 +124,8 @@ def _server(scenario: Scenario, cpus: Sequence[int], link: Network, state: str) 
         fast_open=scenario.fast_open == "on",
         state=state,
         within=link.server,
+        redis=store.address,
+        **{word: words[word] for word in pattern.server_words},
     )
 
 
@@ -224,7 +240,7 @@ NO_FIGURES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Observation:
-    """The server and the machine at one instant."""
+    """The server, with its store, and the machine at one instant."""
 
     at_s: float
     workers: list[WorkerCounts]
@@ -232,8 +248,9 @@ class _Observation:
     host: probes.HostLoad
 
     @classmethod
-    def of(cls, server: ServerProcess | BrokerServer) -> "_Observation":
-        return cls(time.monotonic(), server.stats()[0], probes.usage(server.pids()), probes.host_load())
+    def of(cls, server: ServerProcess | BrokerServer, store: RunningStore) -> "_Observation":
+        usage = probes.usage([*server.pids(), *store.pids])
+        return cls(time.monotonic(), server.stats()[0], usage, probes.host_load())
 
 
 def _host(before: probes.HostLoad, after: probes.HostLoad) -> Host:
@@ -263,6 +280,12 @@ def _server_record(
         "workers": list(workers.values()),
         "deaths": [asdict(death) for death in server.events],
     }
+
+
+def _server_tally(pattern: Pattern, looks: list[_Observation]) -> dict[str, int]:
+    """What the server has counted for a pattern: all the processes that were the server, each since its start."""
+    workers = [counts for look in looks[1::2] for counts in look.workers]
+    return {name: sum(getattr(counts, name) for counts in workers) for name in pattern.server_tallies}
 
 
 def _worker_records(before: _Observation, after: _Observation) -> Iterator[dict[str, Any]]:

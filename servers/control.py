@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.contract import DISCONNECT
 from servers.counters import Counters
 
 
@@ -49,6 +50,10 @@ class ServerSpec:
     """The folder for what the server keeps. It is the server's own, and goes with it, if none is named."""
     fast_open: bool = False
     """Take what comes with the SYN of a client that has a cookie (TCP Fast Open, RFC 7413)."""
+    policy: str = DISCONNECT
+    """What becomes of subscribers that are too slow (see `servers.topics`)."""
+    redis: str = ""
+    """The address of a Redis for sessions, like redis://127.0.0.1:6379/0; empty for none."""
 
 
 class Control:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-PID, TID, ACCEPTS, REQUESTS, CPU_NS = range(5)
+PID, TID, ACCEPTS, REQUESTS, CPU_NS, DROPPED, DISCONNECTED, HELD = range(8)
 _FIELDS = 8  # eight 8-byte fields: a cache line for each worker, so that writers do not slow each other
 _SLOT_BYTES = _FIELDS * 8
 
@@ -20,13 +20,16 @@ _SLOT_BYTES = _FIELDS * 8
 @dataclass(frozen=True)
 class WorkerCounts:
     """What one worker has done since the server started. `pid` is 0 if it does not run now; `cpu_ns` is None where the
-    system does not tell."""
+    system does not tell. What slow subscribers have come to (see `servers.topics`) is that of a whole process."""
 
     worker: int
     pid: int
     accepts: int
     requests: int
     cpu_ns: int | None
+    dropped: int
+    disconnected: int
+    held: int
 
 
 class Slot:
@@ -71,11 +74,11 @@ class Counters:
         for worker, slot in enumerate(self._slots):
             if slot.values[TID] == 0:
                 continue
-            pid, tid, accepts, requests, cpu_ns = slot.values[:5].tolist()
+            pid, tid, accepts, requests, cpu_ns, *slow = slot.values.tolist()
             live = _live_cpu_ns(pid, tid) if pid else 0
             if live is None and slot.values[PID] != pid:  # it ended just now
                 pid, live, cpu_ns = 0, 0, slot.values[CPU_NS]
-            yield WorkerCounts(worker, pid, accepts, requests, None if live is None else cpu_ns + live)
+            yield WorkerCounts(worker, pid, accepts, requests, None if live is None else cpu_ns + live, *slow)
 
 
 def _live_cpu_ns(pid: int, tid: int) -> int | None:

@@ -11,10 +11,6 @@ KEEP_ALIVE = encode_comment()
 KEEP_ALIVE_S = 15.0
 """A comment is sent this often, so that nothing on the way takes a silent stream for a dead one (section 9.2.7)."""
 
-MAX_BEHIND_BYTES = 1024 * 1024
-"""Events that may wait to be sent to one subscriber. One that is further behind is cut off, and can come back for what
-it has missed with Last-Event-ID."""
-
 
 def encoded(event: Event) -> bytes:
     """The event as it stands in a stream, made once for all subscribers."""

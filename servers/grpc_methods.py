@@ -136,6 +136,20 @@ class Computes(Method):
                 connection.send(call, reply)
 
 
+class Publishes(Method):
+    """Each message is an event and its topic, answered when the event is published."""
+
+    def take(self, connection: "GrpcConnection", call: "Call", message: bytes) -> None:
+        request = parse(pb.PublishRequest, message)
+        connection.submit(call, connection.worker.service.publishing(request.topic), request.data)
+
+    def answered(self, connection: "GrpcConnection", call: "Call", route: Route, answer: bytes) -> None:
+        if isinstance(answer, Refused):
+            connection.refuse(call, ServiceError(answer.status, answer.decode()))
+        else:
+            connection.send(call, pb.PublishReply(id=int(answer)).SerializeToString())
+
+
 class Reflects(Method):
     """Each message asks what there is."""
 
@@ -167,8 +181,18 @@ class Subscription:
         self._topic.subscribe(self, self._inbox, after_id)
         self._send = self._connection.push  # what was there before may be as much as it is
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
+        """See `servers.topics.Subscription`."""
         self._send(self._call, event.encoded("grpc", _encode_event))
+        return not self._call.body
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self._connection.cut_off(self._call)
+
+    def drained(self) -> None:
+        """What there was to send is sent."""
+        self._topic.drained(self, self._inbox)
 
     def end(self) -> None:
         """Want no more events."""
@@ -230,11 +254,6 @@ def _named(service: Service, message: bytes) -> tuple[Route, bytes]:
     return named(service, parse(pb.NamedRequest, message))
 
 
-def _publish(service: Service, message: bytes) -> Iterable[Message]:
-    request = parse(pb.PublishRequest, message)
-    return [pb.PublishReply(id=service.topics.topic(request.topic).publish(request.data))]
-
-
 def _create_todo(service: Service, message: bytes) -> Iterable[Message]:
     todo = service.todos.create(parse(pb.CreateTodoRequest, message).text)
     return [pb.Todo(id=todo.id, text=todo.text, done=todo.done)]
@@ -258,7 +277,7 @@ _OURS: dict[str, dict[str, Method]] = {
         "Upload": Uploads(),
         "Work": RunsOperation(_work),
         "EchoStream": RunsOperation(_echo),
-        "Publish": Computes(Opcode.PUBLISH, _publish),
+        "Publish": Publishes(),
         "Subscribe": Subscribes(),
         "Named": RunsNamedOperation(_named),
     },

@@ -27,7 +27,7 @@ from servers.worker import Worker
 
 MAX_BACKLOG_BYTES = 1 << 20
 """How much may wait for a client to take it, on one call, before the server takes nothing more from that client on that
-call, or ends the call if it is a subscription."""
+call."""
 
 MAX_BACKLOG_MESSAGES = 64
 """How many messages of a call may wait to be run before the server takes no more of them."""
@@ -179,6 +179,10 @@ class GrpcConnection(Http2Server[Call, CallHead]):
     def body_sent(self, stream: Call) -> None:
         if stream.finishing:
             self.finish(stream)
+        elif isinstance(stream.state, Subscription):
+            was_batching, self.batching = self.batching, True
+            stream.state.drained()
+            self.batching = was_batching
         else:
             self._settle(stream)
 
@@ -237,11 +241,14 @@ class GrpcConnection(Http2Server[Call, CallHead]):
             self.send_window -= size
 
     def push(self, call: Call, message: bytes) -> None:
-        """Send a message that nobody has asked for just now, unless the client takes them too slowly."""
-        if len(call.body) - call.sent_bytes > MAX_BACKLOG_BYTES:
-            self.finish(call, StatusError(Status.RESOURCE_EXHAUSTED, "the client is too slow for what it asked for"))
-        else:
-            self.send(call, message)
+        """Send a message that nobody has asked for just now."""
+        self.send(call, message)
+        if not self.batching:
+            self.flush()
+
+    def cut_off(self, call: Call) -> None:
+        """End a call whose client takes too slowly what it asked for."""
+        self.finish(call, StatusError(Status.RESOURCE_EXHAUSTED, "the client is too slow for what it asked for"))
         if not self.batching:
             self.flush()
 

@@ -11,7 +11,7 @@ from bench.wire.http1 import CONTINUE, LAST_CHUNK, REASONS, RequestReader, encod
 from bench.wire.prompt_writing import prompt_writer
 from servers.counters import ACCEPTS, REQUESTS
 from servers.early_data import SAFE_METHODS, TOO_EARLY
-from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, MAX_BEHIND_BYTES, OPENING, encoded
+from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, OPENING, encoded
 from servers.httpdate import http_date
 from servers.service import BINARY, Collect, Refused, Route, Upload, event_id
 from servers.service_error import ServiceError
@@ -103,7 +103,6 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         "_counts",
         "_draining",
         "_ended",
-        "_event_id",
         "_flags",
         "_known",
         "_lingering",
@@ -137,9 +136,8 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         # Requests behind the one that is being run.
         self._waiting: deque[tuple[Route | Refusal, int, bytes]] = deque()
         self._running = False
-        # The answer that is being sent is a topic's events, if this is not None; and the event that was sent last.
+        # The answer that is being sent is a topic's events, if this is not None.
         self._topic: Topic | None = None
-        self._event_id = 0
         self._chunked_events = True
         # Answers made while input is parsed, or waiting requests are run, leave together.
         self._collecting = False
@@ -166,7 +164,7 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self._closed = True
         self._waiting.clear()
         self._unsubscribe()
-        self._worker.connections.discard(self)
+        self._worker.lost(self)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -196,9 +194,10 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         self.end_early_data()
 
     def eof_received(self) -> bool:
-        # The client has sent all it will, and may still wait for answers. One of events ends here all the same: before
-        # the next event, a client that has gone altogether looks no different.
+        # The client has sent all it will, and may still wait for answers. One of events ends here all the same, and one
+        # that is held back is given: a client that has gone altogether looks no different.
         self._ended = self._draining = True
+        self._worker.deferrals.hasten(self)
         self._end_events()
         self._close_if_done()
         return not self._transport.is_closing()
@@ -208,6 +207,8 @@ class Http1Connection(RequestReader, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
+        if self._topic is not None:
+            self._topic.drained(self, self._worker.inbox())
         self._run_waiting()
 
     # RequestReader
@@ -393,7 +394,6 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         """Begin an answer that is a topic's events. Until it ends, the request is still being answered."""
         self._running = True
         self._topic = topic
-        self._event_id = 0
         self._chunked_events = chunked
         missed = topic.join(self, self._worker.inbox(), after_id)
         self._send(head + (encode_chunk(OPENING) if chunked else OPENING))
@@ -405,17 +405,18 @@ class Http1Connection(RequestReader, asyncio.Protocol):
         else:
             self._worker.later(KEEP_ALIVE_S, self._keep_alive)
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
         """See `servers.topics.Subscription`."""
-        last_id, self._event_id = self._event_id, event.id
-        transport = self._transport
-        if (self._blocked and transport.get_write_buffer_size() > MAX_BEHIND_BYTES) or last_id not in (0, event.id - 1):
-            self._unsubscribe()
-            transport.abort()
-        elif self._chunked_events:
-            transport.write(event.encoded("sse-http1", _event_chunk))
+        if self._chunked_events:
+            self._transport.write(event.encoded("sse-http1", _event_chunk))
         else:
-            transport.write(encoded(event))
+            self._transport.write(encoded(event))
+        return not self._blocked  # it may be called at once
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self._topic = None
+        self._transport.abort()
 
     def _keep_alive(self) -> None:
         if self._topic is not None:
@@ -425,17 +426,18 @@ class Http1Connection(RequestReader, asyncio.Protocol):
     def _end_events(self) -> None:
         """End the answer that is a topic's events, if there is one."""
         if self._topic is not None:
-            self._unsubscribe()
+            for event in self._unsubscribe():
+                self.deliver(event)
             self._running = False
             if self._chunked_events:
                 self._send(LAST_CHUNK)
             if not self._collecting:
                 self._run_waiting()
 
-    def _unsubscribe(self) -> None:
-        if self._topic is not None:
-            self._topic.unsubscribe(self, self._worker.inbox())
-            self._topic = None
+    def _unsubscribe(self) -> list[Event]:
+        """Want no more events. Gives those that still wait."""
+        topic, self._topic = self._topic, None
+        return [] if topic is None else topic.unsubscribe(self, self._worker.inbox())
 
     def _close_if_done(self) -> None:
         """Close after the last answer."""

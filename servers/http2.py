@@ -18,7 +18,7 @@ from bench.wire.http2_frames import (
     pack_id,
 )
 from servers.counters import REQUESTS
-from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, MAX_BEHIND_BYTES, OPENING, encoded
+from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, OPENING, encoded
 from servers.http2_messages import TOO_LARGE, AnswerHeads, Refusal, Request
 from servers.http2_serving import BURST_BYTES, Http2Server, ServedStream
 from servers.service import Collect, Refused, Route, Upload
@@ -143,6 +143,8 @@ class Http2Connection(Http2Server[_Stream, Request]):
     def gone(self, stream: _Stream) -> None:
         if stream.events is not None:
             stream.events.unsubscribe()
+        elif stream.running:
+            self.worker.deferrals.hasten(self, lambda token: token is stream)
 
     # Http2Peer
 
@@ -165,6 +167,8 @@ class Http2Connection(Http2Server[_Stream, Request]):
             self._send_piece(stream, stream.pieces)
         elif stream.end_flags:
             self.end(stream)
+        elif stream.events is not None:
+            stream.events.drained()
 
     # Requests
 
@@ -239,8 +243,7 @@ class Http2Connection(Http2Server[_Stream, Request]):
             stream.events.begin(route.after_id)
 
     def push(self, stream: _Stream, frame_start: bytes, data: bytes) -> None:
-        """Send more of an answer that goes on, or reset the stream if too much of it has not been sent. `frame_start`
-        is that of a DATA frame with `data`, up to its stream."""
+        """Send more of an answer that goes on. `frame_start` is that of a DATA frame with `data`, up to its stream."""
         size = len(data)
         if (
             size <= stream.send_window
@@ -252,10 +255,7 @@ class Http2Connection(Http2Server[_Stream, Request]):
             self.send_window -= size
             self._transport.write(b"%b%b%b" % (frame_start, pack_id(stream.id), data))
             return
-        if len(stream.body) - stream.sent_bytes > MAX_BEHIND_BYTES:
-            self.reset(stream.id, ErrorCode.CANCEL)
-        else:
-            self.add_body(stream, data)
+        self.add_body(stream, data)
         if not self.batching:
             self.flush()
 
@@ -274,13 +274,12 @@ def _frame_start(event: Event) -> bytes:
 class _Events:
     """A topic's events on their way to one stream."""
 
-    __slots__ = ("_connection", "_last_id", "_stream", "_topic")
+    __slots__ = ("_connection", "_stream", "_topic")
 
     def __init__(self, connection: Http2Connection, stream: _Stream, topic: Topic) -> None:
         self._connection = connection
         self._stream = stream
         self._topic: Topic | None = topic
-        self._last_id = 0
 
     def begin(self, after_id: int | None) -> None:
         """Want the topic's events from now on, or from the one after `after_id`."""
@@ -296,25 +295,33 @@ class _Events:
         else:
             connection.worker.later(KEEP_ALIVE_S, self._keep_alive)
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
         """See `servers.topics.Subscription`."""
-        last_id, self._last_id = self._last_id, event.id
-        connection, stream = self._connection, self._stream
-        if last_id not in (0, event.id - 1):  # what is between was lost on the way here
-            connection.reset(stream.id, ErrorCode.CANCEL)
-            connection.flush()
-        else:
-            connection.push(stream, event.encoded("sse-http2", _frame_start), encoded(event))
+        self._connection.push(self._stream, event.encoded("sse-http2", _frame_start), encoded(event))
+        return not self._stream.body
 
-    def unsubscribe(self) -> None:
-        """The stream is no more."""
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self._connection.reset(self._stream.id, ErrorCode.CANCEL)
+        self._connection.flush()
+
+    def drained(self) -> None:
+        """The stream's body is sent, as far as there is one. Called while bodies are sent."""
+        connection = self._connection
         if self._topic is not None:
-            self._topic.unsubscribe(self, self._connection.worker.inbox())
-            self._topic = None
+            was_batching, connection.batching = connection.batching, True
+            self._topic.drained(self, connection.worker.inbox())
+            connection.batching = was_batching
+
+    def unsubscribe(self) -> list[Event]:
+        """The stream is no more. Gives the events that still wait for it."""
+        topic, self._topic = self._topic, None
+        return [] if topic is None else topic.unsubscribe(self, self._connection.worker.inbox())
 
     def end(self) -> None:
         """Let the answer end."""
-        self.unsubscribe()
+        for event in self.unsubscribe():
+            self.deliver(event)
         self._connection.finish(self._stream)
 
     def _keep_alive(self) -> None:

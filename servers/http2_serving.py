@@ -150,7 +150,7 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._close()
-        self.worker.connections.discard(self)
+        self.worker.lost(self)
 
     def data_received(self, data: bytes) -> None:
         if self.closed:

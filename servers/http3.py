@@ -55,4 +55,4 @@ class Http3Endpoint(QuicEndpoint[Http3Connection]):
 
     def forget(self, connection: Http3Connection) -> None:
         super().forget(connection)
-        self.worker.connections.discard(connection)
+        self.worker.lost(connection)

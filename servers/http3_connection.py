@@ -170,6 +170,7 @@ class Http3Connection(Http3Session[Request]):
     def flush(self, now: float) -> None:
         if self._bodies:
             self._send_bodies()
+        self._events.go_on()
         if self._goaway_id is not None and not self._running and not self.quic.has_messages:
             self.quic.close(error_code=ErrorCode.NO_ERROR)
         super().flush(now)
@@ -193,6 +194,7 @@ class Http3Connection(Http3Session[Request]):
         self._streams.pop(stream_id, None)
         self._bodies.pop(stream_id, None)
         self._events.stop(stream_id)
+        self._worker.deferrals.hasten(self, lambda token: token[0] == stream_id)
         # The answer is of no use any more (RFC 9114, section 4.1.1).
         self.quic.cancel(stream_id, ErrorCode.REQUEST_CANCELLED)
 

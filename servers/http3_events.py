@@ -4,10 +4,13 @@ from collections.abc import Callable
 
 from bench.wire.http3 import ErrorCode, Frame, encode_frame
 from bench.wire.quic_connection import QuicPeer
-from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, MAX_BEHIND_BYTES, OPENING, encoded
+from servers.event_stream import KEEP_ALIVE, KEEP_ALIVE_S, OPENING, encoded
 from servers.service import Route
 from servers.topics import Event, Topic
 from servers.worker import Worker
+
+MAX_UNACKNOWLEDGED_BYTES = 1024 * 1024
+"""What a stream is given ahead of what the client has acknowledged, before events have to wait."""
 
 _OPENING = encode_frame(Frame.DATA, OPENING)
 _KEEP_ALIVE = encode_frame(Frame.DATA, KEEP_ALIVE)
@@ -27,8 +30,13 @@ class _Subscription:
         self.stream_id = stream_id
         self.topic = topic
 
-    def deliver(self, event: Event) -> None:
-        self._streams.deliver(self, event)
+    def deliver(self, event: Event) -> bool:
+        """See `servers.topics.Subscription`."""
+        return self._streams.deliver(self.stream_id, event)
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self._streams.cut_off(self.stream_id)
 
 
 class EventStreams:
@@ -40,6 +48,8 @@ class EventStreams:
         self._touch = touch
         self._post = worker.inbox()
         self._subscriptions: dict[int, _Subscription] = {}
+        self._full: set[int] = set()
+        """The streams whose next events have to wait."""
         self._keeping_alive = False
 
     def start(self, stream_id: int, route: Route, head: bytes) -> None:
@@ -52,26 +62,40 @@ class EventStreams:
             self._keeping_alive = True
             self._worker.later(KEEP_ALIVE_S, self._keep_alive)
 
-    def deliver(self, subscription: _Subscription, event: Event) -> None:
-        """Send an event on one of the streams."""
-        stream_id = subscription.stream_id
-        if self._quic.unsent_bytes(stream_id) > MAX_BEHIND_BYTES:
-            self.stop(stream_id)
-            self._quic.cancel(stream_id, ErrorCode.EXCESSIVE_LOAD)
-        else:
-            self._quic.write(stream_id, event.encoded("http3", _frame), False)
+    def deliver(self, stream_id: int, event: Event) -> bool:
+        """Send an event on one of the streams. Gives whether the next may follow at once."""
+        self._quic.write(stream_id, event.encoded("http3", _frame), False)
+        self._touch()
+        if self._quic.unsent_bytes(stream_id) <= MAX_UNACKNOWLEDGED_BYTES:
+            return True
+        self._full.add(stream_id)
+        return False
+
+    def go_on(self) -> None:
+        """Something may have been acknowledged: send what waits for it."""
+        for stream_id in list(self._full):
+            if self._quic.unsent_bytes(stream_id) <= MAX_UNACKNOWLEDGED_BYTES:
+                self._full.discard(stream_id)
+                subscription = self._subscriptions[stream_id]
+                subscription.topic.drained(subscription, self._post)
+
+    def cut_off(self, stream_id: int) -> None:
+        """Give a stream up whose client is too slow."""
+        self.stop(stream_id)
+        self._quic.cancel(stream_id, ErrorCode.EXCESSIVE_LOAD)
         self._touch()
 
-    def stop(self, stream_id: int) -> None:
-        """A stream of events is over, if there is one of that id."""
+    def stop(self, stream_id: int) -> list[Event]:
+        """A stream of events is over, if there is one of that id. Gives the events that still wait for it."""
+        self._full.discard(stream_id)
         subscription = self._subscriptions.pop(stream_id, None)
-        if subscription is not None:
-            subscription.topic.unsubscribe(subscription, self._post)
+        return [] if subscription is None else subscription.topic.unsubscribe(subscription, self._post)
 
     def end_all(self) -> None:
         """End all streams as answers end."""
         for stream_id in list(self._subscriptions):
-            self.stop(stream_id)
+            for event in self.stop(stream_id):
+                self._quic.write(stream_id, event.encoded("http3", _frame), False)
             self._quic.write(stream_id, b"", True)
 
     def stop_all(self) -> None:

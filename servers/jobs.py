@@ -64,8 +64,9 @@ class Jobs:
         """A job's state. Raises ServiceError 404."""
         return self._job(job_id).state()
 
-    def await_end(self, job_id: int, wait_s: float, reply: Callable[[bytes], None]) -> None:
-        """Reply with a job's state once it is done, or the time is over. Raises ServiceError 404."""
+    def await_end(self, job_id: int, wait_s: float, reply: Callable[[bytes], None]) -> Callable[[], None] | None:
+        """Reply with a job's state once it is done, or the time is over (see `servers.service.Defer`). Raises
+        ServiceError 404."""
         job = self._job(job_id)
         answer = once(reply)
         held: list[Alarm] = []
@@ -73,15 +74,23 @@ class Jobs:
         def tell() -> None:
             answer(job.state)
             for alarm in held:
-                self._holds.cancel(alarm)
+                alarm.cancel()
 
         with self._lock:
             if not job.is_done:
                 job.waiting.append(tell)
         if job.is_done:
             tell()
-        else:
-            held.append(self._holds.at(time.monotonic() + wait_s, tell))
+            return None
+        held.append(self._holds.at(time.monotonic() + wait_s, tell))
+
+        def hasten() -> None:
+            with self._lock:
+                if tell in job.waiting:
+                    job.waiting.remove(tell)
+            tell()
+
+        return hasten
 
     def _job(self, job_id: int) -> Job:
         with self._lock:

@@ -27,7 +27,7 @@ class Pool:
         return ThreadPoolExecutor(POOL_THREADS, "offloaded")
 
     def defer(self, run: Callable[[bytes], bytes], body: bytes, reply: Callable[[bytes], None]) -> None:
-        """Run on one of the threads, and reply from there. `run` does not raise."""
+        """Run on one of the threads, and reply from there (see `servers.service.Defer`). `run` does not raise."""
         self._threads.submit(lambda: reply(run(body)))
 
 

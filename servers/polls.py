@@ -3,42 +3,44 @@
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from bench import contract
 from servers.topics import Event, Topic
-from servers.waiting import Alarms, once
+from servers.waiting import Alarm, Alarms, once
 
 
 class Poll:
     """One poll that waits: a subscription to its topic that ends with the first event, or with the time."""
 
     def __init__(self, topic: Topic, after_id: int, reply: Callable[[bytes], None]) -> None:
+        self.alarm: Alarm | None = None
+        """When the time is over."""
         self._topic = topic
         self._after_id = after_id
         self._answer = once(reply)
-        self._let_go: Callable[[], None] | None = None
-        """Takes back the alarm for the end of the time."""
 
-    def hold(self, holds: Alarms, wait_s: float) -> None:
-        """Answer when that time is over, if nothing has come."""
-        self._let_go = partial(holds.cancel, holds.at(time.monotonic() + wait_s, self.expire))
-
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
         """See `servers.topics.Subscription`. Called on the thread that publishes."""
         if event.id > self._after_id and self._answer(lambda: event.encoded("poll", _encode_alone)):
-            self._topic.unsubscribe(self, _at_once)
-            if self._let_go is not None:
-                self._let_go()
+            self._leave()
+        return True
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`. It does not happen: what is answered at once is never behind."""
 
     def expire(self) -> None:
-        """The time is over."""
+        """The time is over, or nobody waits any more."""
         self.end(self._after_id, ())
 
     def end(self, last: int, events: Sequence[Event], lost: int = 0) -> None:
         """Answer, unless an event has done so already."""
         if self._answer(lambda: encode(last, events, lost)):
-            self._topic.unsubscribe(self, _at_once)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._topic.unsubscribe(self, _at_once)
+        if self.alarm is not None:
+            self.alarm.cancel()
 
 
 def _at_once(callback: Callable[[], None]) -> None:
@@ -48,12 +50,12 @@ def _at_once(callback: Callable[[], None]) -> None:
 
 def defer(
     topic: Topic, after_id: int | None, wait_s: float, holds: Alarms, _body: bytes, reply: Callable[[bytes], None]
-) -> None:
-    """Answer a poll, now or later."""
+) -> Callable[[], None] | None:
+    """Answer a poll, now or later (see `servers.service.Defer`)."""
     if after_id is None or after_id > topic.last_id:
         # A cursor from before the server was started anew: where the topic stands now is all there is to say.
         reply(encode(topic.last_id, ()))
-        return
+        return None
     poll = Poll(topic, after_id, reply)
     missed = topic.join(poll, _at_once, after_id)
     if missed:
@@ -62,7 +64,9 @@ def defer(
     elif not wait_s:
         poll.expire()
     else:
-        poll.hold(holds, wait_s)
+        poll.alarm = holds.at(time.monotonic() + wait_s, poll.expire)
+        return poll.expire
+    return None
 
 
 def encode(last: int, events: Sequence[Event], lost: int = 0) -> bytes:

@@ -17,6 +17,7 @@ from bench.contract import METHODS, Opcode
 from bench.wire.stages import STAGES
 from servers import polls
 from servers.comments import Comments
+from servers.counters import Slot
 from servers.jobs import Jobs
 from servers.json_bodies import read_object
 from servers.offloading import DataFile, Pool, block
@@ -56,6 +57,13 @@ _MET_ONCE = (Opcode.READ_JOB, Opcode.POLL, Opcode.READ_UPLOAD, Opcode.WRITE_UPLO
 
 Reply = Callable[[bytes], None]
 """Takes the answer to one request, once, from whatever thread."""
+
+Hasten = Callable[[], None]
+"""Has an answer that is held back given at once, as it is then. Called from any thread, after the answer too."""
+
+Defer = Callable[[bytes, Reply], Hasten | None]
+"""Takes a body, and gives the answer to it to Reply when there is one; what it returns is for those who cannot wait
+for that, None where the answer takes no longer than it must."""
 
 
 def event_id(text: str) -> int:
@@ -141,7 +149,7 @@ class Route:
         content_type: bytes = BINARY,
         topic: Topic | None = None,
         after_id: int | None = None,
-        defer: Callable[[bytes, Reply], None] | None = None,
+        defer: Defer | None = None,
     ) -> None:
         self.opcode = opcode
         self.execute = execute
@@ -190,15 +198,29 @@ def _refusing(run: Callable[[bytes], bytes], body: bytes) -> bytes:
         return Refused.of(error)
 
 
-def _deferring(run: Callable[[Reply], None], _body: bytes, reply: Reply) -> None:
+def _deferring(run: Callable[[Reply], Hasten | None], _body: bytes, reply: Reply) -> Hasten | None:
     try:
-        run(reply)
+        return run(reply)
     except ServiceError as error:
         reply(Refused.of(error))
+        return None
 
 
 def _publish(topic: Topic, body: bytes) -> bytes:
     return b"%d" % topic.publish(body)
+
+
+def _publish_held(topic: Topic, body: bytes, reply: Reply) -> None:
+    try:
+        topic.publish_held(body, lambda event_id: reply(b"%d" % event_id))
+    except ServiceError as error:
+        reply(Refused.of(error))
+
+
+def _publish_route(topic: Topic) -> Route:
+    publish = partial(_refusing, partial(_publish, topic))
+    defer = partial(_publish_held, topic) if topic.policy == contract.BLOCK else None
+    return Route(Opcode.PUBLISH, publish, content_type=TEXT, defer=defer)
 
 
 def _create_todo(todos: Todos, body: bytes) -> bytes:
@@ -244,14 +266,17 @@ def _wait_s(given: dict[str, str]) -> float:
 class Service:
     """Resolves operations to routes. One serves every worker of a process; its state, topics and todos, is theirs."""
 
-    def __init__(self, folder: str = "") -> None:
-        """What outlives the process is kept in a folder, if one is given (see `servers.store`)."""
+    def __init__(
+        self, folder: str = "", policy: str = contract.DISCONNECT, slot: Slot | None = None, redis: str = ""
+    ) -> None:
+        """What outlives the process is kept in a folder, if one is given (see `servers.store`); `policy` and `slot` are
+        those of topics, `redis` is the address of one for sessions."""
         store = Store(folder)
-        self.topics = Topics()
+        self.topics = Topics(policy, slot)
         self.todos = Todos()
         self.uploads = Uploads()
         self.comments = Comments(store)
-        self.sessions = Sessions(store)
+        self.sessions = Sessions(store, redis)
         self._file = DataFile(folder)
         self._pool = Pool()
         self._holds = Alarms()
@@ -264,6 +289,11 @@ class Service:
     def hold_nothing(self) -> None:
         """The server is to stop: answer what is held back now, and hold back nothing more."""
         self._holds.hasten()
+        self.topics.hold_nothing()
+
+    def publishing(self, name: str) -> Route:
+        """The route that publishes to a topic. Raises ServiceError for a name that cannot be one."""
+        return _publish_route(self.topics.topic(name))
 
     def route(self, target: bytes) -> Route:
         """The route of an HTTP request target, like `b"/bytes/64"`. Its `other` is what the target means with other
@@ -358,8 +388,7 @@ class Service:
         raise ServiceError(404, f"no such operation: {path}")
 
     def _topic_route(self, topic: Topic, after_id: int | None) -> Route:
-        publish = partial(_refusing, partial(_publish, topic))
-        route = Route(Opcode.PUBLISH, publish, content_type=TEXT)
+        route = _publish_route(topic)
         nothing = partial(_constant, b"")
         route.other = Route(Opcode.SUBSCRIBE, nothing, content_type=EVENT_STREAM, topic=topic, after_id=after_id)
         return route
@@ -413,12 +442,16 @@ class Service:
         sessions, kept = self.sessions, given.get("kept", "memory")
         if tail:
             visit = partial(_refusing, partial(sessions.visit, kept))
-            return Route(Opcode.VISIT_SESSION, visit, content_type=JSON)
+            return Route(Opcode.VISIT_SESSION, visit, content_type=JSON, defer=self._session_defer(kept, visit))
         life_ms = int(given.get("life_ms", contract.SESSION_LIFE_MS))
         if not 0 <= life_ms <= contract.SESSION_LIFE_MS:
             raise ServiceError(400, f"sessions: life_ms must be 0 to {contract.SESSION_LIFE_MS}")
         create = partial(_refusing, lambda _: sessions.create(kept, life_ms / 1000))
-        return Route(Opcode.CREATE_SESSION, create, content_type=JSON)
+        return Route(Opcode.CREATE_SESSION, create, content_type=JSON, defer=self._session_defer(kept, create))
+
+    def _session_defer(self, kept: str, run: Callable[[bytes], bytes]) -> Defer | None:
+        """What runs an operation on sessions elsewhere, where it may have to wait."""
+        return partial(self._pool.defer, run) if self.sessions.waits(kept) else None
 
     def _blocking_route(self, opcode: Opcode, run: Callable[[bytes], bytes], offload: int) -> Route:
         if offload not in (0, 1):

@@ -2,15 +2,19 @@
 
 memory   in the process that the client logged in to
 sqlite   in the server's store, which its processes share and which outlives them
+redis    in a Redis, which servers share, and which outlives them
 token    with the client: a JSON Web Token (RFC 7519), signed (HMAC-SHA-256, RFC 7518, section 3.2), so that nobody but
          the server can have made it; an older token of the same session is as good as the latest
 """
 
+import contextlib
 import math
 import secrets
 import threading
 import time
-from typing import Protocol
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
 
 from bench import contract
 from servers.json_bodies import read_object
@@ -22,9 +26,16 @@ MAX_SESSIONS = 100_000
 
 _ALGORITHM = "HS256"
 
+_REDIS_TIMEOUT_S = 2.0
+"""How long Redis may take to let us connect, and to answer."""
+
 
 class _Kept(Protocol):
-    """A place where sessions are kept. A session is a number of visits."""
+    """A place where sessions are kept. A session is a number of visits. Both methods raise ServiceError 503 while the
+    place cannot be reached."""
+
+    waits: ClassVar[bool]
+    """Whether it may have to wait for another machine, so that it is not to be asked on a thread that others need."""
 
     def create(self, expires_s: float) -> str:
         """A new session, that has had no visit."""
@@ -35,6 +46,8 @@ class _Kept(Protocol):
 
 
 class _InMemory:
+    waits: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[float, int]] = {}
@@ -62,6 +75,8 @@ class _InMemory:
 
 
 class _InStore:
+    waits: ClassVar[bool] = False
+
     def __init__(self, store: Store) -> None:
         self._store = store
 
@@ -83,8 +98,69 @@ class _InStore:
         return session, visits
 
 
+class _InRedis:
+    """A session is a key with its number of visits, which Redis forgets when it is over."""
+
+    waits: ClassVar[bool] = True
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def create(self, expires_s: float) -> str:
+        session = secrets.token_urlsafe(16)
+        life_ms = max(1, round((expires_s - time.time()) * 1000))
+        with self._saying() as client:
+            client.set(_key(session), 0, px=life_ms)
+        return session
+
+    def visit(self, session: str) -> tuple[str, int]:
+        with self._saying():
+            visits: int = self._count_visit(keys=[_key(session)])
+        if not visits:
+            raise _unknown()
+        return session, visits
+
+    @contextlib.contextmanager
+    def _saying(self) -> Iterator[Any]:
+        """The client. Raises ServiceError for whatever it raises."""
+        from redis.exceptions import RedisError
+
+        try:
+            yield self._client
+        except RedisError as error:
+            raise ServiceError(503, f"the sessions' Redis: {error}") from None
+
+    @cached_property
+    def _client(self) -> Any:
+        """Made with the first session, so after whatever fork made the process. Nothing is tried again: what was
+        counted and not answered would count twice."""
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return Redis.from_url(
+            self._address,
+            socket_timeout=_REDIS_TIMEOUT_S,
+            socket_connect_timeout=_REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    @cached_property
+    def _count_visit(self) -> Any:
+        """INCR, of a key that is there only."""
+        return self._client.register_script(
+            "return redis.call('EXISTS', KEYS[1]) == 1 and redis.call('INCR', KEYS[1]) or 0"
+        )
+
+
+def _key(session: str) -> bytes:
+    return b"wirebench-session-" + session.encode()
+
+
 class _InToken:
     """The key is in the store, for all processes and for those after a restart; each reads it once."""
+
+    waits: ClassVar[bool] = False
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -121,8 +197,15 @@ class _InToken:
 class Sessions:
     """The sessions of a server, wherever they are kept. Safe to use from many threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, redis: str = "") -> None:
+        """`redis` is the address of one, if there is one."""
         self._kept: dict[str, _Kept] = {"memory": _InMemory(), "sqlite": _InStore(store), "token": _InToken(store)}
+        if redis:
+            self._kept["redis"] = _InRedis(redis)
+
+    def waits(self, kept: str) -> bool:
+        """Whether sessions in that place are not to be asked for on a thread that others need."""
+        return kept in self._kept and self._kept[kept].waits
 
     def create(self, kept: str, life_s: float) -> bytes:
         """A new session, for so long. Raises ServiceError 400 for a place that is none, 503 for one too many."""

@@ -20,7 +20,6 @@ from bench.wire.frames import (
 )
 from bench.wire.prompt_writing import prompt_writer
 from servers.counters import ACCEPTS, REQUESTS
-from servers.event_stream import MAX_BEHIND_BYTES
 from servers.frame_events import FrameSubscription
 from servers.service import Collect, Refused, Route, Upload
 from servers.service_error import ServiceError
@@ -83,7 +82,7 @@ class TcpConnection(FrameReader, asyncio.Protocol):
         self._closed = True
         self._waiting.clear()
         self._unsubscribe()
-        self._worker.connections.discard(self)
+        self._worker.lost(self)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -101,8 +100,9 @@ class TcpConnection(FrameReader, asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        # The client has sent all it will, and may still wait for answers.
+        # The client has sent all it will, and may still wait for answers, or it has left: it looks no different.
         self._ended = True
+        self._worker.deferrals.hasten(self)
         self._flush()
         return not self._transport.is_closing()
 
@@ -111,6 +111,8 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
+        for subscription in list(self._subscriptions):
+            subscription.drained(self._worker.inbox())
         self._run_waiting()
 
     # FrameReader
@@ -162,8 +164,10 @@ class TcpConnection(FrameReader, asyncio.Protocol):
 
     def drain(self) -> None:
         for subscription in self._subscriptions:
+            for event in subscription.end(self._worker.inbox()):
+                subscription.deliver(event)
             self._send(OK, subscription.frame_id, b"")
-        self._unsubscribe()
+        self._subscriptions = []
         if not self.mid_frame:
             self._ended = True
         self._flush()
@@ -223,20 +227,18 @@ class TcpConnection(FrameReader, asyncio.Protocol):
     def _subscribe(self, frame_id: bytes, topic: Topic, after_id: int | None) -> None:
         self._send(OK, frame_id, b"", MORE)
         self._write()  # events do not wait for other answers, so nothing may wait before them
-        subscription = FrameSubscription(frame_id, topic, self._push)
+        subscription = FrameSubscription(frame_id, topic, self._push, self._transport.abort)
         self._subscriptions.append(subscription)
         topic.subscribe(subscription, self._worker.inbox(), after_id)
 
-    def _push(self, frame: bytes) -> None:
-        """Send an event. A client that is too far behind is cut off, and can come back for what it has missed."""
-        if self._blocked and self._transport.get_write_buffer_size() > MAX_BEHIND_BYTES:
-            self._unsubscribe()
-            self._transport.abort()
-        elif self._out:
+    def _push(self, frame: bytes) -> bool:
+        """Send an event. Gives whether the next may follow at once."""
+        if self._out:
             self._out.append(frame)  # in the order of the answers
             self._out_bytes += len(frame)
         else:
             self._write_promptly(frame)
+        return not self._blocked  # it may be called at once
 
     def _unsubscribe(self) -> None:
         for subscription in self._subscriptions:

@@ -47,7 +47,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
-        self._worker.connections.discard(self)
+        self._worker.lost(self)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         if self._ended:

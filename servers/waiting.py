@@ -7,17 +7,25 @@ import traceback
 from collections.abc import Callable
 from itertools import count
 
-_FEW = 64
-"""So many alarms that were cancelled are left where they are."""
-
 
 class Alarm:
-    """One callback that is to come; none, if it has come or is not to any more."""
+    """One callback that is due."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("_alarms", "callback", "due_s", "number")
 
-    def __init__(self, callback: Callable[[], None] | None) -> None:
-        self.callback = callback
+    def __init__(self, alarms: "Alarms", due_s: float, number: int, callback: Callable[[], None]) -> None:
+        self._alarms = alarms
+        self.due_s = due_s
+        self.number = number
+        self.callback: Callable[[], None] | None = callback
+        """None if it is not wanted any more, or called."""
+
+    def __lt__(self, other: "Alarm") -> bool:
+        return (self.due_s, self.number) < (other.due_s, other.number)
+
+    def cancel(self) -> None:
+        """Let it not be called, if it has not been. Called from any thread."""
+        self._alarms.forget(self)
 
 
 class Alarms:
@@ -25,61 +33,68 @@ class Alarms:
     run on it, so they are short and do not block."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Alarm]] = []
-        self._cancelled = 0
-        """How many in the heap are."""
+        self._heap: list[Alarm] = []
+        self._forgotten = 0
+        """Of those in the heap."""
         self._changed = threading.Condition()
         self._numbers = count()
         self._thread: threading.Thread | None = None
         self._hurries = False
 
+    def __len__(self) -> int:
+        """How many are due yet."""
+        return len(self._heap) - self._forgotten
+
     def at(self, due_s: float, callback: Callable[[], None]) -> Alarm:
         """Call back then. Called from any thread."""
         with self._changed:
+            alarm = Alarm(self, due_s, next(self._numbers), callback)
             if not self._hurries:
-                alarm = Alarm(callback)
-                heapq.heappush(self._heap, (due_s, next(self._numbers), alarm))
+                heapq.heappush(self._heap, alarm)
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
                     self._thread.start()
-                elif self._heap[0][2] is alarm:
+                elif self._heap[0] is alarm:
                     self._changed.notify()
                 return alarm
-        callback()
-        return Alarm(None)
-
-    def cancel(self, alarm: Alarm) -> None:
-        """Do not call back, if that has not begun. Called from any thread."""
-        with self._changed:
-            if alarm.callback is None:
-                return
             alarm.callback = None
-            self._cancelled += 1
-            if self._cancelled > max(_FEW, len(self._heap) // 2):
-                self._heap = [entry for entry in self._heap if entry[2].callback is not None]
-                heapq.heapify(self._heap)
-                self._cancelled = 0
+        callback()
+        return alarm
+
+    def forget(self, alarm: Alarm) -> None:
+        """Do not call back. What is in the way in the heap goes once it is half of it."""
+        with self._changed:
+            if alarm.callback is not None:
+                alarm.callback = None
+                self._forgotten += 1
+                if self._forgotten > len(self._heap) // 2:
+                    self._heap = [other for other in self._heap if other.callback is not None]
+                    heapq.heapify(self._heap)
+                    self._forgotten = 0
 
     def hasten(self) -> None:
         """Call back now, and from now on at once."""
         with self._changed:
             self._hurries = True
-            waiting = [alarm.callback for _, _, alarm in sorted(self._heap)]
+            callbacks = [callback for alarm in sorted(self._heap) if (callback := self._take(alarm))]
             self._heap = []
-        for callback in waiting:
-            if callback is not None:
-                callback()
+        for callback in callbacks:
+            callback()
+
+    def _take(self, alarm: Alarm) -> Callable[[], None] | None:
+        """The callback of one that leaves the heap, if it is wanted. Called with the lock."""
+        callback, alarm.callback = alarm.callback, None
+        self._forgotten -= callback is None
+        return callback
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._heap or self._heap[0][0] > time.monotonic():
-                    self._changed.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
-                _, _, alarm = heapq.heappop(self._heap)
-                callback, alarm.callback = alarm.callback, None
-                if callback is None:
-                    self._cancelled -= 1
-                    continue
+                while not self._heap or self._heap[0].due_s > time.monotonic():
+                    self._changed.wait(self._heap[0].due_s - time.monotonic() if self._heap else None)
+                callback = self._take(heapq.heappop(self._heap))
+            if callback is None:
+                continue
             try:
                 callback()
             except Exception:  # noqa: BLE001  one that fails must not keep the others from being called

@@ -30,7 +30,6 @@ from bench.wire.frames import (
 from bench.wire.webrtc_peer import Peer
 from bench.wire.webrtc_signalling import Description
 from servers.counters import REQUESTS
-from servers.event_stream import MAX_BEHIND_BYTES
 from servers.frame_events import FrameSubscription
 from servers.service import Collect, Refused, Route
 from servers.service_error import ServiceError
@@ -48,6 +47,9 @@ MAX_IN_FLIGHT = 16 * 1024
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """What may wait to be sent to a peer; each of its channels may have its share of that."""
+
+MAX_UNSENT_EVENT_BYTES = 64 * 1024
+"""What may wait to be sent on a channel before further events have to: less than its share."""
 
 _BINARY_ONLY = (Opcode.BYTES, Opcode.UPLOAD)
 """Operations whose answers are no text, whatever they were asked with."""
@@ -77,7 +79,7 @@ class WebrtcPeer:
         self._answered = self._stopping = False
         worker.connections.add(self)
         self._life = asyncio.get_running_loop().create_task(self._live(offer, answer_offer))
-        self._life.add_done_callback(lambda _: worker.connections.discard(self))
+        self._life.add_done_callback(lambda _: worker.lost(self))
 
     async def _live(self, offer: Description, answer_offer: Callable[[Description | None], None]) -> None:
         try:
@@ -141,9 +143,8 @@ class WebrtcPeer:
         if channel.protocol == SUBPROTOCOL:
             return _Frames(self, channel)
         route = self.worker.service.route(b"/" + channel.label.removeprefix("/").encode())
-        events = route.other
-        if events is not None and events.topic is not None:
-            return _Events(self, channel, events.topic, events.after_id)
+        if route.other is not None and route.other.topic is not None:
+            return _Events(self, channel, route)
         return _Messages(self, channel, route)
 
     def channel_closed(self, channel: "_Channel") -> None:
@@ -197,12 +198,10 @@ class _Channel(ABC):
             return
         channel.send(message)
 
-    def _push(self, message: bytes | str) -> None:
-        """Send an event. A peer that is too far behind is cut off, and can come back for what it has missed."""
-        if self._channel.bufferedAmount > MAX_BEHIND_BYTES:
-            self._peer.abort()
-        else:
-            self._send(message)
+    def _refuse(self, why: str) -> None:
+        """There is no other way to tell a refusal from an answer than that it is the last message."""
+        self._send(why)
+        self.close()
 
 
 class _Frames(_Channel):
@@ -211,6 +210,9 @@ class _Frames(_Channel):
     def __init__(self, peer: WebrtcPeer, channel: RTCDataChannel) -> None:
         super().__init__(peer, channel)
         self._subscriptions: list[FrameSubscription] = []
+        self._inbox = peer.worker.inbox()
+        channel.bufferedAmountLowThreshold = MAX_UNSENT_EVENT_BYTES
+        channel.on("bufferedamountlow", self._drained)
 
     def _received(self, message: bytes | str) -> None:
         peer = self._peer
@@ -253,25 +255,33 @@ class _Frames(_Channel):
 
     def close(self) -> None:
         for subscription in self._subscriptions:
+            for event in subscription.end(self._inbox):
+                subscription.deliver(event)
             self._send(encode_frame(OK, subscription.frame_id, b""))
-        self._unsubscribe()
+        self._subscriptions = []
         super().close()
 
     def _subscribe(self, frame_id: bytes, topic: Topic, after_id: int | None) -> None:
         if self._channel.readyState != "open":
             return
         self._send(encode_frame(OK, frame_id, b"", flags=MORE))
-        subscription = FrameSubscription(frame_id, topic, self._push)
+        subscription = FrameSubscription(frame_id, topic, self._push, self._peer.abort)
         self._subscriptions.append(subscription)
-        topic.subscribe(subscription, self._peer.worker.inbox(), after_id)
+        topic.subscribe(subscription, self._inbox, after_id)
 
-    def _unsubscribe(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.end(self._peer.worker.inbox())
-        self._subscriptions = []
+    def _push(self, frame: bytes) -> bool:
+        """Send an event. Gives whether the next may follow at once."""
+        self._send(frame)
+        return self._channel.bufferedAmount <= MAX_UNSENT_EVENT_BYTES
+
+    def _drained(self) -> None:
+        for subscription in list(self._subscriptions):
+            subscription.drained(self._inbox)
 
     def _closed(self) -> None:
-        self._unsubscribe()
+        for subscription in self._subscriptions:
+            subscription.end(self._inbox)
+        self._subscriptions = []
         super()._closed()
 
 
@@ -301,39 +311,43 @@ class _Messages(_Channel):
         else:
             self._send(answer.decode() if request and route.opcode not in _BINARY_ONLY else answer)
 
-    def _refuse(self, why: str) -> None:
-        """There is no other way to tell a refusal from an answer than that it is the last message."""
-        self._send(why)
-        self.close()
-
 
 class _Events(_Channel):
     """Text messages are published, and each event of the topic is delivered as one."""
 
-    def __init__(self, peer: WebrtcPeer, channel: RTCDataChannel, topic: Topic, after_id: int | None) -> None:
+    def __init__(self, peer: WebrtcPeer, channel: RTCDataChannel, route: Route) -> None:
         super().__init__(peer, channel)
-        self._topic = topic
-        topic.subscribe(self, peer.worker.inbox(), after_id)
+        assert route.other is not None
+        assert route.other.topic is not None
+        self._publishing = route
+        self._topic = route.other.topic
+        self._inbox = peer.worker.inbox()
+        channel.bufferedAmountLowThreshold = MAX_UNSENT_EVENT_BYTES
+        channel.on("bufferedamountlow", lambda: self._topic.drained(self, self._inbox))
+        self._topic.subscribe(self, self._inbox, route.other.after_id)
 
     def _received(self, message: bytes | str) -> None:
         if self._peer.draining:
             return
         self._counts[REQUESTS] += 1
-        try:
-            if not isinstance(message, str):
-                raise ServiceError(400, "events are text")
-            self._topic.publish(message.encode())
-        except ServiceError as error:
-            self._send(f"{error.status} {error.message}")
-            self.close()
+        if isinstance(message, str):
+            self._start(None, self._publishing, message.encode())
+        else:
+            self._refuse("400 events are text")
 
-    def answer(self, request: Any, route: Route, answer: bytes) -> None:
-        raise AssertionError("nothing is asked on this channel")
+    def answer(self, request: None, route: Route, answer: bytes) -> None:
+        if isinstance(answer, Refused):
+            self._refuse(f"{answer.status} {answer.decode()}")
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
         """See `servers.topics.Subscription`."""
-        self._push(event.data.decode(errors="replace"))
+        self._send(event.data.decode(errors="replace"))
+        return self._channel.bufferedAmount <= MAX_UNSENT_EVENT_BYTES
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self.close()
 
     def _closed(self) -> None:
-        self._topic.unsubscribe(self, self._peer.worker.inbox())
+        self._topic.unsubscribe(self, self._inbox)
         super()._closed()

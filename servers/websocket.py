@@ -37,9 +37,8 @@ from bench.wire.websocket_handshake import (
     read_opening,
 )
 from servers.counters import ACCEPTS, REQUESTS
-from servers.event_stream import MAX_BEHIND_BYTES
 from servers.http1 import Http1Connection
-from servers.service import Collect, Route, Upload
+from servers.service import Collect, Refused, Route, Upload
 from servers.service_error import ServiceError
 from servers.topics import Event, Topic
 from servers.websocket_frames import LINGER_S, WebsocketFrames
@@ -77,7 +76,6 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         "_deflate",
         "_draining",
         "_ended",
-        "_event_id",
         "_farewell",
         "_input",
         "_is_plain",
@@ -105,10 +103,9 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         self._input = _OPENING
         self._other: Http1Connection | WebsocketFrames | None = None
         self._route: Route | None = None
-        # What the messages are, if they are no requests; which events are wanted, and which was sent last.
+        # The topic that the messages are published to, and after which of its events the others are wanted.
         self._topic: Topic | None = None
         self._after_id: int | None = None
-        self._event_id = 0
         self._deflate: Deflate | None = None
         self._is_plain = False
         """Whether each answer is one frame, of the kind that the request was."""
@@ -143,7 +140,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         self._waiting = None
         if self._topic is not None:
             self._topic.unsubscribe(self, self._worker.inbox())
-        self._worker.connections.discard(self)
+        self._worker.lost(self)
         if self._other is not None:
             self._other.connection_lost(exc)
 
@@ -172,6 +169,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
             return self._other.eof_received()
         # The client has sent all it will, and may still wait for answers.
         self._ended = self.peer_closed = True
+        self._worker.deferrals.hasten(self)  # or it has left: it looks no different
         self._leave_if_done()
         return not self._transport.is_closing()
 
@@ -185,6 +183,8 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         if self._other is not None:
             self._other.resume_writing()
         else:
+            if self._topic is not None:
+                self._topic.drained(self, self._worker.inbox())
             self._run_waiting()
 
     # Opening
@@ -237,10 +237,9 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
             route = self._worker.service.route(opening.target)
         except ServiceError as error:
             raise RefusalError(error.status, error.message) from None
+        self._route = route
         if route.other is not None and route.other.topic is not None:
             self._topic, self._after_id = route.other.topic, route.other.after_id
-        else:
-            self._route = route
         try:
             agreement = accept_offer(opening.extensions)
         except ProtocolError as error:
@@ -268,7 +267,7 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
 
     def whole_message(self, opcode: int, payload: bytes) -> None:
         route = self._route
-        if route is None or route.receiver is not Collect:
+        if route is None or route.receiver is not Collect or self._topic is not None:
             super().whole_message(opcode, payload)
         elif self._running or self._blocked or self._draining or self._ended:
             self._take(opcode, payload)
@@ -315,8 +314,10 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
             self._out_bytes += size
             if self._out_bytes > MAX_UNSENT_BYTES:
                 self._write()  # which calls pause_writing at once if the socket takes no more
-        else:
+        elif self._topic is None:
             self._send_framed(token, route, answer)
+        elif isinstance(answer, Refused):
+            self._refuse(answer)
         if not self._collecting:
             self._run_waiting()
 
@@ -328,6 +329,9 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
             if not self._partial:
                 self._transport.close()
         elif not (self._ended or self.mid_message):
+            if self._topic is not None:
+                for event in self._topic.unsubscribe(self, self._worker.inbox()):
+                    self.deliver(event)
             self._end(CloseCode.GOING_AWAY)
             self._leave_if_done()
 
@@ -336,20 +340,20 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
 
     # Subscription
 
-    def deliver(self, event: Event) -> None:
-        """Send an event of the topic (see `servers.topics.Subscription`). A subscriber that is too far behind, or whose
-        events have been lost, is cut off: it can tell no other way."""
+    def deliver(self, event: Event) -> bool:
+        """See `servers.topics.Subscription`."""
         if self._ended:
-            return
-        last_id, self._event_id = self._event_id, event.id
-        is_behind = self._blocked and self._transport.get_write_buffer_size() > MAX_BEHIND_BYTES
-        if is_behind or last_id not in (0, event.id - 1):
-            self._ended = True
-            self._transport.abort()
-        elif self._collecting:
+            return True
+        if self._collecting:
             self._send(event.encoded("websocket", _encode_event))
         else:
             self._transport.write(event.encoded("websocket", _encode_event))
+        return not self._blocked  # it may be called at once
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self._ended = True
+        self._transport.abort()
 
     # Messages
 
@@ -360,22 +364,21 @@ class WebsocketConnection(MessageReader, asyncio.Protocol):
         self._counts[REQUESTS] += 1
         if self._draining:
             self._end(CloseCode.GOING_AWAY)
-        if self._route is None:
-            self._publish(body)
-        elif self._running or self._blocked:
+        if self._running or self._blocked:
             if self._waiting is None:
                 self._waiting = deque()
             self._waiting.append((kind, body))
         else:
+            assert self._route is not None
             self._running = True
             self._run(self, kind, self._route, body)
 
-    def _publish(self, body: bytes) -> None:
-        assert self._topic is not None
-        try:
-            self._topic.publish(body)
-        except ServiceError as error:
-            raise ProtocolError(error.message, CloseCode.TOO_BIG) from None
+    def _refuse(self, refusal: Refused) -> None:
+        """Publish nothing more: there is no other way to refuse a message."""
+        self._input = _NOTHING
+        if self._waiting:
+            self._waiting.clear()
+        self._end(CloseCode.TOO_BIG if refusal.status == 413 else CloseCode.TRY_AGAIN_LATER, refusal.decode())
 
     def _run_waiting(self) -> None:
         waiting, route = self._waiting, self._route

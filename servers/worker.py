@@ -9,6 +9,7 @@ stream, a frame's id); it is handed back untouched.
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from servers.control import ServerSpec
 from servers.counters import Slot
-from servers.service import Route, Service
+from servers.service import Hasten, Route, Service
 
 TransportKind = Literal["stream", "datagram", "quic"]
 
@@ -72,7 +73,63 @@ class Run(Protocol):
     def __call__(self, connection: Connection, token: Any, route: Route, body: bytes) -> None: ...
 
 
-def run_on_loop(loop: asyncio.AbstractEventLoop) -> Run:
+class Deferral:
+    """One answer that comes when there is one (see `Route.defer`)."""
+
+    __slots__ = ("_hasten", "_hurries", "_lock", "token")
+
+    def __init__(self, token: Any) -> None:
+        self.token = token
+        self._lock = threading.Lock()
+        self._hasten: Hasten | None = None
+        self._hurries = False
+
+    def hold(self, hasten: Hasten | None) -> None:
+        """`hasten` is what `Route.defer` gave. Called from any thread."""
+        with self._lock:
+            self._hasten = hasten
+            hurries = self._hurries
+        if hurries and hasten is not None:
+            hasten()
+
+    def hasten(self) -> None:
+        """Nobody waits for the answer any more. Called from any thread, before `hold` too."""
+        with self._lock:
+            self._hurries = True
+            hasten = self._hasten
+        if hasten is not None:
+            hasten()
+
+
+class Deferrals:
+    """The answers that a worker's connections wait for and that come when there is one. For the thread of the
+    connections."""
+
+    def __init__(self) -> None:
+        self._by_connection: dict[Connection, set[Deferral]] = {}
+
+    def add(self, connection: Connection, token: Any) -> Deferral:
+        """One more."""
+        deferral = Deferral(token)
+        self._by_connection.setdefault(connection, set()).add(deferral)
+        return deferral
+
+    def remove(self, connection: Connection, deferral: Deferral) -> None:
+        """It is answered."""
+        of_connection = self._by_connection[connection]
+        of_connection.remove(deferral)
+        if not of_connection:
+            del self._by_connection[connection]
+
+    def hasten(self, connection: Any, is_meant: Callable[[Any], bool] = lambda _token: True) -> None:
+        """The connection's client has left, or may have, or has given up requests: hold back none of the answers whose
+        token is meant."""
+        for deferral in list(self._by_connection.get(connection, ())):
+            if is_meant(deferral.token):
+                deferral.hasten()
+
+
+def run_on_loop(loop: asyncio.AbstractEventLoop, deferrals: Deferrals) -> Run:
     """Runs a request where it was read; a wait is a timer of the event loop."""
     call_later = loop.call_later
 
@@ -82,18 +139,18 @@ def run_on_loop(loop: asyncio.AbstractEventLoop) -> Run:
         elif route.defer is None:
             call_later(route.wait_s, connection.answer, token, route, route.execute(body))
         else:
-            route.defer(body, partial(answer_later, connection, token, route))
+            deferral = deferrals.add(connection, token)
+            deferral.hold(route.defer(body, partial(answer_later, deferral, connection, token, route)))
 
-    def answer_later(connection: Connection, token: Any, route: Route, answer: bytes) -> None:
+    def answer_later(deferral: Deferral, connection: Connection, token: Any, route: Route, answer: bytes) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(connection.answer, token, route, answer)
+            loop.call_soon_threadsafe(answer_now, deferral, connection, token, route, answer)
+
+    def answer_now(deferral: Deferral, connection: Connection, token: Any, route: Route, answer: bytes) -> None:
+        deferrals.remove(connection, deferral)
+        connection.answer(token, route, answer)
 
     return run
-
-
-def run_blocking(connection: Connection, token: Any, route: Route, body: bytes) -> None:
-    """Runs a request on a thread of its connection's own, which sleeps through a wait."""
-    connection.answer(token, route, answer_blocking(route, body))
 
 
 def answer_blocking(route: Route, body: bytes) -> bytes:
@@ -122,8 +179,13 @@ async def answer_awaited(route: Route, body: bytes) -> bytes:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(take, answer)
 
-        route.defer(body, reply)
-        return await answered
+        hasten = route.defer(body, reply)
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            if hasten is not None:
+                hasten()
+            raise
     answer = route.execute(body)
     if route.wait_s:
         await asyncio.sleep(route.wait_s)
@@ -145,8 +207,10 @@ class Worker:
         inbox: Callable[[], Callable[[Callable[[], None]], object]],
         slot: Slot,
         spec: ServerSpec,
+        deferrals: Deferrals,
     ) -> None:
         self.spec = spec
+        self.deferrals = deferrals
         self.service = service
         self.run = run
         self.later = later
@@ -154,6 +218,11 @@ class Worker:
         self.counts = slot.values
         self.connections: set[Endable] = set()
         self.draining = False
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is no more, or what is like one."""
+        self.connections.discard(connection)
+        self.deferrals.hasten(connection)
 
     def drain(self) -> None:
         """Ask every connection to finish what it has in flight and close."""

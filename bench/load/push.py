@@ -37,8 +37,6 @@ _CUTS_SHARE = 0.1
 _SLOW_BUFFER_BYTES = 256 * 1024
 """Of a subscriber that does not read: or else the kernel would read for it, some megabytes. Several segments of
 loopback, which are of 64 KiB, fit into it."""
-_HEARING_NS = 2_000_000_000
-"""How long a subscriber that reads again may take to hear that it was sent away, behind all that was sent before."""
 
 _clock = time.monotonic_ns
 
@@ -161,23 +159,12 @@ class PushEngine(OpenEngine):
 
     async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
         """As `Engine.run`; subscribers lose their connections meanwhile, if they are to."""
-        slow = self._reading()[: self._slow]
-        for line in slow:
+        for line in self._reading()[: self._slow]:
             line.stop_reading()
         cutting = self._loop.create_task(self._cut_lines(measure_ns, end_ns))
         await super().run(start_ns, measure_ns, end_ns, intervals)
         cutting.cancel()
-        self.tally["cut_off"] = await self._count_cut_off(slow)
         self.tally["gaps"] = sum(line.gaps for line in self._reading())
-
-    async def _count_cut_off(self, slow: Sequence[Any]) -> int:
-        """How many of those that did not read the server has sent away: they hear of it when they read again."""
-        for line in slow:
-            line.go_on_reading()
-        until_ns = _clock() + _HEARING_NS
-        while any(line.opened for line in slow) and _clock() < until_ns:
-            await asyncio.sleep(0.01)
-        return sum(not line.opened for line in slow)
 
     def _reading(self) -> list[Any]:
         """The lines of subscribers that read."""
@@ -306,11 +293,6 @@ class SubscriberLine(Line):
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER_BYTES)
         self._transport.pause_reading()
-
-    def go_on_reading(self) -> None:
-        """Take what is there, for what comes behind it."""
-        if self.opened:
-            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         now = _clock()

@@ -12,15 +12,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from servers.control import ServerSpec
 from servers.counters import Slot
-from servers.service import Service
+from servers.service import Defer, Route, Service
 from servers.tls import secured_connection, server_context
-from servers.worker import Worker, run_blocking
+from servers.worker import Connection, Deferrals, Worker, answer_blocking
 
 _RECEIVE_BYTES = 64 * 1024
+
+_LOOK_S = 0.25
+"""How often a thread that waits for an answer looks whether its client has left."""
+
+_LEFT = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # the last is Linux's
 
 
 class BlockingTransport(asyncio.Transport):
@@ -118,7 +124,7 @@ class BlockingConnection:
         self._sock = sock
         self._class = connection
         self._context = server_context(spec, connection.alpn)
-        self._worker = Worker(service, run_blocking, self._later, self._open_inbox, slot, spec)
+        self._worker = Worker(service, self._run, self._later, self._open_inbox, slot, spec, Deferrals())
         self._connection: Any = None
         self._transport: BlockingTransport | None = None
         self._timers: list[_Timer] = []
@@ -190,6 +196,29 @@ class BlockingConnection:
             self._drained = True
             self._connection.drain()
             self._at_work.release()
+
+    def _run(self, connection: Connection, token: Any, route: Route, body: bytes) -> None:
+        """Runs a request on the connection's own thread, which sleeps through a wait."""
+        answer = answer_blocking(route, body) if route.defer is None else self._await(route.defer, body)
+        connection.answer(token, route, answer)
+
+    def _await(self, defer: Defer, body: bytes) -> bytes:
+        """Wait for an answer, but no longer than the client does."""
+        answers: SimpleQueue[bytes] = SimpleQueue()
+        hasten = defer(body, answers.put)
+        while True:
+            try:
+                return answers.get(timeout=None if hasten is None else _LOOK_S)
+            except Empty:
+                assert hasten is not None
+                if self._has_left():
+                    hasten()
+
+    def _has_left(self) -> bool:
+        """Whether the client has closed its side at least."""
+        poll = select.poll()
+        poll.register(self._sock, _LEFT)
+        return bool(poll.poll(0))
 
     def _later(self, delay_s: float, callback: Callable[[], None]) -> _Timer:
         timer = _Timer(time.monotonic() + delay_s, next(self._timer_numbers), callback, self._timers)

@@ -18,11 +18,11 @@ from typing import Any
 from servers.control import Control
 from servers.counters import REQUESTS
 from servers.execution.loopworker import LoopWorker
-from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, listen, not_handed_over, pin
-from servers.service import Route, Service
-from servers.worker import Connection, Lives, TransportKind, answer_blocking
+from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, listen, make_service, not_handed_over, pin
+from servers.service import Route
+from servers.worker import Connection, Deferral, Deferrals, Lives, TransportKind, answer_blocking
 
-_Job = tuple[Connection, Any, Route, bytes]
+_Job = tuple[Connection, Any, Route, bytes, Deferral | None]
 
 
 class Dispatch:
@@ -38,7 +38,8 @@ class Dispatch:
         spec = control.spec
         sock = listen(spec, connection)
         run = RunOnThreads(control)
-        listener = LoopWorker(connection, Service(spec.state), control.counters[spec.workers], spec, run.on_loop)
+        slot = control.counters[spec.workers]
+        listener = LoopWorker(connection, make_service(spec, slot), slot, spec, run.on_loop)
         control.on_stop = listener.stop
         listener.loop.add_reader(control.fileno(), control.on_readable)
         run.start()
@@ -52,6 +53,7 @@ class RunOnThreads:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._loop: asyncio.AbstractEventLoop
+        self._deferrals: Deferrals
         workers = control.spec.workers
         self._listener_counts = control.counters[workers].values
         self._queues: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(workers)]
@@ -61,14 +63,15 @@ class RunOnThreads:
             threading.Thread(target=self._run, args=(worker,), name=f"worker-{worker}", daemon=True)
             for worker in range(workers)
         ]
-        self._answered: deque[tuple[int, Connection, Any, Route, bytes]] = deque()
+        self._answered: deque[tuple[int, Connection, Any, Route, Deferral | None, bytes]] = deque()
         self._woken = False
         """The loop has been told of answers, and has not looked yet."""
         self._hopeless = ""
 
-    def on_loop(self, loop: asyncio.AbstractEventLoop) -> "RunOnThreads":
+    def on_loop(self, loop: asyncio.AbstractEventLoop, deferrals: Deferrals) -> "RunOnThreads":
         """The loop that requests come from, and answers go back to."""
         self._loop = loop
+        self._deferrals = deferrals
         return self
 
     def start(self) -> None:
@@ -87,7 +90,8 @@ class RunOnThreads:
 
     def __call__(self, connection: Connection, token: Any, route: Route, body: bytes) -> None:
         self._listener_counts[REQUESTS] -= 1  # it counts where it runs
-        self._assign((connection, token, route, body))
+        deferral = None if route.defer is None else self._deferrals.add(connection, token)
+        self._assign((connection, token, route, body, deferral))
 
     def _assign(self, job: _Job) -> None:
         load = min(self._loads)
@@ -99,8 +103,10 @@ class RunOnThreads:
         self._woken = False  # before the answers are looked at: one that comes meanwhile wakes the loop again
         answered, loads = self._answered, self._loads
         while answered:
-            worker, connection, token, route, answer = answered.popleft()
+            worker, connection, token, route, deferral, answer = answered.popleft()
             loads[worker] -= 1
+            if deferral is not None:
+                self._deferrals.remove(connection, deferral)
             connection.answer(token, route, answer)
 
     def _died(self, worker: int, reason: str, job: _Job | None) -> None:
@@ -125,20 +131,22 @@ class RunOnThreads:
         try:
             pin(self._control.spec, worker)
             while (job := queue.get()) is not None:
-                connection, token, route, body = job
+                connection, token, route, body, deferral = job
                 slot.values[REQUESTS] += 1
-                if route.defer is None:
-                    self._reply(worker, connection, token, route, answer_blocking(route, body))
+                if route.defer is None or deferral is None:
+                    self._reply(worker, connection, token, route, None, answer_blocking(route, body))
                 else:
-                    route.defer(body, partial(self._reply, worker, connection, token, route))
+                    deferral.hold(route.defer(body, partial(self._reply, worker, connection, token, route, deferral)))
         except BaseException as error:  # noqa: BLE001  whatever ends a thread is reported
             traceback.print_exc()
             self._control.post(partial(self._died, worker, f"ended with {describe(error)}", job))
         slot.give_back()
 
-    def _reply(self, worker: int, connection: Connection, token: Any, route: Route, answer: bytes) -> None:
+    def _reply(
+        self, worker: int, connection: Connection, token: Any, route: Route, deferral: Deferral | None, answer: bytes
+    ) -> None:
         """Called from any thread."""
-        self._answered.append((worker, connection, token, route, answer))
+        self._answered.append((worker, connection, token, route, deferral, answer))
         if not self._woken:
             self._woken = True
             with contextlib.suppress(RuntimeError):  # the grace is over, and the loop closed

@@ -8,9 +8,8 @@ from typing import Any
 
 from servers.control import Control
 from servers.execution.loopworker import LoopWorker
-from servers.execution.model import GaveUpError, pin
+from servers.execution.model import GaveUpError, make_service, pin
 from servers.execution.processes import Children
-from servers.service import Service
 
 EARLY_S = 1.0
 MAX_EARLY_DEATHS = 5
@@ -70,7 +69,8 @@ class LoopProcesses:
             if other is not sock:
                 other.close()
         pin(spec, worker)
-        loop_worker = LoopWorker(self._connection, Service(spec.state), self._control.counters[worker], spec)
+        slot = self._control.counters[worker]
+        loop_worker = LoopWorker(self._connection, make_service(spec, slot), slot, spec)
         loop_worker.stop_at_end_of(self._children.lifeline_fd)
         loop_worker.run(sock, self._children.report_serving)
 

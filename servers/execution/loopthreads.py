@@ -10,8 +10,7 @@ from typing import Any
 
 from servers.control import Control
 from servers.execution.loopworker import LoopWorker
-from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, pin
-from servers.service import Service
+from servers.execution.model import STOP_MARGIN_S, GaveUpError, describe, make_service, pin
 
 
 class LoopThreads:
@@ -23,7 +22,7 @@ class LoopThreads:
         self._connection = connection
         self._control = control
         self._sockets = sockets
-        self._service = Service(control.spec.state)
+        self._service = make_service(control.spec, control.counters[0])
         self._starting = set(range(len(sockets)))
         self._hopeless = ""
 

@@ -12,7 +12,7 @@ from servers.control import ServerSpec
 from servers.counters import Slot
 from servers.execution.acceptor import Acceptor
 from servers.service import Service
-from servers.worker import Listener, Run, Worker, run_on_loop
+from servers.worker import Deferrals, Listener, Run, Worker, run_on_loop
 
 
 class LoopWorker:
@@ -28,12 +28,14 @@ class LoopWorker:
         service: Service,
         slot: Slot,
         spec: ServerSpec,
-        make_run: Callable[[asyncio.AbstractEventLoop], Run] = run_on_loop,
+        make_run: Callable[[asyncio.AbstractEventLoop, Deferrals], Run] = run_on_loop,
         among_threads: bool = False,
     ) -> None:
         self.loop = uvloop.new_event_loop()
         post = self._call_threadsafe
-        self.worker = Worker(service, make_run(self.loop), self.loop.call_later, lambda: post, slot, spec)
+        deferrals = Deferrals()
+        run = make_run(self.loop, deferrals)
+        self.worker = Worker(service, run, self.loop.call_later, lambda: post, slot, spec, deferrals)
         self._connection = connection
         self._among_threads = among_threads
         self._slot = slot

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from servers.control import Control, ServerSpec
+from servers.counters import Slot
+from servers.service import Service
 from servers.worker import Lives, TransportKind
 
 STOP_MARGIN_S = 0.5
@@ -143,6 +145,11 @@ def _set_fast_open(sock: socket.socket, queue: int) -> None:
             "a link has ends of its own, where it is 3: add one, like rtt=1ms"
         )
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, queue)
+
+
+def make_service(spec: ServerSpec, slot: Slot) -> Service:
+    """The service of a process; `slot` is that of one of its workers."""
+    return Service(spec.state, spec.policy, slot, spec.redis)
 
 
 def pin_all(spec: ServerSpec) -> None:

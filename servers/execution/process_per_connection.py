@@ -7,9 +7,8 @@ from typing import Any
 from servers.control import Control
 from servers.execution.accepting import accept_until_stopped
 from servers.execution.blocking import BlockingConnection
-from servers.execution.model import MAX_CONNECTIONS, listen, not_handed_over, pin
+from servers.execution.model import MAX_CONNECTIONS, listen, make_service, not_handed_over, pin
 from servers.execution.processes import Children
-from servers.service import Service
 from servers.worker import Lives, TransportKind
 
 
@@ -26,12 +25,13 @@ class ProcessPerConnection:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         spec = control.spec
-        service = Service(spec.state)
         free = list(range(MAX_CONNECTIONS - 1, -1, -1))
 
         def take(sock: socket.socket) -> None:
             worker = free[-1]
-            blocking = BlockingConnection(connection, service, control.counters[worker], spec, sock)
+            slot = control.counters[worker]
+            service = make_service(spec, slot)
+            blocking = BlockingConnection(connection, service, slot, spec, sock)
             children.fork(worker, partial(run, worker, blocking), on_terminate=blocking.drain)
             sock.close()
             free.pop()

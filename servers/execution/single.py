@@ -5,8 +5,7 @@ from typing import Any
 
 from servers.control import Control
 from servers.execution.loopworker import LoopWorker
-from servers.execution.model import listen, pin
-from servers.service import Service
+from servers.execution.model import listen, make_service, pin
 from servers.worker import Lives, TransportKind
 
 
@@ -21,7 +20,8 @@ class Single:
         spec = control.spec
         sock = listen(spec, connection)
         pin(spec, 0)
-        worker = LoopWorker(connection, Service(spec.state), control.counters[0], spec)
+        slot = control.counters[0]
+        worker = LoopWorker(connection, make_service(spec, slot), slot, spec)
         control.on_stop = worker.stop
         worker.loop.add_reader(control.fileno(), control.on_readable)
         worker.run(sock, partial(control.ready, *sock.getsockname()[:2]))

@@ -10,8 +10,7 @@ from typing import Any
 from servers.control import Control
 from servers.execution.accepting import accept_until_stopped
 from servers.execution.blocking import BlockingConnection
-from servers.execution.model import MAX_CONNECTIONS, STOP_MARGIN_S, describe, listen, not_handed_over, pin
-from servers.service import Service
+from servers.execution.model import MAX_CONNECTIONS, STOP_MARGIN_S, describe, listen, make_service, not_handed_over, pin
 from servers.worker import Lives, TransportKind
 
 
@@ -28,7 +27,7 @@ class ThreadPerConnection:
 
     def serve(self, connection: type[Any], control: Control) -> None:
         spec = control.spec
-        service = Service(spec.state)
+        service = make_service(spec, control.counters[0])
         live: dict[int, BlockingConnection] = {}
         free = list(range(MAX_CONNECTIONS - 1, -1, -1))
 

@@ -124,11 +124,10 @@ class Application:
         if head_only:
             await send(start)
         else:
-            delivery = Delivery(_encode_event)
+            delivery = Delivery(_encode_event, topic, self._worker.inbox())
             delivery.put(start)
             delivery.put(_piece(OPENING))
-            post = self._worker.inbox()
-            topic.subscribe(delivery, post, route.after_id)
+            delivery.begin(route.after_id)
             self._streams.add(delivery)
             if self._worker.draining:
                 delivery.end()
@@ -136,7 +135,7 @@ class Application:
             try:
                 await delivery.send_all(send)
             finally:
-                topic.unsubscribe(delivery, post)
+                delivery.leave()
                 self._streams.discard(delivery)
                 beside.cancel()
                 await asyncio.gather(beside, return_exceptions=True)

@@ -4,32 +4,41 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from servers.topics import HISTORY, Event
+from servers.topics import Event, Post, Topic
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+MAX_WAITING = 64
+"""Events that may wait for the server to take them, before those that follow have to wait in the topic."""
+
 
 class Delivery:
     """A subscription whose events wait, as what ASGI calls messages, until they are sent."""
 
-    def __init__(self, encode: Callable[[Event], Message]) -> None:
+    def __init__(self, encode: Callable[[Event], Message], topic: Topic, post: Post) -> None:
         self._encode = encode
+        self._topic = topic
+        self._post = post
         self._waiting: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._last_id = 0
         self._ended = False
         self.behind = False
-        """It has ended because an event was lost: more had come than may wait."""
+        """It has ended because the client was too slow."""
 
-    def deliver(self, event: Event) -> None:
-        """Called by the topic."""
-        last_id, self._last_id = self._last_id, event.id
-        if self._waiting.qsize() >= HISTORY or last_id not in (0, event.id - 1):
-            self.behind = True
-            self.end()
-        else:
-            self.put(self._encode(event))
+    def begin(self, after_id: int | None = None) -> None:
+        """Want the topic's events from now on, or from the one after `after_id`."""
+        self._topic.subscribe(self, self._post, after_id)
+
+    def deliver(self, event: Event) -> bool:
+        """See `servers.topics.Subscription`."""
+        self.put(self._encode(event))
+        return self._waiting.qsize() < MAX_WAITING
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self.behind = True
+        self.end()
 
     def put(self, message: Message) -> None:
         """Have a message sent after those that wait."""
@@ -38,11 +47,19 @@ class Delivery:
 
     def end(self) -> None:
         """Have nothing sent after what waits."""
+        for event in self.leave():
+            self.put(self._encode(event))
         if not self._ended:
             self._ended = True
             self._waiting.put_nowait(None)
+
+    def leave(self) -> list[Event]:
+        """Want no more events. Gives those that still wait in the topic."""
+        return self._topic.unsubscribe(self, self._post)
 
     async def send_all(self, send: Send) -> None:
         """Send all there is, until the end."""
         while (message := await self._waiting.get()) is not None:
             await send(message)
+            if self._waiting.qsize() < MAX_WAITING:
+                self._topic.drained(self, self._post)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bench.contract import Opcode
 from servers.counters import REQUESTS
-from servers.service import TEXT, Collect, Route
+from servers.service import TEXT, Collect, Refused, Route
 from servers.service_error import ServiceError
 from servers.stacks.asgi_delivery import Delivery, Message, Receive, Send
 from servers.topics import Event, Topic
@@ -53,7 +53,7 @@ class Conversation:
         topic = route.other.topic if route.other is not None else None
         try:
             if topic is not None:
-                code = await self._discuss(topic)
+                code = await self._discuss(topic, route)
             else:
                 await self._send({"type": "websocket.accept"})
                 code = await self._converse(partial(self._answer, route))
@@ -102,21 +102,20 @@ class Conversation:
             await self._send({"type": "websocket.send", "text": answer.decode()})
         return _GO_ON
 
-    async def _discuss(self, topic: Topic) -> int:
+    async def _discuss(self, topic: Topic, publishing: Route) -> int:
         """Publish a client's messages, and deliver everybody's. Gives the code to close with."""
-        delivery = Delivery(_encode_event)
-        post = self._worker.inbox()
-        topic.subscribe(delivery, post)
+        delivery = Delivery(_encode_event, topic, self._worker.inbox())
+        delivery.begin()
         try:
             await self._send({"type": "websocket.accept"})
             sending = asyncio.create_task(delivery.send_all(self._send))
             try:
-                return await self._converse(partial(_publish, topic, delivery))
+                return await self._converse(partial(_publish, publishing, delivery))
             finally:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
         finally:
-            topic.unsubscribe(delivery, post)
+            delivery.leave()
 
     async def _refuse(self, scope: Message, error: ServiceError) -> None:
         """Answer the opening request with a status; a server that cannot makes it 403."""
@@ -129,14 +128,13 @@ class Conversation:
             await self._send({"type": "websocket.close"})
 
 
-async def _publish(topic: Topic, delivery: Delivery, message: Message) -> int:
+async def _publish(publishing: Route, delivery: Delivery, message: Message) -> int:
     text = message.get("text")
     if text is None:
         return _UNSUPPORTED
-    try:
-        topic.publish(text.encode())
-    except ServiceError:
-        return _TOO_BIG
+    answer = await answer_awaited(publishing, text.encode())
+    if isinstance(answer, Refused):
+        return _TOO_BIG if answer.status == 413 else _TRY_AGAIN
     return _TRY_AGAIN if delivery.behind else _GO_ON
 
 

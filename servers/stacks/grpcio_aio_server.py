@@ -67,7 +67,8 @@ class _Calls:
     async def _run(self, ask: methods.Ask, reply: methods.Reply, request: Any, context: Any) -> Any:
         self._counts[REQUESTS] += 1
         try:
-            return reply(methods.not_refused(await answer_awaited(*ask(self._service, request))))
+            route, body = ask(self._service, request)
+            return reply(methods.not_refused(await answer_awaited(route, body)))
         except ServiceError as error:
             await context.abort(*methods.status_of(error))
 
@@ -112,6 +113,8 @@ class _Calls:
             await context.send_initial_metadata(())  # tells the client that it is subscribed
             while (event := await subscription.events.get()) is not None:
                 yield pb.Event(id=event.id, data=event.data)
+                if subscription.takes_more:
+                    topic.drained(subscription, self._post)
         finally:
             topic.unsubscribe(subscription, self._post)
             self._subscriptions.discard(subscription)
@@ -126,9 +129,17 @@ class _Subscription:
         """None: no more are to be sent."""
         self.behind = False
 
-    def deliver(self, event: Event) -> None:
-        """Called by the topic."""
-        if self.behind:
-            return
-        self.behind = self.events.qsize() >= methods.MAX_WAITING_EVENTS
-        self.events.put_nowait(None if self.behind else event)
+    @property
+    def takes_more(self) -> bool:
+        """Whether the topic may deliver another event."""
+        return self.events.qsize() < methods.MAX_WAITING_EVENTS
+
+    def deliver(self, event: Event) -> bool:
+        """See `servers.topics.Subscription`."""
+        self.events.put_nowait(event)
+        return self.takes_more
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self.behind = True
+        self.events.put_nowait(None)

@@ -17,17 +17,16 @@ from bench.wire.grpc_messages import MAX_MESSAGE_BYTES, REFUSALS, Status
 from servers.grpc_methods import named
 from servers.service import Refused, Route, Service
 from servers.service_error import ServiceError
-from servers.topics import HISTORY
 from servers.worker import Worker
 
 OPTIONS: Final = (("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES))
 """Of a server: its port is shared, and messages may be as long as the service's."""
 
-MAX_WAITING_EVENTS = HISTORY
-"""Events that may wait for a subscriber; one that is further behind is sent away."""
+MAX_WAITING_EVENTS = 64
+"""Events that may wait for the library to take them, before those that follow have to wait in the topic."""
 
 STOPPING: Final = (grpc.StatusCode.UNAVAILABLE, "the server is stopping")
-TOO_SLOW: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {MAX_WAITING_EVENTS} events are waiting")
+TOO_SLOW: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the client is too slow for what it asked for")
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -44,10 +43,18 @@ def not_refused(answer: bytes) -> bytes:
     return answer
 
 
-# Methods that run an operation: from the request to its route and body, and from the answer to the reply.
+# Methods that run an operation: from the request to its route and body, and from the answer to the reply; either may
+# raise ServiceError.
 
 Ask = Callable[[Service, Any], tuple[Route, bytes]]
 Reply = Callable[[bytes], Any]
+
+
+def _published(answer: bytes) -> pb.PublishReply:
+    if isinstance(answer, Refused):
+        raise ServiceError(answer.status, answer.decode())
+    return pb.PublishReply(id=int(answer))
+
 
 OPERATIONS: Final[dict[str, tuple[Ask, Reply]]] = {
     "health": (
@@ -67,14 +74,11 @@ OPERATIONS: Final[dict[str, tuple[Ask, Reply]]] = {
         lambda answer: pb.WorkReply(status=answer.decode()),
     ),
     "named": (named, lambda answer: pb.NamedReply(body=answer)),
+    "publish": (lambda service, request: (service.publishing(request.topic), request.data), _published),
 }
 
 
 # Methods that answer at once, from request to reply or replies.
-
-
-def _publish(service: Service, request: pb.PublishRequest) -> pb.PublishReply:
-    return pb.PublishReply(id=service.topics.topic(request.topic).publish(request.data))
 
 
 def _create_todo(service: Service, request: pb.CreateTodoRequest) -> pb.Todo:
@@ -99,7 +103,6 @@ def bytes_stream(service: Service, request: pb.BytesRequest) -> Iterator[pb.Byte
 
 
 AT_ONCE: Final[dict[str, Callable[[Service, Any], Any]]] = {
-    "publish": _publish,
     "create_todo": _create_todo,
     "read_todos": _read_todos,
 }

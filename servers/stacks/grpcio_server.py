@@ -83,7 +83,8 @@ class _Calls:
     def _run(self, ask: methods.Ask, reply: methods.Reply, request: Any, context: grpc.ServicerContext) -> Any:
         self._count()
         try:
-            return reply(methods.not_refused(answer_blocking(*ask(self._service, request))))
+            route, body = ask(self._service, request)
+            return reply(methods.not_refused(answer_blocking(route, body)))
         except ServiceError as error:
             context.abort(*methods.status_of(error))
 
@@ -129,14 +130,20 @@ class _Calls:
             topic.subscribe(subscription, self._post, after_id)
             subscription.stands.set()
 
+        def unsubscribe() -> None:
+            topic.unsubscribe(subscription, self._post)
+
         self._post(subscribe)  # on the worker's thread, so that events are delivered there
         subscription.stands.wait()
         context.send_initial_metadata(())  # tells the client that it is subscribed
         try:
             while (event := subscription.events.get()) is not None:
                 yield pb.Event(id=event.id, data=event.data)
+                if subscription.takes_more and subscription.is_full:
+                    subscription.is_full = False
+                    self._post(partial(topic.drained, subscription, self._post))
         finally:
-            self._post(partial(topic.unsubscribe, subscription, self._post))
+            self._post(unsubscribe)
             with self._lock:
                 self._subscriptions.discard(subscription)
         if context.is_active():
@@ -151,10 +158,23 @@ class _Subscription:
         """None: no more are to be sent."""
         self.stands = threading.Event()
         self.behind = False
+        self.is_full = False
+        """The topic waits for its thread to take some."""
 
-    def deliver(self, event: Event) -> None:
-        """Called by the topic."""
-        if self.behind:
-            return
-        self.behind = self.events.qsize() >= methods.MAX_WAITING_EVENTS
-        self.events.put(None if self.behind else event)
+    @property
+    def takes_more(self) -> bool:
+        """Whether the topic may deliver another event."""
+        return self.events.qsize() < methods.MAX_WAITING_EVENTS
+
+    def deliver(self, event: Event) -> bool:
+        """See `servers.topics.Subscription`."""
+        self.is_full = True  # before the thread can take the event: it must not miss that the topic waits
+        self.events.put(event)
+        if self.takes_more:
+            self.is_full = False
+        return not self.is_full
+
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self.behind = True
+        self.events.put(None)

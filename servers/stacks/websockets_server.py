@@ -7,6 +7,7 @@ and a limit for messages below the service's.
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
@@ -19,14 +20,11 @@ from websockets.protocol import State
 
 from bench.contract import MAX_BODY_BYTES, Opcode
 from servers.counters import ACCEPTS, REQUESTS
-from servers.service import Collect, Route
+from servers.service import Collect, Refused, Route
 from servers.service_error import ServiceError
 from servers.tls import server_context
 from servers.topics import Event, Topic
 from servers.worker import Lives, TransportKind, Worker, answer_awaited
-
-MAX_BEHIND_BYTES = 4 * 1024 * 1024
-"""Events that may wait to be sent to one subscriber; one that is further behind is cut off."""
 
 _BINARY_ONLY: Final = (Opcode.BYTES, Opcode.UPLOAD)
 """Operations whose answers are no text, whatever they were asked with."""
@@ -41,6 +39,9 @@ class _Connection(ServerConnection):
         """The handler waits for a message of the client."""
         self._owner = owner
         self._closing: asyncio.Task[None] | None = None
+        self.is_full = False
+        self.on_drained: Callable[[], object] = lambda: None
+        """Called when what was written is sent, as far as it was too much."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -51,6 +52,15 @@ class _Connection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._owner.lost(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.is_full = False
+        self.on_drained()
 
     def retire(self) -> None:
         """Close, unless there is a message to answer; then the handler closes."""
@@ -119,22 +129,21 @@ class WebsocketsServer:
             return connection.respond(HTTPStatus(error.status), error.message + "\n")
         return None
 
-    def _find(self, target: str) -> Route | Topic:
-        """What the messages of a connection are for. Raises ServiceError."""
+    def _find(self, target: str) -> tuple[Route, Topic | None]:
+        """What the messages of a connection are for: requests, or events of a topic. Raises ServiceError."""
         route = self._worker.service.route(target.encode("latin-1", "replace"))
-        topic = route.other.topic if route.other is not None else None
-        return topic or route
+        return route, route.other.topic if route.other is not None else None
 
     async def _handle(self, connection: Any) -> None:
         handler = asyncio.current_task()
         assert handler is not None
         self._handlers.add(handler)
-        subject = self._find(connection.request.path)
+        route, topic = self._find(connection.request.path)
         try:
-            if isinstance(subject, Route):
-                await self._answer_all(connection, subject)
+            if topic is None:
+                await self._answer_all(connection, route)
             else:
-                await self._discuss(connection, subject)
+                await self._discuss(connection, topic, route)
         except ConnectionClosed:
             return
         finally:
@@ -166,20 +175,21 @@ class WebsocketsServer:
             else:
                 await connection.send(answer, text=is_text and not binary_only)
 
-    async def _discuss(self, connection: _Connection, topic: Topic) -> None:
+    async def _discuss(self, connection: _Connection, topic: Topic, publishing: Route) -> None:
         """Publish a client's messages, and deliver everybody's."""
         subscription = _Subscription(connection)
         post = self._worker.inbox()
+        connection.on_drained = partial(topic.drained, subscription, post)
         topic.subscribe(subscription, post)
         try:
             while (message := await self._receive(connection)) is not None:
                 if not isinstance(message, str):
                     await connection.close(CloseCode.UNSUPPORTED_DATA, "events are text")
                     return
-                try:
-                    topic.publish(message.encode())
-                except ServiceError as error:
-                    await connection.close(CloseCode.MESSAGE_TOO_BIG, error.message)
+                answer = await answer_awaited(publishing, message.encode())
+                if isinstance(answer, Refused):
+                    code = CloseCode.MESSAGE_TOO_BIG if answer.status == 413 else CloseCode.TRY_AGAIN_LATER
+                    await connection.close(code, answer.decode())
                     return
         finally:
             topic.unsubscribe(subscription, post)
@@ -188,16 +198,17 @@ class WebsocketsServer:
 class _Subscription:
     """A client that gets events."""
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(self, connection: _Connection) -> None:
         self._connection = connection
 
-    def deliver(self, event: Event) -> None:
-        """Called by the topic."""
-        connection = self._connection
-        if connection.transport.get_write_buffer_size() > MAX_BEHIND_BYTES:
-            connection.transport.abort()
-            return
+    def cut_off(self) -> None:
+        """See `servers.topics.Subscription`."""
+        self._connection.transport.abort()
+
+    def deliver(self, event: Event) -> bool:
+        """See `servers.topics.Subscription`."""
         message: str | bytes = event.data
         with contextlib.suppress(UnicodeDecodeError):  # published through another protocol
             message = event.data.decode()
-        broadcast((connection,), message)
+        broadcast((self._connection,), message)
+        return not self._connection.is_full

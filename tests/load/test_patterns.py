@@ -4,6 +4,7 @@ import json
 import select
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +250,10 @@ def test_what_a_protocol_cannot_carry_is_unsupported(capsys: pytest.CaptureFixtu
         assert why in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("kept", "broken"), [("memory", 4), ("sqlite", 0), ("token", 0)])
-def test_sessions_when_the_server_is_killed(tmp_path: Path, kept: str, broken: int) -> None:
+@pytest.mark.parametrize(("kept", "broken"), [("memory", 4), ("sqlite", 0), ("redis", 0), ("token", 0)])
+def test_sessions_when_the_server_is_killed(tmp_path: Path, need: Callable[[str], str], kept: str, broken: int) -> None:
+    if kept == "redis":
+        need("redis-server")
     options = ("--protocol", "http1", "--pattern", f"session:kept={kept}", "--load", "closed:4", "--restart", "30%")
     trial = run(tmp_path, *options, duration="2s")
     assert set(trial["counts"]["errors"]) <= {"closed", "refused"}
@@ -266,6 +269,16 @@ def test_sessions_in_memory_are_one_processes_own(tmp_path: Path) -> None:
     assert shared["tally"].get("broken", 0) == 0
     apart = run(tmp_path, "--pattern", "session:kept=memory,connection=new", *options)
     assert apart["tally"]["broken"] > 0
+
+
+def test_sessions_that_cannot_be_in_redis(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--pattern", "session:kept=redis", "--load", "closed:4")
+    assert cli.main(["run", *options, "--link", "rtt=1ms"]) == 2
+    assert "over loopback" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("WIREBENCH_REDIS", raising=False)
+    assert cli.main(["run", *options]) == 2
+    assert "redis-server is not installed" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "http2", "websocket"])
@@ -334,7 +347,7 @@ def test_who_comes_back_gets_what_was_missed(tmp_path: Path, protocol: str) -> N
     options = ("--protocol", protocol, "--load", "open:300/s", "--connections", "4")
     trial = run(tmp_path, "--pattern", "push:cut=30%", *options, duration="1s")
     assert trial["counts"]["errors"] == {}
-    assert trial["tally"] == {"cuts": 4, "gaps": 0, "cut_off": 0}
+    assert trial["tally"] == {"cuts": 4, "gaps": 0, "dropped": 0, "disconnected": 0, "held": 0}
     assert (trial["delivery"]["reach"], trial["delivery"]["duplicates"]) == (1, 0)
 
 
@@ -342,13 +355,28 @@ def test_who_comes_back_gets_what_was_missed(tmp_path: Path, protocol: str) -> N
 def test_who_does_not_read_is_sent_away_and_keeps_nobody_waiting(tmp_path: Path, protocol: str) -> None:
     options = ("--protocol", protocol, "--load", "open:300/s", "--connections", "4", "--payload", "32KiB")
     trial = run(tmp_path, "--pattern", "push:slow=2", *options, duration="1500ms")
-    assert trial["tally"]["cut_off"] == 2
+    assert trial["tally"]["disconnected"] == 2
     assert (trial["delivery"]["subscribers"], trial["delivery"]["reach"]) == (2, 1)
 
 
 def test_a_message_cannot_be_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--protocol", "webrtc", "--pattern", "upload:cut=50%", "--load", "closed:1"]) == 2
     assert "hands messages over whole" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("policy", ["drop-oldest", "block"])
+def test_a_policy_for_those_who_do_not_read(tmp_path: Path, policy: str) -> None:
+    options = ("--protocol", "sse", "--load", "open:300/s", "--connections", "4", "--payload", "32KiB")
+    trial = run(tmp_path, "--pattern", f"push:slow=2,policy={policy}", *options, duration="1s")
+    tally = trial["tally"]
+    if policy == "block":
+        assert (tally["disconnected"], tally["dropped"]) == (0, 0)
+        assert tally["held"] > 0
+        assert trial["delivery"]["reach"] < 1
+    else:
+        assert (tally["disconnected"], tally["held"]) == (0, 0)
+        assert tally["dropped"] > 0
+        assert trial["delivery"]["reach"] == 1
 
 
 @pytest.mark.parametrize(("protocol", "why"), [("webrtc", "reads by itself"), ("sse", "leave none of 3 that does")])

@@ -21,7 +21,7 @@ from bench.certificates import Certificates, certificates
 from bench.contract import Security
 from servers.counters import Counters
 from servers.http3 import Http3Endpoint
-from servers.worker import Worker, run_on_loop
+from servers.worker import Deferrals, Worker, run_on_loop
 from tests.servers.make_worker import SPEC, make_worker
 
 DEADLINE_S = 10.0
@@ -38,7 +38,7 @@ def new_worker(certs: Certificates | None = None, early_data: bool = True) -> Wo
     """A worker on the running loop, which takes early data, or none."""
     certs = certs or certificates()
     loop = asyncio.get_running_loop()
-    worker = make_worker(run_on_loop(loop), loop.call_later, Counters(1)[0])
+    worker = make_worker(run_on_loop(loop, Deferrals()), loop.call_later, Counters(1)[0])
     worker.spec = replace(
         SPEC,
         tls="1.3",

@@ -10,15 +10,16 @@ from make_worker import make_worker
 from bench.contract import MAX_BODY_BYTES
 from servers.counters import REQUESTS, Counters
 from servers.stacks.asgi_app import Application
-from servers.topics import HISTORY
-from servers.worker import Worker, run_on_loop
+from servers.stacks.asgi_delivery import MAX_WAITING
+from servers.topics import MAX_BEHIND
+from servers.worker import Deferrals, Worker, run_on_loop
 
 Message = dict[str, Any]
 
 
 def make_application() -> tuple[Worker, Application]:
     loop = asyncio.get_running_loop()
-    worker = make_worker(run_on_loop(loop), loop.call_later, Counters(1)[0])
+    worker = make_worker(run_on_loop(loop, Deferrals()), loop.call_later, Counters(1)[0])
     return worker, Application(worker)
 
 
@@ -138,12 +139,12 @@ def test_a_subscriber_that_takes_nothing_is_cut_off_without_a_gap() -> None:
         streaming = asyncio.create_task(application(http("GET", b"/topics/news"), server.receive, server.send))
         await until(lambda: topic.subscribers == 1)
         server.taking.clear()
-        for number in range(HISTORY + 10):
+        for number in range(MAX_BEHIND + MAX_WAITING + 10):
             topic.publish(b"%d" % number)
         server.taking.set()
         await streaming
         delivered = [line for line in server.body.split(b"\n") if line.startswith(b"data: ")]
-        assert 0 < len(delivered) <= HISTORY
+        assert 0 < len(delivered) <= MAX_WAITING
         assert delivered == [b"data: %d" % number for number in range(len(delivered))]
 
     run(test)

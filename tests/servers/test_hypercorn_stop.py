@@ -9,7 +9,7 @@ from hypercorn.asyncio.udp_server import UDPServer
 
 from servers.counters import Counters
 from servers.stacks.hypercorn_server import HypercornHttp3Server
-from servers.worker import run_on_loop
+from servers.worker import Deferrals, run_on_loop
 from tests.servers.make_worker import make_worker
 
 
@@ -28,7 +28,7 @@ def test_it_stops_although_a_cancellation_was_swallowed(monkeypatch: pytest.Monk
 
     async def serve_and_stop() -> None:
         loop = asyncio.get_running_loop()
-        server = HypercornHttp3Server(make_worker(run_on_loop(loop), loop.call_later, Counters(1)[0]))
+        server = HypercornHttp3Server(make_worker(run_on_loop(loop, Deferrals()), loop.call_later, Counters(1)[0]))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("127.0.0.1", 0))
             await server.start(sock, 1)

@@ -24,7 +24,7 @@ from bench.errors import ProtocolError
 from bench.serverprocess import ServerProcess
 from bench.wire.sse import EventReader
 from clients.sse import Http2Publisher, HttpPublisher, SseHttp2Subscriber, SseSubscriber
-from servers import event_stream, http1
+from servers import event_stream, topics
 from servers.counters import Counters
 from servers.http1 import Http1Connection
 from servers.service import Route
@@ -425,36 +425,20 @@ def test_silence_is_broken_by_comments(protocol: str) -> None:
 
 
 def test_what_waits_for_a_client_that_does_not_read_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "MAX_BEHIND_BYTES", 3000)
+    monkeypatch.setattr(topics, "MAX_BEHIND_BYTES", 3000)
     server = Http1Harness(high_water=1000)
     server.feed(SUBSCRIBE)
     written = 0
     while not server.pipe.aborted:
         server.topic.publish(b"x" * 500)
         written += 1
-    assert 3000 < len(server.pipe.written) < 4500
+    assert 3000 < 500 * written - len(server.pipe.written) < 4500
     assert server.topic.subscribers == 0
     server.topic.publish(b"x")
     # It comes back, and misses nothing.
     server.pipe = server.connect()
     got = EventReader().feed(body_of(server.feed(SUBSCRIBE.replace(b"\r\n\r\n", b"\r\nlast-event-id: 0\r\n\r\n"))))
     assert [int(event.last_event_id) for event in got] == list(range(1, written + 2))
-
-
-def test_a_gap_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was published while the worker did not look may be lost; then the client must come back."""
-    server, h2_server = Http1Harness(), Http2Harness()
-    server.feed(SUBSCRIBE)
-    h2_server.feed(HELLO, headers(1, [*GET[:3], (b":path", b"/topics/news")]))
-    h2_topic = h2_server.worker.service.topics.topic("news")
-    for topic in (server.topic, h2_topic):
-        topic.publish(b"x")
-        topic._last_id += 1
-        topic.publish(b"x")
-    assert server.pipe.aborted
-    assert server.pipe.take().count(b"data") == 1
-    assert [type(frame) for frame in h2_server.frames()] == [hf.DataFrame, hf.RstStreamFrame]
-    assert server.topic.subscribers == h2_topic.subscribers == 0
 
 
 # HTTP/2, without sockets
@@ -512,7 +496,7 @@ def test_a_stream_that_is_not_read_is_reset_and_others_go_on() -> None:
         topic.publish(b"x" * 60_000)
         published += 60_000
         frames += server.frames()
-    assert event_stream.MAX_BEHIND_BYTES < published < event_stream.MAX_BEHIND_BYTES + 200_000
+    assert topics.MAX_BEHIND_BYTES < published < topics.MAX_BEHIND_BYTES + 200_000
     assert topic.subscribers == 0
     sent = [frame.data for frame in frames if isinstance(frame, hf.DataFrame)]
     assert sum(map(len, sent)) == 100 - len(event_stream.OPENING)

@@ -20,7 +20,7 @@ from bench.wire.frames import FATAL, MAX_DATAGRAM_PAYLOAD_BYTES, MORE, encode_fr
 from servers.service import Route
 from servers.tcp import MAX_IN_FLIGHT, TcpConnection
 from servers.udp import UdpEndpoint
-from servers.worker import Connection, Worker, run_blocking
+from servers.worker import Connection, Worker, answer_blocking
 from tests.servers.make_worker import make_worker
 
 Serve = Callable[..., ServerProcess]
@@ -267,8 +267,11 @@ def blocking_connection() -> tuple[TcpConnection, Worker, BlockingTransport]:
     def later(_seconds: float, _callback: Callable[[], None]) -> None:
         raise AssertionError("nothing to wait for")
 
+    def run(connection: Connection, token: Any, route: Any, body: bytes) -> None:
+        connection.answer(token, route, answer_blocking(route, body))
+
     slot: Any = SimpleNamespace(values=[0] * 8)
-    worker = make_worker(run_blocking, later, slot)
+    worker = make_worker(run, later, slot)
     transport = BlockingTransport()
     made: Any = transport
     connection = TcpConnection(worker)

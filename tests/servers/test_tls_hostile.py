@@ -21,7 +21,7 @@ from servers.execution.blocking import BlockingConnection
 from servers.http1 import Http1Connection
 from servers.service import Service
 from servers.tcp import TcpConnection
-from servers.worker import run_on_loop
+from servers.worker import Deferrals, run_on_loop
 from tests.servers.execution_helpers import DEADLINE_S, Serve
 from tests.servers.make_worker import SPEC, make_worker
 from tests.servers.tls_client import connect, context, get, received
@@ -152,7 +152,7 @@ def test_a_thread_does_not_wait_for_ever_for_a_handshake(begun: bytes) -> None:
 def test_a_loop_does_not_wait_for_ever_for_a_handshake(connection: type[Any]) -> None:
     async def serve_one() -> None:
         loop = asyncio.get_running_loop()
-        worker = make_worker(run_on_loop(loop), loop.call_later, Slot())
+        worker = make_worker(run_on_loop(loop, Deferrals()), loop.call_later, Slot())
         worker.spec = SECURE
         acceptor = Acceptor(worker, connection)
         ours, theirs = socket.socketpair()

@@ -1,14 +1,29 @@
 """Topics: who gets which events, in which order, on which thread, and what is kept."""
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 import pytest
 
+from bench.contract import BLOCK, DISCONNECT, DROP_OLDEST, POLICIES
 from servers import topics
+from servers.counters import DISCONNECTED, DROPPED, HELD, Counters, Slot
 from servers.service_error import ServiceError
-from servers.topics import HISTORY, HISTORY_BYTES, MAX_EVENT_BYTES, MAX_TOPICS, Event, Topic, Topics
+from servers.topics import (
+    HISTORY,
+    HISTORY_BYTES,
+    MAX_BEHIND_BYTES,
+    MAX_EVENT_BYTES,
+    MAX_HELD,
+    MAX_TOPICS,
+    Event,
+    SlowCounts,
+    Topic,
+    Topics,
+)
 
 
 class Listener:
@@ -17,10 +32,18 @@ class Listener:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.threads: set[int] = set()
+        self.room: float = math.inf
+        self.is_cut_off = False
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> bool:
         self.events.append(event)
         self.threads.add(threading.get_ident())
+        self.room -= 1
+        return self.room > 0
+
+    def cut_off(self) -> None:
+        assert not self.is_cut_off
+        self.is_cut_off = True
 
     @property
     def ids(self) -> list[int]:
@@ -39,6 +62,11 @@ class Inbox:
     def empty(self) -> None:
         while self.posted:
             self.posted.popleft()()
+
+
+def counted(slot: Slot) -> tuple[int, ...]:
+    """Events dropped, subscriptions disconnected, publishes held."""
+    return tuple(slot.values[field] for field in (DROPPED, DISCONNECTED, HELD))
 
 
 def elsewhere(call: Callable[[], object]) -> None:
@@ -119,13 +147,16 @@ def test_the_history_is_bounded_by_number_and_by_size() -> None:
 
 def test_a_worker_that_does_not_look_into_its_inbox_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topics, "MAX_PENDING_BYTES", 100)
-    topic, inbox, listener = Topic(), Inbox(), Listener()
-    topic.subscribe(listener, inbox.post)
-    elsewhere(lambda: [topic.publish(b"x" * 30) for _ in range(10)])
-    inbox.empty()
-    assert listener.ids == [8, 9, 10]
-    topic.publish(b"x" * 30)
-    assert listener.ids == [8, 9, 10, 11]
+    for policy, ids in ((DISCONNECT, []), (DROP_OLDEST, [8, 9, 10, 11])):
+        slot = Counters(1)[0]
+        topic, inbox, listener = Topic(policy, SlowCounts(slot)), Inbox(), Listener()
+        topic.subscribe(listener, inbox.post)
+        elsewhere(lambda topic=topic: [topic.publish(b"x" * 30) for _ in range(10)])
+        inbox.empty()
+        topic.publish(b"x" * 30)
+        assert listener.ids == ids
+        assert listener.is_cut_off == (not ids)
+        assert counted(slot) == ((7, 0, 0) if ids else (0, 1, 0))
 
 
 def test_who_has_left_gets_nothing_more() -> None:
@@ -147,9 +178,9 @@ def test_who_leaves_while_an_event_is_delivered_disturbs_nobody() -> None:
     topic, inbox, others = Topic(), Inbox().post, [Listener() for _ in range(3)]
 
     class Leaves(Listener):
-        def deliver(self, event: Event) -> None:
-            super().deliver(event)
+        def deliver(self, event: Event) -> bool:
             topic.unsubscribe(self, inbox)
+            return super().deliver(event)
 
     leaves = Leaves()
     for listener in (others[0], leaves, *others[1:]):
@@ -223,3 +254,148 @@ def test_what_is_refused() -> None:
         found.topic("one-too-many")
     assert raised.value.status == 503
     assert found.topic("news").publish(b"x") == 2
+
+
+# Slow subscriptions
+
+EVENT = b"x" * 32_768
+BOUND = MAX_BEHIND_BYTES // len(EVENT)
+"""Events that may wait for a subscription."""
+
+
+class Slow:
+    """A topic with a subscription that takes so many events, and one that takes all."""
+
+    def __init__(self, policy: str, room: int = 1) -> None:
+        self.slot = Counters(1)[0]
+        self.topic = Topic(policy, SlowCounts(self.slot))
+        self.inbox = Inbox()
+        self.slow, self.other = Listener(), Listener()
+        self.slow.room = room
+        self.topic.subscribe(self.slow, self.inbox.post)
+        self.topic.subscribe(self.other, self.inbox.post)
+        self.acknowledged: list[int] = []
+
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self.topic.publish_held(EVENT, self.acknowledged.append)
+
+    def take(self, count: int) -> None:
+        """The slow one has room again."""
+        self.slow.room = count
+        self.topic.drained(self.slow, self.inbox.post)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_a_subscription_does_not_take_waits_for_it(policy: str) -> None:
+    case = Slow(policy)
+    case.publish(1 + BOUND)
+    assert case.slow.ids == [1]
+    case.take(2)
+    assert case.slow.ids == [1, 2, 3]
+    case.topic.drained(case.slow, case.inbox.post)  # has no room still: one more, and it says so again
+    case.take(1000)
+    assert case.slow.ids == case.other.ids == case.acknowledged == list(range(1, BOUND + 2))
+    case.publish(1)
+    assert case.slow.ids[-1] == BOUND + 2
+    assert counted(case.slot) == (0, 0, 0)
+
+
+def test_disconnect() -> None:
+    case = Slow(DISCONNECT)
+    case.publish(BOUND + 5)
+    assert case.slow.is_cut_off
+    assert (case.slow.ids, case.topic.subscribers) == ([1], 1)
+    case.take(1000)
+    assert case.slow.ids == [1]
+    assert case.other.ids == case.acknowledged == list(range(1, BOUND + 6))
+    assert counted(case.slot) == (0, 1, 0)
+
+
+def test_drop_oldest() -> None:
+    case = Slow(DROP_OLDEST)
+    case.publish(BOUND + 5)
+    case.take(1000)
+    assert case.slow.ids == [1, *range(6, BOUND + 6)]
+    assert case.other.ids == case.acknowledged == list(range(1, BOUND + 6))
+    assert counted(case.slot) == (4, 0, 0)
+
+
+def test_block() -> None:
+    case = Slow(BLOCK)
+    case.publish(BOUND + 4)
+    published = list(range(1, BOUND + 5))
+    assert (case.other.ids, case.acknowledged) == (published, published[:-3])
+    assert (case.topic.held, counted(case.slot)) == (3, (0, 0, 3))
+    case.take(2)
+    assert case.acknowledged == published[:-3]  # it is over its bound still
+    case.take(1)
+    assert (case.topic.held, case.acknowledged) == (0, published)
+    case.take(1000)
+    assert case.slow.ids == published
+    assert case.topic.publish(EVENT) == len(published) + 1  # who cannot wait does not
+
+
+def test_publishers_go_on_when_the_slow_one_leaves_or_the_server_stops() -> None:
+    for go_on in (
+        lambda case: case.topic.unsubscribe(case.slow, case.inbox.post),
+        lambda case: case.topic.hold_nothing(),
+    ):
+        case = Slow(BLOCK)
+        case.publish(BOUND + 2)
+        assert case.topic.held == 1
+        go_on(case)
+        case.publish(1)
+        assert case.acknowledged == list(range(1, BOUND + 4))
+
+
+def test_publishers_that_wait_are_bounded() -> None:
+    case = Slow(BLOCK)
+    case.publish(BOUND + 1 + MAX_HELD)
+    with pytest.raises(ServiceError) as raised:
+        case.publish(1)
+    assert raised.value.status == 503
+    assert case.topic.held == MAX_HELD
+    case.take(10_000)
+    assert case.slow.ids == case.acknowledged == list(range(1, BOUND + 2 + MAX_HELD))
+
+
+def test_publishers_wait_for_a_worker_that_does_not_look_into_its_inbox() -> None:
+    case = Slow(BLOCK, room=10_000)
+    elsewhere(lambda: case.publish(BOUND + 2))
+    assert case.topic.held == 2
+    case.inbox.empty()
+    assert case.topic.held == 0
+    assert case.slow.ids == case.acknowledged == list(range(1, BOUND + 3))
+
+
+def test_threads_that_wait_to_publish_do_not_wait_for_each_others_inbox() -> None:
+    topic, slow, inbox = Topic(BLOCK), Listener(), Inbox()
+    slow.room = 1
+    topic.subscribe(slow, inbox.post)
+    stuck = threading.Barrier(3)
+    going: list[threading.Event] = [threading.Event(), threading.Event()]
+
+    def publisher(number: int) -> None:
+        """A connection that blocks, with a subscription of its own."""
+        topic.subscribe(Listener(), Inbox().post)
+        stuck.wait(20)
+        topic.publish_held(EVENT, lambda _: going[number].set())
+        assert going[number].wait(20)
+
+    threads = [threading.Thread(target=publisher, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(BOUND + 2):
+        topic.publish(EVENT)
+    stuck.wait(20)
+    while topic.held < 2:
+        time.sleep(0.001)
+    for _ in range(2 * BOUND):
+        topic.publish(EVENT)
+    slow.room = math.inf
+    topic.drained(slow, inbox.post)
+    for thread in threads:
+        thread.join(20)
+    assert topic.held == 0
+    assert all(event.is_set() for event in going)

@@ -14,7 +14,7 @@ from bench.wire.frames import FATAL, NO_ID, SUBPROTOCOL, decode_datagram, encode
 from bench.wire.webrtc_signalling import MAX_DESCRIPTION_BYTES, MAX_MESSAGE_BYTES, decode_description
 from servers import webrtc_peer
 from servers.counters import REQUESTS
-from servers.event_stream import MAX_BEHIND_BYTES
+from servers.topics import MAX_BEHIND_BYTES
 from tests.servers.execution_helpers import Serve
 from tests.servers.execution_helpers import until as wait_until
 from tests.servers.webrtc_harness import Inbox, Server, calling, run, served, until

@@ -13,7 +13,7 @@ from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessi
 
 from servers.counters import Counters
 from servers.webrtc import WebrtcConnection
-from servers.worker import Worker, run_on_loop
+from servers.worker import Deferrals, Worker, run_on_loop
 from tests.servers.make_worker import make_worker
 
 DEADLINE_S = 10.0
@@ -53,7 +53,7 @@ class Server:
     def __init__(self, host: str) -> None:
         loop = asyncio.get_running_loop()
         self.slot = Counters(1)[0]
-        self.worker: Worker = make_worker(run_on_loop(loop), loop.call_later, self.slot)
+        self.worker: Worker = make_worker(run_on_loop(loop, Deferrals()), loop.call_later, self.slot)
         self.host = host
         self.port = 0
 
