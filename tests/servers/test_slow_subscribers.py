@@ -151,6 +151,20 @@ def test_disconnect(serve: Serve, protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", OPENINGS)
+def test_a_thread_that_is_stuck_in_sending_disconnects_too(serve: Serve, protocol: str) -> None:
+    """What waits for a thread is more than what waits for a connection."""
+    server = serve(SERVED_BY[protocol], "thread-per-connection")
+    with closing(Reluctant(server, protocol)) as slow, closing(Publisher(server)) as publisher:
+        until_s = time.monotonic() + DEADLINE_S
+        while counted(server) == (0, 0, 0):
+            assert time.monotonic() < until_s
+            for _ in range(50):
+                publisher.publish()
+        slow.read_to_end()
+    assert counted(server) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("protocol", OPENINGS)
 def test_drop_oldest(serve: Serve, protocol: str) -> None:
     server = serve(SERVED_BY[protocol], policy=DROP_OLDEST)
     with closing(Reluctant(server, protocol)) as slow, closing(Publisher(server)) as publisher:
