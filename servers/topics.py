@@ -42,6 +42,18 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 Post = Callable[[Callable[[], None]], object]
 
 
+class Urgent:
+    """A callback for a worker that cannot wait until the worker has sent what it is sending."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+
+    def __call__(self) -> None:
+        self._callback()
+
+
 class Event:
     """One event: its id (1 for a topic's first) and data, and what protocols have encoded it to."""
 
@@ -140,19 +152,20 @@ class _Group:
         "_counts",
         "_has_lost",
         "_is_woken",
+        "_look",
         "_pending",
         "_policy",
+        "_post",
         "members",
         "over",
         "pending_bytes",
         "thread_id",
-        "wake",
     )
 
     def __init__(self, post: Post, look: Callable[["_Group"], None], policy: str, counts: SlowCounts) -> None:
         """`look` is what is to be called on the worker's thread when something is published on another."""
-        callback = partial(look, self)
-        self.wake = partial(post, callback)
+        self._post = post
+        self._look = partial(look, self)
         self.thread_id = threading.get_ident()
         self.members: dict[Subscription, _Member] = {}
         self.over = 0
@@ -169,6 +182,7 @@ class _Group:
         """An event is published. Gives whether the worker has to be woken for it. Called with the lock."""
         self._pending.append(event)
         self.pending_bytes += len(event.data)
+        had_lost = self._has_lost
         # Where publishers wait, they are what bounds it.
         while self.pending_bytes > MAX_PENDING_BYTES and self._policy != contract.BLOCK:
             self.pending_bytes -= len(self._pending.popleft().data)
@@ -176,7 +190,13 @@ class _Group:
             if self._policy == contract.DROP_OLDEST:
                 self._counts.add(DROPPED, len(self.members))
         is_woken, self._is_woken = self._is_woken, True
-        return not is_woken
+        return not is_woken or (self._has_lost and not had_lost)
+
+    def wake(self) -> None:
+        """Have the worker look. If it is stuck in sending to a client that does not read, it hears of it too when that
+        one is to be cut off."""
+        is_urgent = self._has_lost and self._policy == contract.DISCONNECT
+        self._post(Urgent(self._look) if is_urgent else self._look)
 
     def take(self) -> tuple[Iterable[Event], bool]:
         """What has been published meanwhile, and whether some of it is lost. Called with the lock."""

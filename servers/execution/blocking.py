@@ -19,6 +19,7 @@ from servers.control import ServerSpec
 from servers.counters import Slot
 from servers.service import Defer, Route, Service
 from servers.tls import secured_connection, server_context
+from servers.topics import Urgent
 from servers.worker import Connection, Deferrals, Worker, answer_blocking
 
 _RECEIVE_BYTES = 64 * 1024
@@ -33,9 +34,11 @@ class BlockingTransport(asyncio.Transport):
     """A socket behind the part of asyncio's transport that connections use. A write returns once the system has taken
     everything, so writing is never paused; answers are sent before more is read, so pausing reading means nothing."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, wait_to_send: Callable[[], None]) -> None:
+        """`wait_to_send` returns when the socket may take more."""
         super().__init__({"socket": sock})
         self._sock = sock
+        self._wait_to_send = wait_to_send
         self._closing = False
         self.error: OSError | None = None
         """What broke the connection."""
@@ -50,12 +53,14 @@ class BlockingTransport(asyncio.Transport):
         return b"" if self._closing else data
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._closing:
-            return
-        try:
-            self._sock.sendall(data)
-        except OSError as error:
-            self._break(error)
+        rest = memoryview(data)
+        while rest and not self._closing:
+            try:
+                rest = rest[self._sock.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                self._wait_to_send()
+            except OSError as error:
+                self._break(error)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -130,6 +135,7 @@ class BlockingConnection:
         self._timers: list[_Timer] = []
         self._timer_numbers = itertools.count()
         self._posted: deque[Callable[[], None]] = deque()
+        self._urgent: deque[Callable[[], None]] = deque()
         self._wake: tuple[socket.socket, socket.socket] | None = None
         self._drained = False
         self._at_work = threading.Lock()
@@ -164,7 +170,7 @@ class BlockingConnection:
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
-        transport = self._transport = BlockingTransport(self._sock)
+        transport = self._transport = BlockingTransport(self._sock, self._wait_to_send)
         if self._context is None:
             connection = self._class(self._worker)
         else:
@@ -235,9 +241,28 @@ class BlockingConnection:
     def _post(self, callback: Callable[[], None]) -> None:
         """Called from any thread."""
         assert self._wake is not None
-        self._posted.append(callback)
+        (self._urgent if isinstance(callback, Urgent) else self._posted).append(callback)
         with contextlib.suppress(OSError):  # it is full of wake-ups already, or the connection has ended
             self._wake[1].send(b"\0")
+
+    def _wait_to_send(self) -> None:
+        """Wait until the client takes more, or is not to be sent anything any more: what is urgent is not put off."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT)
+        if self._wake is not None:
+            poll.register(self._wake[0], select.POLLIN)
+        ready = poll.poll()
+        if all(fd == self._sock.fileno() for fd, _ in ready):
+            return
+        self._take_wake_ups()
+        while self._urgent:
+            self._urgent.popleft()()
+
+    def _take_wake_ups(self) -> None:
+        """Before the callbacks: one posted meanwhile wakes again."""
+        if self._wake is not None:
+            with contextlib.suppress(BlockingIOError):
+                self._wake[0].recv(65536)
 
     def _run_callback(self) -> bool:
         """Wait until there is something to receive, the first timer is due or something is posted. False if there is
@@ -247,15 +272,15 @@ class BlockingConnection:
         if self._wake is not None:
             poll.register(self._wake[0], select.POLLIN)
         timers = self._timers
-        ready = poll.poll(max(0, math.ceil((timers[0].due_s - time.monotonic()) * 1000)) if timers else None)
+        timeout_ms = max(0, math.ceil((timers[0].due_s - time.monotonic()) * 1000)) if timers else None
+        ready = poll.poll(0 if self._posted else timeout_ms)
         if any(fd == self._sock.fileno() for fd, _ in ready):
             return False
         with self._at_work:
-            if self._wake is not None:
-                with contextlib.suppress(BlockingIOError):
-                    self._wake[0].recv(65536)  # before the callbacks: one posted meanwhile wakes again
-                while self._posted:
-                    self._posted.popleft()()
-            if not ready and timers:
+            self._take_wake_ups()
+            for posted in (self._urgent, self._posted):
+                while posted:
+                    posted.popleft()()
+            if timers and timers[0].due_s <= time.monotonic():
                 heapq.heappop(timers).callback()
         return True

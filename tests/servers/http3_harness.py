@@ -38,7 +38,8 @@ def new_worker(certs: Certificates | None = None, early_data: bool = True) -> Wo
     """A worker on the running loop, which takes early data, or none."""
     certs = certs or certificates()
     loop = asyncio.get_running_loop()
-    worker = make_worker(run_on_loop(loop, Deferrals()), loop.call_later, Counters(1)[0])
+    deferrals = Deferrals()
+    worker = make_worker(run_on_loop(loop, deferrals), loop.call_later, Counters(1)[0], deferrals)
     worker.spec = replace(
         SPEC,
         tls="1.3",

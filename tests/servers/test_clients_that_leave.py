@@ -30,6 +30,7 @@ from servers.topics import Topic, Topics
 from servers.waiting import Alarms
 from servers.websocket import WebsocketConnection
 from servers.worker import Deferral, Deferrals, run_on_loop
+from tests.servers.http3_harness import asking, serving
 from tests.servers.make_worker import SPEC, make_worker
 
 POLL = "/topics/news/events?after=0&wait_ms=50000"
@@ -62,6 +63,11 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(DEADLINE_S):
@@ -89,19 +95,32 @@ def test_a_poll_of_a_client_that_leaves(protocol: str, leave: Callable[[socket.s
         server = await loop.create_server(lambda: connection(worker), "127.0.0.1", 0)
         client = socket.create_connection(server.sockets[0].getsockname())
         client.sendall(request)
-        while not topic.subscribers:
-            await asyncio.sleep(0.001)
+        await until(lambda: topic.subscribers == 1)
         assert len(worker.service._holds) == 1
         leave(client)
-        while topic.subscribers or (worker.connections and leave is not cancel):
-            await asyncio.sleep(0.001)
+        await until(lambda: not topic.subscribers and (not worker.connections or leave is cancel))
         assert len(worker.service._holds) == 0
-        while deferrals._by_connection:
-            await asyncio.sleep(0.001)
+        await until(lambda: not deferrals._by_connection)
         client.close()
-        while worker.connections:
-            await asyncio.sleep(0.001)
+        await until(lambda: not worker.connections)
         server.close()
+
+    run(test)
+
+
+def test_a_poll_over_http3_that_is_given_up() -> None:
+    async def test() -> None:
+        async with serving() as (port, _, worker):
+            topic = worker.service.topics.topic("news")
+            async with asking(port) as client:
+                stream_id = client.begin(client.head("GET", POLL))
+                client.begin(client.head("GET", POLL))
+                await until(lambda: topic.subscribers == 2)
+                client.quic.stop_stream(stream_id, 0x10C)
+                client.transmit()
+                await until(lambda: topic.subscribers == 1)
+            await until(lambda: topic.subscribers == 0)
+            assert len(worker.service._holds) == 0
 
     run(test)
 

@@ -1,5 +1,6 @@
 """Subscribers that do not read, on real sockets: what each policy does to them, and to everybody else."""
 
+import asyncio
 import http.client
 import re
 import socket
@@ -16,7 +17,10 @@ from websockets.sync.client import connect
 from bench.contract import BLOCK, DROP_OLDEST
 from bench.serverprocess import ServerProcess
 from bench.wire.frames import HEADER_BYTES, encode_named, frame_ids
+from bench.wire.http3 import ErrorCode
 from bench.wire.websocket_handshake import encode_opening
+from servers import http3_events
+from tests.servers.http3_harness import asking, serving
 
 Serve = Callable[..., ServerProcess]
 
@@ -151,6 +155,20 @@ def test_disconnect(serve: Serve, protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", OPENINGS)
+def test_a_thread_that_is_stuck_in_sending_disconnects_too(serve: Serve, protocol: str) -> None:
+    """What waits for a thread is more than what waits for a connection."""
+    server = serve(SERVED_BY[protocol], "thread-per-connection")
+    with closing(Reluctant(server, protocol)) as slow, closing(Publisher(server)) as publisher:
+        until_s = time.monotonic() + DEADLINE_S
+        while counted(server) == (0, 0, 0):
+            assert time.monotonic() < until_s
+            for _ in range(50):
+                publisher.publish()
+        slow.read_to_end()
+    assert counted(server) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("protocol", OPENINGS)
 def test_drop_oldest(serve: Serve, protocol: str) -> None:
     server = serve(SERVED_BY[protocol], policy=DROP_OLDEST)
     with closing(Reluctant(server, protocol)) as slow, closing(Publisher(server)) as publisher:
@@ -251,3 +269,25 @@ def test_a_websocket_that_publishes_is_held_too(serve: Serve) -> None:
         for thread in threads:
             thread.join(DEADLINE_S)
         assert len(got) == MANY
+
+
+def test_what_waits_for_http3_follows_what_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http3_events, "MAX_UNACKNOWLEDGED_BYTES", 3 * EVENT_BYTES)
+
+    async def run() -> None:
+        async with serving() as (port, _, worker), asking(port) as client:
+            topic = worker.service.topics.topic("news")
+            stream_id = client.begin(client.head("GET", "/topics/news"))
+            await client.until(lambda: bool(client.answers[stream_id].pieces))
+            for number in range(1, 18):
+                topic.publish(event(number))
+            ((member,),) = [group.members.values() for group in topic._groups.values()]
+            assert len(member.waiting) > 10
+            await client.until(lambda: len(numbers(client.answers[stream_id].body)) == 17)
+            assert numbers(client.answers[stream_id].body) == list(range(1, 18))
+            for number in range(100):  # at once: more than may wait
+                topic.publish(event(number))
+            assert topic.subscribers == 0
+            assert (await client.answer(stream_id)).reset_code == ErrorCode.EXCESSIVE_LOAD
+
+    asyncio.run(run())
