@@ -106,11 +106,15 @@ PROBES = {
         {"links_used_ratio": "what is carried, as a multiple of what one link carries"},
     ),
     "tunnel": Probe(
-        "sends 1 MB over TCP through a tunnel across a link of 60 ms that loses packets",
+        "sends something over TCP, four times, through a tunnel across a link of 60 ms that loses packets",
         "bench.probes.tunnel:measure",
-        {"carrier": "what carries the tunnel's packets: tcp or udp", "loss": "share that the link loses, like 1%"},
         {
-            "goodput_bytes_per_s": "bytes a second that arrive",
+            "carrier": "what carries the tunnel's packets: tcp or udp",
+            "loss": "share that the link loses, like 1%",
+            "megabytes": "what is sent each time",
+        },
+        {
+            "goodput_bytes_per_s": "bytes a second that arrive, the harmonic mean",
             "given_ratio": "what the link is given for it, as a multiple",
         },
     ),
