@@ -60,7 +60,7 @@ class WebrtcCaller(_FrameSession):
         """Raises CallError for a request that does not fit into a message."""
         call_id, (frame,) = self._caller.ask(exchange)
         if len(frame) > MAX_MESSAGE_BYTES:
-            raise CallError("refused", f"webrtc carries a request in one message, of at most {MAX_MESSAGE_BYTES} bytes")
+            raise CallError("status", f"webrtc carries a request in one message, of at most {MAX_MESSAGE_BYTES} bytes")
         self._send(frame)
         return call_id, []
 

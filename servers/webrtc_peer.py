@@ -227,6 +227,7 @@ class _Frames(_Channel):
             if code == NAMED:
                 method, path, payload = split_named(a, payload)
         except ProtocolError as error:
+            self._unsubscribe()  # nothing comes behind the last frame
             self._send(encode_frame(error.code, NO_ID, str(error).encode(), flags=FATAL))
             self.close()
             return

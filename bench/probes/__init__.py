@@ -105,6 +105,19 @@ PROBES = {
         {"transport": "tcp or mptcp"},
         {"links_used_ratio": "what is carried, as a multiple of what one link carries"},
     ),
+    "tunnel": Probe(
+        "sends something over TCP, four times, through a tunnel across a link of 60 ms that loses packets",
+        "bench.probes.tunnel:measure",
+        {
+            "carrier": "what carries the tunnel's packets: tcp or udp",
+            "loss": "share that the link loses, like 1%",
+            "megabytes": "what is sent each time",
+        },
+        {
+            "goodput_bytes_per_s": "bytes a second that arrive, the harmonic mean",
+            "given_ratio": "what the link is given for it, as a multiple",
+        },
+    ),
     "hole": Probe(
         "has two peers behind routers that translate addresses reach each other, every kind with every kind",
         "bench.probes.hole:measure",
@@ -208,6 +221,18 @@ PROBES = {
             "loss": "share of its packets that the link loses, like 2%",
         },
         {"page_ns": "time of a page of 24 objects, the median"},
+    ),
+    "server-push": Probe(
+        "fetches a page that is made in 100 ms, and its style sheet, over HTTP/2 and a link of 100 ms",
+        "bench.probes.server_push:measure",
+        {
+            "how": "how the style sheet comes: asked for behind the page, pushed, or hinted at (103) and asked for",
+            "cached": "yes or no: whether the client has the style sheet",
+        },
+        {
+            "page_ns": "time until all that is needed is there, the median",
+            "received_bytes": "bytes that come for each page",
+        },
     ),
     "chunked": Probe(
         "asks for 5 MB that take a second to make",

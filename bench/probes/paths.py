@@ -22,17 +22,23 @@ def measure(transport: str) -> dict[str, float]:
     protocol = str(mptcp.IPPROTO_MPTCP if transport == "mptcp" else 0)
     with Lab(two_paths(link, link)) as lab:
         mptcp.join_paths(lab)
-        program = [sys.executable, "-P", "-m", "bench.probes.on_nodes"]
-        taker = subprocess.Popen([*lab.within(SERVER), *program, "take", protocol], stdout=subprocess.PIPE, text=True)
-        try:
-            assert taker.stdout is not None
-            taker.stdout.readline()
-            given = [*lab.within(CLIENT), *program, "give", protocol, _SERVER_ADDRESS, str(_SIZE_BYTES)]
-            subprocess.run(given, check=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
-            got, took_s = taker.stdout.readline().split()
-        except (subprocess.SubprocessError, ValueError) as error:
-            raise LabFailedError(f"the transfer over two links did not end: {error}") from None
-        finally:
-            taker.kill()
-            taker.wait()
-    return {"links_used_ratio": 8 * int(got) / float(took_s) / _LINK_BITS_PER_S}
+        bytes_per_s = transfer(lab, protocol, _SERVER_ADDRESS, _SIZE_BYTES)
+    return {"links_used_ratio": 8 * bytes_per_s / _LINK_BITS_PER_S}
+
+
+def transfer(lab: Lab, protocol: str, server_address: str, size_bytes: int) -> float:
+    """Send so many bytes from the client to the server, by the socket's protocol. Gives what arrives in a second."""
+    program = [sys.executable, "-P", "-m", "bench.probes.on_nodes"]
+    taker = subprocess.Popen([*lab.within(SERVER), *program, "take", protocol], stdout=subprocess.PIPE, text=True)
+    try:
+        assert taker.stdout is not None
+        taker.stdout.readline()
+        given = [*lab.within(CLIENT), *program, "give", protocol, server_address, str(size_bytes)]
+        subprocess.run(given, check=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
+        got, took_s = taker.stdout.readline().split()
+    except (subprocess.SubprocessError, ValueError) as error:
+        raise LabFailedError(f"the transfer did not end: {error}") from None
+    finally:
+        taker.kill()
+        taker.wait()
+    return int(got) / float(took_s)

@@ -236,12 +236,14 @@ class TestFrames:
             async with served() as server, calling(server) as caller:
                 bad, good = caller.channel("a", protocol=SUBPROTOCOL), caller.channel("b", protocol=SUBPROTOCOL)
                 await caller.call()
+                await bad.ask(encode_named("GET", "/topics/news", b"abcd"))
                 last = await bad.ask(message)
                 assert isinstance(last, bytes)
                 assert last[1] & 15 == FATAL
                 assert int.from_bytes(last[2:4], "big") == 400
                 assert last[16:20] == NO_ID
                 await bad.end()
+                assert bad.received.empty()
                 assert await good.ask(encode_frame(0, b"abcd", b"")) == encode_frame(200, b"abcd", b"ok")
 
         run(test)
