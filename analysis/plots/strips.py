@@ -22,7 +22,7 @@ ROW_PX = 38.0
 _SIDE_PX = 18.0
 _PART_ROWS = 0.6
 """The height of the words above a part, in heights of a row."""
-_LOG_FROM = 15.0
+LOG_FROM = 15.0
 """Figures further apart than this factor get a logarithmic scale."""
 _DECADES_ONLY_FROM = 150.0
 """Figures further apart than this factor get ticks at 1, 10, 100 and no longer at 3, 30, 300."""
@@ -145,7 +145,7 @@ def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str], uni
     """Set the scale of the x axis for these values: from zero, or logarithmic (True) where they lie far apart and none
     is zero."""
     low, high = min(values), max(values) or 1.0
-    logarithmic = low > 0 and high / low > _LOG_FROM
+    logarithmic = low > 0 and high / low > LOG_FROM
     if logarithmic:
         axes.set_xscale("log")
         axes.set_xlim(low / 1.25, high * 1.25)

@@ -52,7 +52,9 @@ def claims(
     check_json(junit)
     chosen = claimview.choose_claims(names or ())
     if simulate:
-        found = claimview.simulated()
+        from analysis.simulation import simulated
+
+        found = simulated()
         answer(json_file, lambda: claimview.simulated_json(found), lambda: claimview.show_simulated(found))
         return
     if show_list:

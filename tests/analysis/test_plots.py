@@ -30,11 +30,13 @@ def by_group(run: Run) -> dict[str, dict[str, Plot]]:
 
 
 def test_each_group_gets_the_plots_it_has_figures_for(by_group: dict[str, dict[str, Plot]]) -> None:
-    common = ["over-time", "cpu", "memory"]
-    assert sorted(by_group["protocols"]) == sorted(["throughput", "latency", "percentiles-0", *common])
+    common = ["over-time", "heat-map", "cpu", "memory"]
+    assert sorted(by_group["protocols"]) == sorted(["throughput", "latency", "percentiles-0", "ecdf-0", *common])
     assert "workers" in by_group["execution"]
     # Open loads: the load curve has throughput and latency, and each ladder its percentiles.
-    assert sorted(by_group["rates"]) == sorted(["load-curve", "percentiles-0", "percentiles-1", *common])
+    assert sorted(by_group["rates"]) == sorted(
+        ["load-curve", "percentiles-0", "percentiles-1", "ecdf-0", "ecdf-1", *common]
+    )
     assert len([name for name in by_group["payload"] if name.startswith("percentiles")]) == 3
 
 
