@@ -83,20 +83,20 @@ def has_changed(claim: Record) -> bool:
 
 
 _TELLING = {
-    Verdict.UPHELD: Standing.HOLDS,
-    Verdict.REFUTED: Standing.CONTRADICTED,
-    Verdict.CONDITIONAL: Standing.CONTRADICTED,
-    Verdict.UNDECIDED: Standing.UNDECIDED,
+    Verdict.UPHELD: (Standing.HOLDS,),
+    Verdict.REFUTED: (Standing.CONTRADICTED,),
+    Verdict.CONDITIONAL: (Standing.CONTRADICTED, Standing.HOLDS),
+    Verdict.UNDECIDED: (Standing.UNDECIDED,),
+    Verdict.UNSUPPORTED: (),
 }
 
 
-def effect_of(claim: Record) -> Record | None:
-    """The finding that a verdict is told by in a line: the first that stands as the verdict says, one that compares
-    sides before others. None if nothing was measured."""
-    standing = _TELLING.get(Verdict(claim["verdict"]))
+def effects_of(claim: Record) -> list[Record]:
+    """The findings that a verdict is told by: of those that stand as it says, the first that compares sides, or else
+    the first. That is one finding; two of a claim that depends on a condition; none if nothing was measured."""
     measured = [finding for finding in claim["findings"] if finding["measured"] is not None]
-    return min(
-        measured,
-        key=lambda finding: (finding["standing"] != standing, finding["against"] is None),
-        default=None,
-    )
+    found = []
+    for standing in _TELLING[Verdict(claim["verdict"])]:
+        alike = [finding for finding in measured if finding["standing"] == standing]
+        found += sorted(alike, key=lambda finding: finding["against"] is None)[:1]
+    return found

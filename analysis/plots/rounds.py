@@ -3,7 +3,7 @@ the same round."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -47,9 +47,11 @@ def plot(name: str, metric: Metric, bouts: Sequence[Bout]) -> Plot:
     caption = "A dot for each round, hollow where in serious doubt."
     caption += " A line joins what both sides gave in the same round." if pairs else ""
     caption += " The grey band is what the rule expects." if limits else ""
-    alt = (
-        f"{title} in each round, for {len(bouts)} {'rule' if len(bouts) == 1 else 'rules'}; the table has the numbers."
-    )
+    if len(bouts) > 1 and len({bout.say for bout in bouts}) == 1:
+        caption = f"The rule everywhere: {bouts[0].say}. {caption}"
+        bouts = [replace(bout, say="") for bout in bouts]
+    rules = f"{len(bouts)} {'rule' if len(bouts) == 1 else 'rules'}"
+    alt = f"{metric.title} in each round, for {rules}; the table has the numbers."
     return Plot(name, title, caption, alt, style.drawn(_draw, bouts, metric))
 
 
@@ -86,7 +88,7 @@ def _draw_bout(axes: Axes, bout: Bout, top: float) -> None:
     left, right = -(_SIDE_PX - 4) / (style.WIDTH_PX - _SIDE_PX - 18), 1.0
     if top:
         axes.plot([left, right], [top, top], color=GRID.light, linewidth=0.8, **line)
-    label = f"{bout.condition}: {bout.say}" if bout.condition else bout.say
+    label = ": ".join(filter(None, (bout.condition, bout.say)))
     axes.text(left, top + _HEAD_PX / 2 + 2, style.clip(label, 66), color=INK.light, bbox=ground, **where)
     middles = [top + _HEAD_PX + _LANE_PX * (place + 0.5) for place in range(len(bout.lanes))]
     if bout.expected is not None:

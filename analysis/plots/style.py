@@ -208,16 +208,33 @@ def inline_svg(svg: str, name: str, alt: str) -> str:
 
 
 def _shortened(body: str) -> str:
-    """The same picture in about half the bytes: numbers to a hundredth of a pixel, and nothing that draws nothing."""
+    """The same picture in about half the bytes: numbers of four digits, and nothing that draws nothing."""
     body = re.sub(r"<g/>|<defs>\s*</defs>", "", body)
     return re.sub(r"\n\s*", "\n", re.sub(r"<[^>]*>", lambda tag: _shortened_tag(tag[0]), body)).strip()
 
 
 def _shortened_tag(tag: str) -> str:
-    tag = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), tag)
+    tag = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.4g}", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"|; stroke-(linecap: square|linejoin: miter)(?=[;"])', "", tag)
-    tag = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]).strip(), tag)
+    tag = re.sub(r'(?<= d=")[^"]*', lambda path: _shortened_path(path[0]), tag)
     return "" if re.fullmatch(r'<path d="M[-\d. ]*"[^>]*/>', tag) else tag
+
+
+def _shortened_path(path: str) -> str:
+    """Lines to the side and up or down need one number."""
+    x = y = ""
+    made = []
+    for command, numbers in re.findall(r"([A-Za-z])\s*([^A-Za-z]*)", path):
+        before, at = (x, y), numbers.split()
+        if at:
+            x, y = at[-2:]
+        if command == "L" and (x, y) != before and x == before[0]:
+            made.append(f"V{y}")
+        elif command == "L" and (x, y) != before and y == before[1]:
+            made.append(f"H{x}")
+        elif command != "L" or (x, y) != before:
+            made.append(command + " ".join(at))
+    return "".join(made)
 
 
 def palette_css() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from analysis.export.tables_csv import figures_csv
-from analysis.load_claims import ClaimsRun, Record, effect_of, has_changed
+from analysis.load_claims import ClaimsRun, Record, effects_of, has_changed
 from analysis.load_results import Run, load_run
 from analysis.metrics import PROBED, Metric, metric_named
 from analysis.plots import OF_CLAIMS
@@ -20,7 +20,7 @@ from analysis.report.picture import Picture, in_columns
 from analysis.sides import Sides, sides_of
 from analysis.summary import Summary
 from analysis.tables import COLUMNS, Column, Table, table
-from analysis.verdict_words import EVERYWHERE, expected_words, figure_words, measured_words
+from analysis.verdict_words import EVERYWHERE, expected_words, figure_words, finding_words
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,13 +71,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim. `effect` tells its verdict in a line, and `mark` draws it; `trouble` says why nothing of its result file
-    can be shown, and is empty if it can."""
+    """A claim. `effects` tell its verdict, each a mark (see `Row`) and a line; `trouble` says why nothing of its result
+    file can be shown, and is empty if it can."""
 
     record: Record
     changed: bool
-    effect: str
-    mark: Markup
+    effects: Sequence[tuple[Markup, str]]
     rows: Sequence[Row]
     command: str
     measured: Measured | None
@@ -94,7 +93,6 @@ class Claim:
 
 def claim_of(run: ClaimsRun, record: Record) -> Claim:
     """A claim of a run with all that is shown of it."""
-    effect = effect_of(record)
     measured, trouble = None, ""
     if record["file"] is not None:
         try:
@@ -104,8 +102,7 @@ def claim_of(run: ClaimsRun, record: Record) -> Claim:
     return Claim(
         record=record,
         changed=has_changed(record),
-        effect="" if effect is None else f"{effect['say']}: {measured_words(effect)}",
-        mark=Markup() if effect is None else _mark(effect),
+        effects=[(_mark(finding), finding_words(finding)) for finding in effects_of(record)],
         rows=[_row(finding) for finding in record["findings"]],
         command=run.again([record["id"]]),
         measured=measured,
@@ -234,7 +231,7 @@ def _crossings(record: Record, sides: Sides) -> Iterator["Plot"]:
             says = {finding["say"] for finding in compared}
             crosses = [each["at"] for each in record["crossings"] if each["say"] in says]
             conditions = [(name, scale[name]) for name in places]
-            title = metric.title[:1].upper() + metric.title[1:]
+            title = f"Along the conditions: {metric.title}"
             yield crossing.plot(f"crossing-{number}", title, tracks, conditions, crosses, metric.show)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING, Any
 
-from analysis.load_claims import ClaimsRun, Record, effect_of, load_claims
+from analysis.load_claims import ClaimsRun, Record, effects_of, load_claims
 from analysis.load_results import Scenario
 from analysis.metrics import P50, P99, SERVER_CPU, THROUGHPUT
 from analysis.report import pages
@@ -162,11 +162,8 @@ def effects_plot(records: Sequence[Record]) -> "Plot | None":
     """The effects of the claims that compare sides; None if none of them does."""
     from analysis.plots import effects
 
-    found = []
-    for record in records:
-        effect = effect_of(record)
-        if effect is not None and effect["against"]:
-            found.append(effects.Effect(record["id"], record["verdict"], Estimate(**effect["measured"])))
+    told = [(record, finding) for record in records for finding in effects_of(record)[:1] if finding["against"]]
+    found = [effects.Effect(one["id"], one["verdict"], Estimate(**finding["measured"])) for one, finding in told]
     return effects.plot("effects", found) if found else None
 
 

@@ -10,7 +10,7 @@ from browser import look
 from synthetic_claims import claims_folder, verdicts
 
 from analysis import simulation
-from analysis.load_claims import effect_of, load_claims
+from analysis.load_claims import effects_of, load_claims
 from analysis.plots.style import SERIES
 from analysis.report.figures import main, write_figures
 from analysis.report.site import write_site
@@ -125,11 +125,14 @@ def test_headings_and_landmarks(site: Path) -> None:
         assert not re.search(r"<svg(?![^>]*aria-label)", content)
 
 
-def test_the_effect_is_the_finding_that_stands_as_the_verdict_says() -> None:
-    first = verdicts()["claims"][0]
-    contradicted = {**first["findings"][0], "standing": "contradicted", "say": "it is not"}
-    assert effect_of({**first, "findings": [first["findings"][0], contradicted]}) == contradicted
-    assert effect_of({**first, "findings": [{**contradicted, "measured": None}]}) is None
+def test_a_verdict_is_told_by_the_findings_that_stand_as_it_says() -> None:
+    claim = verdicts()["claims"][0]
+    holds = claim["findings"][0]
+    contradicted = {**holds, "standing": "contradicted"}
+    assert effects_of({**claim, "findings": [holds, holds, contradicted]}) == [contradicted, holds]
+    assert effects_of({**claim, "findings": [{**contradicted, "measured": None}]}) == []
+    of_a_value = {**holds, "against": None}
+    assert effects_of({**claim, "findings": [of_a_value, holds], "verdict": "upheld"}) == [holds]
 
 
 # In a browser
