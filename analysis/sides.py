@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from analysis.load_results import Run, Scenario
-from analysis.summary import Contest, Group, Part, Summary, summaries
+from analysis.summary import Contest, Group, Ladder, Part, Summary, summaries
 
 _BETWEEN = ": "
 
@@ -44,8 +44,20 @@ class Sides(Group):
     def contests(self) -> tuple[Contest, ...]:
         return tuple(Contest(part.words, part.summaries) for part in self.parts)
 
+    @cached_property
+    def ladders(self) -> tuple[Ladder, ...]:
+        """Those within a condition: what changes between conditions is shown along them."""
+        return tuple(
+            ladder for ladder in super().ladders if len({condition_of(rung.scenario) for rung in ladder.rungs}) == 1
+        )
+
     def label(self, summary: Summary) -> str:
         return side_of(summary.scenario)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The sides in their order, which is that of their colours."""
+        return tuple(dict.fromkeys(side_of(summary.scenario) for summary in self.summaries))
 
     def find(self, condition: str, side: str) -> Summary | None:
         """The scenario of a side under a condition; None if no trial of it is there."""

@@ -15,7 +15,7 @@ from analysis.plots.style import MUTED, SMALL_PX, Plot
 from analysis.summary import Group
 
 _KEY_PX = 16.0
-_POINTS = 100
+_POINTS = 72
 """What a curve is drawn from at most."""
 
 

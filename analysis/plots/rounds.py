@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.metrics import Metric
 from analysis.plots import strips, style
-from analysis.plots.style import GRID, INK, MUTED, SERIES, SMALL_PX, SURFACE, Plot
+from analysis.plots.style import GRID, INK, MUTED, SMALL_PX, SURFACE, Plot
 
 _LANE_PX, _HEAD_PX, _GAP_PX = 20.0, 24.0, 10.0
 _SIDE_PX = 92.0
@@ -21,9 +21,11 @@ _SIDE_PX = 92.0
 
 @dataclass(frozen=True)
 class Lane:
-    """A side: its figure by round, and the rounds in serious doubt."""
+    """A side: its place among the sides, which gives its colour, its figure by round, and the rounds in serious
+    doubt."""
 
     side: str
+    place: int
     figures: Mapping[int, float]
     doubtful: frozenset[int] = frozenset()
 
@@ -69,7 +71,7 @@ def _draw(bouts: Sequence[Bout], metric: Metric) -> Figure:
     unit = 1024.0 ** int(math.log(high, 1024)) if in_bytes else 1.0
     logarithmic = strips.scale(axes, [*values, *expected], metric.show, unit)
     axes.set_xlabel(style.clip(metric.title, 52) + (", logarithmic" if logarithmic else ""))
-    axes.grid(axis="x")
+    axes.grid(axis="x", clip_on=False)
     top = 0.0
     for bout in bouts:
         _draw_bout(axes, bout, top)
@@ -97,10 +99,10 @@ def _draw_bout(axes: Axes, bout: Bout, top: float) -> None:
         one, other = bout.lanes
         both = sorted(one.figures.keys() & other.figures.keys())
         segments = [[(one.figures[n], middles[0]), (other.figures[n], middles[1])] for n in both]
-        axes.add_collection(LineCollection(segments, colors=MUTED.light, linewidths=0.8, alpha=0.7))
-    for index, (lane, middle) in enumerate(zip(bout.lanes, middles, strict=True)):
+        axes.add_collection(LineCollection(segments, colors=MUTED.light, linewidths=0.8, alpha=0.7, clip_on=False))
+    for lane, middle in zip(bout.lanes, middles, strict=True):
         axes.text(left, middle, style.clip(lane.side, 14), fontsize=SMALL_PX, color=MUTED.light, **where)
-        _draw_lane(axes, lane, middle, index)
+        _draw_lane(axes, lane, middle)
 
 
 def _shade(axes: Axes, expected: tuple[float | None, float | None], middle: float) -> None:
@@ -114,8 +116,8 @@ def _shade(axes: Axes, expected: tuple[float | None, float | None], middle: floa
         axes.plot([end, end], [middle - height / 2, middle + height / 2], color=MUTED.light, linewidth=1)
 
 
-def _draw_lane(axes: Axes, lane: Lane, middle: float, index: int) -> None:
-    colour, marker = SERIES[index].light, style.MARKERS[index]
+def _draw_lane(axes: Axes, lane: Lane, middle: float) -> None:
+    drawn = style.line(lane.place)
     for hollow in (False, True):
         values = [value for number, value in lane.figures.items() if (number in lane.doubtful) is hollow]
         if values:
@@ -123,10 +125,10 @@ def _draw_lane(axes: Axes, lane: Lane, middle: float, index: int) -> None:
                 values,
                 [middle] * len(values),
                 linestyle="none",
-                marker=marker,
+                marker=drawn.marker,
                 markersize=5,
-                color=SURFACE.light if hollow else colour,
-                markeredgecolor=colour,
+                color=SURFACE.light if hollow else drawn.colour,
+                markeredgecolor=drawn.colour,
                 markeredgewidth=1.1 if hollow else 0,
                 alpha=1.0 if hollow else 0.8,
                 clip_on=False,

@@ -210,7 +210,18 @@ def inline_svg(svg: str, name: str, alt: str) -> str:
 def _shortened(body: str) -> str:
     """The same picture in about half the bytes: numbers of four digits, and nothing that draws nothing."""
     body = re.sub(r"<g/>|<defs>\s*</defs>", "", body)
-    return re.sub(r"\n\s*", "\n", re.sub(r"<[^>]*>", lambda tag: _shortened_tag(tag[0]), body)).strip()
+    groups: list[bool] = []
+
+    def shortened(found: re.Match[str]) -> str:
+        tag = found[0]
+        if tag.startswith("<g"):  # one that says nothing of what is in it is left out
+            groups.append(tag != "<g>")
+            return _shortened_tag(tag) if groups[-1] else ""
+        if tag == "</g>":
+            return tag if groups.pop() else ""
+        return _shortened_tag(tag)
+
+    return re.sub(r"\n\s*", "\n", re.sub(r"<[^>]*>", shortened, body)).strip()
 
 
 def _shortened_tag(tag: str) -> str:
@@ -221,19 +232,24 @@ def _shortened_tag(tag: str) -> str:
 
 
 def _shortened_path(path: str) -> str:
-    """Lines to the side and up or down need one number."""
-    x = y = ""
-    made = []
+    """Lines to the side and up or down need one number, and those that go on straight none of their own."""
+    x = y = last = ""
+    made: list[str] = []
     for command, numbers in re.findall(r"([A-Za-z])\s*([^A-Za-z]*)", path):
-        before, at = (x, y), numbers.split()
+        (left, top), at = (x, y), numbers.split()
         if at:
             x, y = at[-2:]
-        if command == "L" and (x, y) != before and x == before[0]:
-            made.append(f"V{y}")
-        elif command == "L" and (x, y) != before and y == before[1]:
-            made.append(f"H{x}")
-        elif command != "L" or (x, y) != before:
-            made.append(command + " ".join(at))
+        drawn, way = command + " ".join(at), ""
+        if command == "L" and (x, y) == (left, top):
+            continue
+        if command == "L" and x == left:
+            drawn, way = f"V{y}", "down" if float(y) > float(top) else "up"
+        elif command == "L" and y == top:
+            drawn, way = f"H{x}", "right" if float(x) > float(left) else "left"
+        if way and way == last:
+            made.pop()
+        made.append(drawn)
+        last = way
     return "".join(made)
 
 

@@ -11,7 +11,7 @@ from analysis.plots.style import GRID, INK, MUTED, SERIES, SMALL_PX, SURFACE, Pl
 from analysis.verdict import Verdict
 
 _ROW_PX = 24.0
-_LABEL_PX = 176.0
+_LABEL_PX = 192.0
 _COLOURS = {
     Verdict.UPHELD: SERIES[0],
     Verdict.CONDITIONAL: SERIES[3],
@@ -49,7 +49,7 @@ def _draw(chapters: Sequence[tuple[str, Mapping[str, int]]]) -> Figure:
     where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "clip_on": False}
     left = -(_LABEL_PX - 4) / (style.WIDTH_PX - _LABEL_PX - 18)
     for row, (title, counts) in enumerate(chapters):
-        axes.text(left, row + 0.5, style.clip(title, 30), color=INK.light, fontsize=SMALL_PX, **where)
+        axes.text(left, row + 0.5, style.clip(title, 34), color=INK.light, fontsize=SMALL_PX, **where)
         begin = 0
         for verdict, colour in _COLOURS.items():
             count = counts.get(verdict, 0)

@@ -200,8 +200,8 @@ def _lane(sides: Sides, condition: str, name: str, metric: Metric) -> "rounds.La
 
     summary = sides.find(condition, name)
     if summary is None:
-        return rounds.Lane(name, {})
-    return rounds.Lane(name, summary.by_round(metric), _doubtful(summary))
+        return rounds.Lane(name, 0, {})
+    return rounds.Lane(name, sides.names.index(name), summary.by_round(metric), _doubtful(summary))
 
 
 def _doubtful(summary: Summary) -> frozenset[int]:
@@ -224,15 +224,15 @@ def _crossings(record: Record, sides: Sides) -> Iterator["Plot"]:
     scale = {each["name"]: each["at"] for each in record.get("conditions", ()) if each["at"] is not None}
     for number, (metric, findings) in enumerate(_by_metric(record)):
         compared = [finding for finding in findings if finding["against"] and finding["condition"] in scale]
-        names = dict.fromkeys(name for finding in compared for name in (finding["of"], finding["against"]))
+        compared_names = {name for finding in compared for name in (finding["of"], finding["against"])}
+        names = [name for name in sides.names if name in compared_names]
         places = sorted({finding["condition"] for finding in compared}, key=lambda name: scale[name])
         tracks = [track for track in (_track(sides, metric, name, places, scale) for name in names) if track.points]
         if len(places) > 1 and tracks:
             says = {finding["say"] for finding in compared}
             crosses = [each["at"] for each in record["crossings"] if each["say"] in says]
             conditions = [(name, scale[name]) for name in places]
-            title = f"Along the conditions: {metric.title}"
-            yield crossing.plot(f"crossing-{number}", title, tracks, conditions, crosses, metric.show)
+            yield crossing.plot(f"crossing-{number}", metric, tracks, conditions, crosses)
 
 
 def _track(
@@ -246,7 +246,7 @@ def _track(
         estimate = None if summary is None else summary.estimate(metric)
         if summary is not None and estimate is not None:
             points.append(crossing.Point(scale[condition], estimate, tuple(summary.by_round(metric).values())))
-    return crossing.Track(name, tuple(points))
+    return crossing.Track(name, sides.names.index(name), tuple(points))
 
 
 # A ratio as a small mark in a table

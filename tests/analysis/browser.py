@@ -27,6 +27,7 @@ _FLAGS = [
 
 # A window cannot be as narrow as a phone, a frame can.
 _FRAME = """<!doctype html>
+<meta charset="utf-8">
 <iframe id="frame" style="width: {width}px; height: 900px; border: 0" srcdoc="{page}"></iframe>
 <script>
 document.getElementById("frame").addEventListener("load", (event) => {{
