@@ -112,9 +112,17 @@ def run(
             stack.close()
             say(line_of(record(done)))
 
-        run_claims(
-            [claim for claim in claims if claim not in done_before], mode, folder, placement, watcher, on_verdict
-        )
+        try:
+            run_claims(
+                [claim for claim in claims if claim not in done_before], mode, folder, placement, watcher, on_verdict
+            )
+        except KeyboardInterrupt:
+            stack.close()
+            say(
+                f"{len(claims) - left} of {len(claims)} claims have their verdict: go on with --out {path}, "
+                f"or see them with: wirebench report {path}"
+            )
+            raise
     wanted = {claim.id for claim in claims}
     records = [one for one in folder.records if one["id"] in wanted]
     if json_file is not None:

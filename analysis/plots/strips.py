@@ -52,7 +52,7 @@ class Row:
 def marks(summary: Summary, metric: Metric, series: int = 0) -> Marks:
     """The marks of a figure of a scenario."""
     values = summary.by_round(metric)
-    doubtful = {trial.round for trial in summary.trials if any(doubt.fatal for doubt in trial.doubts)}
+    doubtful = summary.doubtful_rounds
     return Marks(
         tuple(values.values()), tuple(number in doubtful for number in values), summary.estimate(metric), series
     )

@@ -18,7 +18,6 @@ from analysis.report.chapter import Doubted, Failed, doubted, failures
 from analysis.report.ladders import Way, lead, ways
 from analysis.report.picture import Picture, in_columns
 from analysis.sides import Sides, sides_of
-from analysis.summary import Summary
 from analysis.tables import COLUMNS, Column, Table, table
 from analysis.verdict_words import EVERYWHERE, expected_words, figure_words, finding_words
 from bench.errors import UsageError
@@ -201,11 +200,7 @@ def _lane(sides: Sides, condition: str, name: str, metric: Metric) -> "rounds.La
     summary = sides.find(condition, name)
     if summary is None:
         return rounds.Lane(name, 0, {})
-    return rounds.Lane(name, sides.names.index(name), summary.by_round(metric), _doubtful(summary))
-
-
-def _doubtful(summary: Summary) -> frozenset[int]:
-    return frozenset(trial.round for trial in summary.trials if any(doubt.fatal for doubt in trial.doubts))
+    return rounds.Lane(name, sides.names.index(name), summary.by_round(metric), summary.doubtful_rounds)
 
 
 def _limits(finding: Record) -> tuple[float | None, float | None] | None:
@@ -228,7 +223,7 @@ def _crossings(record: Record, sides: Sides) -> Iterator["Plot"]:
         names = [name for name in sides.names if name in compared_names]
         places = sorted({finding["condition"] for finding in compared}, key=lambda name: scale[name])
         tracks = [track for track in (_track(sides, metric, name, places, scale) for name in names) if track.points]
-        if len(places) > 1 and tracks:
+        if len({scale[name] for name in places}) > 1 and tracks:
             says = {finding["say"] for finding in compared}
             crosses = [each["at"] for each in record["crossings"] if each["say"] in says]
             conditions = [(name, scale[name]) for name in places]
