@@ -103,7 +103,7 @@ class ClaimsFolder:
             raise UsageError(
                 f"{path}: a run in the mode {mode}; go on with --{mode}, or choose another folder with --out"
             )
-        self._head["seed"], self._head["started"] = found["seed"], found["started"]
+        self._head |= {"seed": found["seed"], "started": found["started"], "finished": found.get("finished")}
         self._records = {record["id"]: record for record in found["claims"]}
         self._chosen = list(dict.fromkeys([*found.get("chosen", self._records), *self._chosen]))
 
@@ -120,12 +120,8 @@ class ClaimsFolder:
     def keep(self, done: Sequence[Done]) -> None:
         """Keep these verdicts in place of those that there were on the same claims. Raises OutputError."""
         self._records |= {one.claim.id: record(one) for one in done}
+        self._head["finished"] = None
         self._write()
-
-    def finish(self, done: Sequence[Done]) -> None:
-        """Keep these verdicts, and that nothing is left to do. Raises OutputError."""
-        self._head["finished"] = resultfile.now()
-        self.keep(done)
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -137,6 +133,10 @@ class ClaimsFolder:
         return json.dumps({**self._head, "chosen": self._chosen, "claims": self.records}, indent=1) + "\n"
 
     def _write(self) -> None:
+        if not self._records.keys() >= set(self._chosen):
+            self._head["finished"] = None
+        elif self._head["finished"] is None:
+            self._head["finished"] = resultfile.now()
         write_atomically(self.path / VERDICTS, self.text())
 
 
@@ -165,7 +165,7 @@ def run_claims(
         done.append(one)
     together = adjusted({one.claim.id: one.judged for one in done}, {one.claim.id: one.claim.scale for one in done})
     done = [dataclasses.replace(one, judged=together[one.claim.id]) for one in done]
-    folder.finish(done)
+    folder.keep(done)
     return done
 
 

@@ -49,11 +49,6 @@ class Chapter:
     def counts(self) -> Counter[str]:
         return Counter(claim.record["verdict"] for claim in self.claims)
 
-    @property
-    def measured(self) -> list[Claim]:
-        """Those that something was measured for."""
-        return [claim for claim in self.claims if claim.measured is not None]
-
 
 @dataclass(frozen=True)
 class Compared:
@@ -95,7 +90,7 @@ def write_site(folder: Path) -> Path:
                 "after": chapter.claims[place + 1] if place + 1 < len(chapter.claims) else None,
             }
             _write(folder / "claim" / f"{name}.html", "claim.html", run, claim=claim, chapter=chapter, **beside)
-        shown = {"picture": _effects(chapter.claims), "compared": _compared(chapter.claims)}
+        shown = {"picture": _effects(chapter.claims), "compared": _compared(chapter.claims), "verdicts": list(Verdict)}
         _write(
             folder / "chapter" / f"{chapter.name}.html", "chapter.html", run, chapter=chapter, heads=_COMPARED, **shown
         )
@@ -120,7 +115,7 @@ def write_site(folder: Path) -> Path:
         run,
         chapters=chapters,
         counts=Counter(record["verdict"] for record in run.claims),
-        verdicts=[verdict for verdict in Verdict if any(record["verdict"] == verdict for record in run.claims)],
+        verdicts=list(Verdict),
         pictures=[picture for picture in (_verdicts(chapters), _effects(claims)) if picture is not None],
     )
     return page

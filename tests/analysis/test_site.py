@@ -188,7 +188,7 @@ def test_the_report_of_a_folder_is_its_site(
     (tmp_path / "claims.json").write_text(json.dumps(verdicts(claims=[])))
     assert cli.main(["report", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/index.html\n"
-    assert "0 claims" in text(tmp_path, "index.html")
+    assert "0 claims." in text(tmp_path, "index.html")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_a_run_goes_on_where_it_was(own: Path, capsys: pytest.CaptureFixture[str
     assert (own / "holds.json").stat().st_mtime_ns == before
     assert set(verdicts(own)) == {"holds", "fails", "cannot"}
     assert load_claims(own).waiting == ()
+    assert json.loads((own / "claims.json").read_text())["finished"]
 
 
 def test_a_run_that_was_interrupted_keeps_what_it_measured_and_says_what_waits(
@@ -99,6 +100,7 @@ def test_a_run_that_was_interrupted_keeps_what_it_measured_and_says_what_waits(
     assert run(own) == 130
     assert "1 of 3 claims have their verdict" in capsys.readouterr().err
     kept = load_claims(own)
+    assert json.loads((own / "claims.json").read_text())["finished"] is None
     assert ([one["id"] for one in kept.claims], kept.waiting) == (["holds"], ("fails", "cannot"))
     monkeypatch.setattr(simulation, "_CLAIMS", 1)
     assert cli.main(["report", str(own)]) == 0
