@@ -81,19 +81,7 @@ def write_site(folder: Path) -> Path:
         for name, title in run.chapters.items()
     ]
     for chapter in chapters:
-        for place, claim in enumerate(chapter.claims):
-            name = claim.record["id"]
-            if claim.measured is not None:
-                write_atomically(folder / "claim" / f"{name}.csv", claim.measured.csv)
-            beside = {
-                "before": chapter.claims[place - 1] if place else None,
-                "after": chapter.claims[place + 1] if place + 1 < len(chapter.claims) else None,
-            }
-            _write(folder / "claim" / f"{name}.html", "claim.html", run, claim=claim, chapter=chapter, **beside)
-        shown = {"picture": _effects(chapter.claims), "compared": _compared(chapter.claims), "verdicts": list(Verdict)}
-        _write(
-            folder / "chapter" / f"{chapter.name}.html", "chapter.html", run, chapter=chapter, heads=_COMPARED, **shown
-        )
+        _write_chapter(run, chapter)
     compared = _compared([claim for chapter in chapters for claim in chapter.claims])
     _write(
         folder / "compared.html", "compared.html", run, compared=compared, heads=_COMPARED, matrices=_matrices(compared)
@@ -119,6 +107,26 @@ def write_site(folder: Path) -> Path:
         pictures=[picture for picture in (_verdicts(chapters), _effects(claims)) if picture is not None],
     )
     return page
+
+
+def _write_chapter(run: ClaimsRun, chapter: Chapter) -> None:
+    """Its page, and those of its claims."""
+    beside = [None, *chapter.claims, None]
+    for before, claim, after in zip(beside, chapter.claims, beside[2:], strict=False):
+        path = run.folder / "claim" / claim.record["id"]
+        if claim.measured is not None:
+            write_atomically(Path(f"{path}.csv"), claim.measured.csv)
+        _write(Path(f"{path}.html"), "claim.html", run, claim=claim, chapter=chapter, before=before, after=after)
+    _write(
+        run.folder / "chapter" / f"{chapter.name}.html",
+        "chapter.html",
+        run,
+        chapter=chapter,
+        verdicts=list(Verdict),
+        picture=_effects(chapter.claims),
+        compared=_compared(chapter.claims),
+        heads=_COMPARED,
+    )
 
 
 def _write(path: Path, template: str, run: ClaimsRun, **data: Any) -> None:
