@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Tests start thousands of Python processes: what they import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test lint types proto clean
+.PHONY: bench test lint types proto figures clean
 
 bench: $(READY)
 	$(BIN)/wirebench run quick --report
@@ -32,6 +32,10 @@ $(READY): pyproject.toml requirements.lock
 # After a change of the interface; what it makes is checked in.
 proto: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. bench/wire/wirebench.proto
+
+# README's pictures, from the reference run.
+figures: $(READY)
+	$(BIN)/python -m analysis.report.figures results/reference/claims results/reference/figures
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

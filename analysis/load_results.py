@@ -321,18 +321,24 @@ class Run:
 
 def load_run(path: Path) -> Run:
     """The run in a result file. UsageError, in one line, if there is none or it is not one that this version reads."""
+    return _run(path, read_document(path, KIND, SCHEMA_VERSION, "run.schema.json"))
+
+
+def read_document(path: Path, kind: str, newest: int, schema: str) -> dict[str, Any]:
+    """A JSON file that wirebench wrote, of a kind and no newer than a schema version, checked against the schema of
+    that name. UsageError, in one line, if it is not."""
     data = _read_json(path)
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UsageError(f'{path}: not a wirebench result file: it has no "kind": "{KIND}"')
+    if not isinstance(data, dict) or data.get("kind") != kind:
+        raise UsageError(f'{path}: not a wirebench result file: it has no "kind": "{kind}"')
     version = data.get("schema")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > newest:
         raise UsageError(
-            f"{path}: has schema version {version}, and this wirebench reads up to {SCHEMA_VERSION}; update wirebench"
+            f"{path}: has schema version {version}, and this wirebench reads up to {newest}; update wirebench"
         )
-    error = best_match(_validator().iter_errors(data))
+    error = best_match(_validator(schema).iter_errors(data))
     if error is not None:
         raise UsageError(f"{path}: {error.json_path}: {_rule(error)}")
-    return _run(path, data)
+    return data
 
 
 def _read_json(path: Path) -> Any:
@@ -373,9 +379,8 @@ def _finite(text: str) -> float:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    schema = json.loads((files("bench") / "run.schema.json").read_text())
-    return jsonschema.Draft202012Validator(schema)
+def _validator(schema: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads((files("bench") / schema).read_text(encoding="utf-8")))
 
 
 def _rule(error: jsonschema.ValidationError) -> str:

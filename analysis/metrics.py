@@ -139,7 +139,8 @@ def _probed(name: str) -> Metric:
     figure = name.removeprefix(PROBED)
     by_unit = {"ns": show_duration, "bytes": format_size, "share": show_share}
     show = format_rate if figure.endswith("_per_s") else by_unit.get(figure.rpartition("_")[2], show_number)
-    return Metric(name, figure.replace("_", " "), None, lambda trial: (trial.figures or {}).get(figure), show)
+    title = re.sub("_ns$", "_time", figure).replace("_", " ")
+    return Metric(name, title, None, lambda trial: (trial.figures or {}).get(figure), show)
 
 
 def metric_named(name: str) -> Metric | None:

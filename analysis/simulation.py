@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.verdict import Rule, Standing, judge_rule
+from analysis.verdict import ROUNDS, Rule, Standing, judge_rule
+
+DIFFERENCES, NOISES = (0.0, 0.03, 0.10), (0.01, 0.02, 0.04)
+MARGIN = 0.03
+"""What a simulated claim says: one server is faster by so much or more."""
+
+_CLAIMS = 400
+"""As many as tell shares of some percent."""
 
 DRIFT = 0.10
 """How much the state of the machine, which both sides of a round share, moves between rounds: the standard deviation of
@@ -28,6 +35,12 @@ class Simulated:
     def share(self, standing: Standing) -> float:
         """How many ended so."""
         return self.standings[standing] / self.claims
+
+
+def simulated(differences: Sequence[float] = DIFFERENCES) -> list[Simulated]:
+    """What `wirebench claims --simulate` shows; a difference of 0 alone is the A/A figure: how often servers that are
+    alike are told apart."""
+    return simulate(differences, NOISES, ROUNDS, _CLAIMS, MARGIN, seed=1)
 
 
 def simulate(

@@ -80,6 +80,11 @@ class Summary:
         return any(tally.fatal for tally in self.doubts)
 
     @property
+    def doubtful_rounds(self) -> frozenset[int]:
+        """The rounds whose trial is in serious doubt."""
+        return frozenset(trial.round for trial in self.trials if any(doubt.fatal for doubt in trial.doubts))
+
+    @property
     def why_no_verdict(self) -> str | None:
         """Why no verdict may rest on it; None if one may."""
         reasons = [tally.words for tally in self.doubts if tally.fatal]

@@ -117,7 +117,7 @@ def _row(group: Group, part: str, summary: Summary, columns: tuple[Column, ...])
     lost = _lost(summary)
     doubts = [f"{t.kind} {len(t.rounds)}/{t.of}{f' {DAGGER}' if t.fatal else ''}" for t in summary.doubts]
     note = "; ".join([tally.words for tally in summary.doubts] + lost)
-    cells = tuple(_cell(column.metric, summary.estimate(column.metric)) for column in columns)
+    cells = tuple(cell(column.metric, summary.estimate(column.metric)) for column in columns)
     return Row(part, group.label(summary), cells, DAGGER if summary.fatal else "", (*doubts, *lost), note)
 
 
@@ -126,7 +126,8 @@ def _lost(summary: Summary) -> list[str]:
     return [f"no figures {failed}/{len(summary.trials)}"] if failed else []
 
 
-def _cell(metric: Metric, estimate: Estimate | None) -> Cell:
+def cell(metric: Metric, estimate: Estimate | None) -> Cell:
+    """A figure of a scenario, in words."""
     if estimate is None:
         return Cell("not measured", "", None)
     interval = "" if estimate.low is None or estimate.low == estimate.high else show_interval(estimate, metric.show)

@@ -21,6 +21,9 @@ from analysis.stats import Estimate
 Kind = Literal["less", "more", "same", "equals", "above", "below"]
 """Less, more and same compare with another side; equals, above and below with a value."""
 
+ROUNDS = 5
+"""How many rounds a claim takes that does not say."""
+
 COMPARING = ("less", "more", "same")
 
 

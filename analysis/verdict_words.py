@@ -10,9 +10,14 @@ EVERYWHERE = "everywhere"
 
 
 def finding_line(finding: Mapping[str, Any]) -> str:
-    """A rule and what was measured, in a line."""
+    """How a rule stands and what was measured, in a line."""
+    return f"{finding['standing']:<12} {finding_words(finding)}"
+
+
+def finding_words(finding: Mapping[str, Any]) -> str:
+    """A rule and what was measured."""
     where = "" if finding["condition"] == EVERYWHERE else f"{finding['condition']}: "
-    return f"{finding['standing']:<12} {where}{finding['say']}: {measured_words(finding)}"
+    return f"{where}{finding['say']}: {measured_words(finding)}"
 
 
 def measured_words(finding: Mapping[str, Any]) -> str:

@@ -36,7 +36,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from analysis.metrics import PROBED, Metric, metric_named
-from analysis.verdict import Kind, Rule, Verdict
+from analysis.sides import group_of
+from analysis.verdict import ROUNDS, Kind, Rule, Verdict
 from analysis.verdict_words import EVERYWHERE
 from bench.claims import claim_files
 from bench.doubts import DoubtKind
@@ -48,7 +49,6 @@ from bench.quantities import parse_duration_ns, parse_share, parse_size_bytes
 from bench.registry import choose
 from bench.scenario import KEYS, Scenario, parse_scenario
 
-DEFAULT_ROUNDS = 5
 _ABOUT = ("sentence", "why", "source", "note", "although", "despite", "expect", "rounds")
 _KEYS = (*_ABOUT, "scenario", "probe", "sides", "conditions", "rules")
 _COMPARED = {"less_than": "less", "more_than": "more", "same_as": "same"}
@@ -130,11 +130,6 @@ class Claim:
         )
 
 
-def group_of(condition: str, side: str) -> str:
-    """The group of a scenario, by which its trials are found again."""
-    return f"{condition}: {side}"
-
-
 def read_claim(claim_id: str) -> Claim:
     """A claim that comes with wirebench. Raises UsageError."""
     files = claim_files()
@@ -184,7 +179,7 @@ def parse_claim(claim_id: str, chapter: str, text: str) -> Claim:
         _text(document, "although", where) if "although" in document else "",
         tuple(choose(str(kind), DoubtKind, f"{where}: despite") for kind in document.get("despite", ())),
         expect,
-        int(document.get("rounds", DEFAULT_ROUNDS)),
+        int(document.get("rounds", ROUNDS)),
         str(probe),
         tuple((name, tuple({**shared, **keys}.items())) for name, keys in sides.items()),
         conditions,

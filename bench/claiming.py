@@ -12,13 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from analysis.load_claims import KIND, SCHEMA_VERSION, VERDICTS, has_changed
 from analysis.load_results import Run, Trial, load_run
 from analysis.matching import are_matched
 from analysis.metrics import metric_named
+from analysis.sides import group_of
 from analysis.summary import Summary
 from analysis.verdict import Finding, Judged, Rule, Verdict, adjusted, judge, judge_rule
 from bench import environment, resultfile
-from bench.claim import Claim, group_of
+from bench.claim import Claim
+from bench.claims import CHAPTERS
 from bench.errors import UsageError
 from bench.placement import Placement
 from bench.plan import plan_trials
@@ -29,9 +32,6 @@ from bench.trial import run_trial
 
 CLAIMS = Path("results/claims")
 """Where the folders of runs go that nobody named a place for."""
-
-KIND, SCHEMA_VERSION = "wirebench-claims", 1
-VERDICTS = "claims.json"
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,17 @@ class Done:
 class ClaimsFolder:
     """What a run of claims keeps."""
 
-    def __init__(self, path: Path, mode: Mode, seed: int, placement: Placement, command: Sequence[str]) -> None:
-        """Goes on with what is there. Raises UsageError if that is of another version, or no run of claims;
-        OutputError if nothing can be written there."""
+    def __init__(
+        self,
+        path: Path,
+        mode: Mode,
+        seed: int,
+        placement: Placement,
+        command: Sequence[str],
+        chosen: Sequence[Claim],
+    ) -> None:
+        """For the verdicts on these claims. Goes on with what is there. Raises UsageError if that is of another
+        version, or no run of claims; OutputError if nothing can be written there."""
         self.path = path
         self._head: dict[str, Any] = {
             "kind": KIND,
@@ -73,8 +81,11 @@ class ClaimsFolder:
             "seed": seed,
             "command": list(command),
             "environment": environment.describe(placement),
+            "chapters": CHAPTERS,
             "started": resultfile.now(),
+            "finished": None,
         }
+        self._chosen = [claim.id for claim in chosen]
         self._records: dict[str, dict[str, Any]] = {}
         if (path / VERDICTS).exists():
             self._go_on(path / VERDICTS)
@@ -92,8 +103,9 @@ class ClaimsFolder:
             raise UsageError(
                 f"{path}: a run in the mode {mode}; go on with --{mode}, or choose another folder with --out"
             )
-        self._head["seed"], self._head["started"] = found["seed"], found["started"]
+        self._head |= {"seed": found["seed"], "started": found["started"], "finished": found.get("finished")}
         self._records = {record["id"]: record for record in found["claims"]}
+        self._chosen = list(dict.fromkeys([*found.get("chosen", self._records), *self._chosen]))
 
     @property
     def seed(self) -> int:
@@ -108,6 +120,7 @@ class ClaimsFolder:
     def keep(self, done: Sequence[Done]) -> None:
         """Keep these verdicts in place of those that there were on the same claims. Raises OutputError."""
         self._records |= {one.claim.id: record(one) for one in done}
+        self._head["finished"] = None
         self._write()
 
     @property
@@ -117,9 +130,13 @@ class ClaimsFolder:
 
     def text(self) -> str:
         """The verdicts as JSON."""
-        return json.dumps({**self._head, "finished": resultfile.now(), "claims": self.records}, indent=1) + "\n"
+        return json.dumps({**self._head, "chosen": self._chosen, "claims": self.records}, indent=1) + "\n"
 
     def _write(self) -> None:
+        if not self._records.keys() >= set(self._chosen):
+            self._head["finished"] = None
+        elif self._head["finished"] is None:
+            self._head["finished"] = resultfile.now()
         write_atomically(self.path / VERDICTS, self.text())
 
 
@@ -252,6 +269,8 @@ def record(done: Done) -> dict[str, Any]:
         "rounds": done.rounds,
         "seconds": round(done.seconds, 1),
         "file": done.file,
+        "sides": [name for name, _ in claim.sides],
+        "conditions": [{"name": condition.name, "at": condition.at} for condition in claim.conditions],
         "findings": [_finding_record(finding) for finding in judged.findings],
         "crossings": [{"say": crossing.rule.say, "at": crossing.at} for crossing in judged.crossings],
     }
@@ -277,9 +296,4 @@ def _finding_record(finding: Finding) -> dict[str, Any]:
 
 def changed(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The claims whose verdict is known, and is another now."""
-    decided = {str(verdict) for verdict in (Verdict.UPHELD, Verdict.REFUTED, Verdict.CONDITIONAL)}
-    return [
-        record
-        for record in records
-        if record["expected"] is not None and record["verdict"] in decided and record["verdict"] != record["expected"]
-    ]
+    return [record for record in records if has_changed(record)]

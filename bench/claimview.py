@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from analysis.simulation import Simulated, simulate
+from analysis.simulation import MARGIN, Simulated
 from analysis.verdict import Standing, Verdict
 from analysis.verdict_words import finding_line
 from bench import display, preflight
-from bench.claim import DEFAULT_ROUNDS, Claim, read_claim
+from bench.claim import Claim, read_claim
 from bench.claiming import CLAIMS, MODES, ClaimsFolder, Done, Mode, changed, record, run_claims
 from bench.claims import CHAPTERS, claim_files
 from bench.errors import UsageError
@@ -23,10 +23,6 @@ from bench.placement import choose_placement
 from bench.plan import PlannedTrial
 from bench.registry import choose
 from bench.run import Watcher, choose_seed
-
-_DIFFERENCES, _NOISES = (0.0, 0.03, 0.10), (0.01, 0.02, 0.04)
-_SIMULATED_CLAIMS = 400
-_SIMULATED_MARGIN = 0.03
 
 
 class Silent:
@@ -95,7 +91,7 @@ def run(
     preflight.raise_open_files()
     placement = choose_placement(1)
     path = Path(out) if out is not None else CLAIMS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = ClaimsFolder(path, mode, choose_seed(seed), placement, command)
+    folder = ClaimsFolder(path, mode, choose_seed(seed), placement, command, claims)
     done_before = [claim for claim in claims if folder.is_done(claim)]
     if done_before:
         say(f"{len(done_before)} of {len(claims)} claims have their verdict in {path} already")
@@ -116,9 +112,17 @@ def run(
             stack.close()
             say(line_of(record(done)))
 
-        run_claims(
-            [claim for claim in claims if claim not in done_before], mode, folder, placement, watcher, on_verdict
-        )
+        try:
+            run_claims(
+                [claim for claim in claims if claim not in done_before], mode, folder, placement, watcher, on_verdict
+            )
+        except KeyboardInterrupt:
+            stack.close()
+            say(
+                f"{len(claims) - left} of {len(claims)} claims have their verdict: go on with --out {path}, "
+                f"or see them with: wirebench report {path}"
+            )
+            raise
     wanted = {claim.id for claim in claims}
     records = [one for one in folder.records if one["id"] in wanted]
     if json_file is not None:
@@ -127,9 +131,9 @@ def run(
         write_json(junit, junit_xml(records))
     last = path
     if report:
-        from analysis.report.claims import write_claims_page
+        from analysis.report.site import write_site
 
-        last = write_claims_page(path, CHAPTERS)
+        last = write_site(path)
     if json_file != STDOUT:
         show(f"{summary(records)}\n\n{last}")
     return exit_code(records)
@@ -196,11 +200,6 @@ def junit_xml(records: Sequence[dict[str, Any]]) -> str:
 # How often verdicts are right
 
 
-def simulated() -> list[Simulated]:
-    """Verdicts on simulated servers, as many as tell shares of some percent."""
-    return simulate(_DIFFERENCES, _NOISES, DEFAULT_ROUNDS, _SIMULATED_CLAIMS, _SIMULATED_MARGIN, seed=1)
-
-
 def simulated_json(found: Sequence[Simulated]) -> str:
     """Them as JSON."""
     return json.dumps(
@@ -226,7 +225,7 @@ def show_simulated(found: Sequence[Simulated]) -> str:
         for one in found
     ]
     title = (
-        f"{found[0].claims} simulated claims each that one server is faster by {_SIMULATED_MARGIN:.0%} or more, "
+        f"{found[0].claims} simulated claims each that one server is faster by {MARGIN:.0%} or more, "
         f"{found[0].rounds} rounds and up to twice as many again where undecided"
     )
     return f"{title}\n{columns(rows, right=range(5))}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from analysis.load_results import Run, Scenario, Trial
-from analysis.metrics import METRICS
+from analysis.metrics import METRICS, PROBED, Metric, metric_named
 from analysis.summary import Summary, summaries
 
 Cell = str | int | float | bool | None
@@ -22,9 +22,18 @@ _METRICS = tuple(metric.name for metric in METRICS)
 
 
 def figures_csv(runs: Sequence[Run]) -> str:
-    """One row for each trial."""
-    head = (*_RUN, *_SCENARIO, *_TRIAL, *_METRICS, "doubts", "fatal_doubts", "error")
-    return _csv(head, (_trial_row(run, trial) for run in runs for trial in run.trials))
+    """One row for each trial: every metric, what patterns counted and what probes gave."""
+    metrics = [*METRICS, *_others(runs)]
+    head = (*_RUN, *_SCENARIO, *_TRIAL, *(metric.name for metric in metrics), "doubts", "fatal_doubts", "error")
+    return _csv(head, (_trial_row(run, trial, metrics) for run in runs for trial in run.trials))
+
+
+def _others(runs: Sequence[Run]) -> list[Metric]:
+    """The metrics that only these runs have."""
+    trials = [trial for run in runs for trial in run.trials]
+    names = dict.fromkeys(f"tally_{name}" for trial in trials for name in trial.tally or ())
+    names |= dict.fromkeys(f"{PROBED}{name}" for trial in trials for name in trial.figures or ())
+    return [metric for metric in map(metric_named, names) if metric is not None]
 
 
 def summary_csv(runs: Sequence[Run]) -> str:
@@ -46,7 +55,7 @@ def _scenario_cells(run: Run, scenario: Scenario) -> list[Cell]:
     return [run.path.name, run.suite, run.started, *(getattr(scenario, name) for name in _SCENARIO)]
 
 
-def _trial_row(run: Run, trial: Trial) -> list[Cell]:
+def _trial_row(run: Run, trial: Trial, metrics: Sequence[Metric]) -> list[Cell]:
     counts = trial.counts
     numbers: list[Cell] = [None] * (len(_COUNTS) + 1)
     if counts is not None:
@@ -60,7 +69,7 @@ def _trial_row(run: Run, trial: Trial) -> list[Cell]:
         trial.started,
         trial.valid,
         *numbers,
-        *(metric.of(trial) for metric in METRICS),
+        *(metric.of(trial) for metric in metrics),
         _kinds(doubt.kind for doubt in trial.doubts if not doubt.fatal),
         _kinds(doubt.kind for doubt in trial.doubts if doubt.fatal),
         trial.error,

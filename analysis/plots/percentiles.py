@@ -1,81 +1,52 @@
 """Latency by percentile on an axis of nines, from the HDR histograms, up to the last sample."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.histograms import Histogram, decode, merge, nines
+from analysis.histograms import nines
 from analysis.metrics import show_duration
-from analysis.plots import style
+from analysis.plots import curves, style
+from analysis.plots.curves import Curve
 from analysis.plots.style import MUTED, SMALL_PX, Plot
-from analysis.summary import Group, Summary
+from analysis.summary import Group
 
-_MOST_CURVES = 12
-_MOST_WITH_ROUNDS = 5
 _KEY_PX = 16.0
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """A scenario's trials and their merge; `max_ns` is the exact maximum."""
-
-    label: str
-    trials: tuple[Histogram, ...]
-    merged: Histogram
-    max_ns: float
-
-
 def plots(group: Group) -> Iterator[Plot]:
-    """One plot for each ladder of rates; else one for each set of scenarios that did the same work."""
-    parts = [(ladder.label, ladder.rungs) for ladder in group.ladders] or [
-        (contest.work, contest.members) for contest in group.contests
-    ]
-    shown = {id(summary) for _, members in parts for summary in members}
-    rest = tuple(summary for summary in group.summaries if id(summary) not in shown)
-    parts += [("others" if parts else "", rest[at : at + _MOST_CURVES]) for at in range(0, len(rest), _MOST_CURVES)]
-    for number, (what, members) in enumerate(parts):
-        curves = [curve for curve in (_curve(group, summary) for summary in members) if curve is not None]
-        if curves:
-            rounds = ", and each round as a thin line" if len(curves) <= _MOST_WITH_ROUNDS else ""
-            yield Plot(
-                f"percentiles-{number}",
-                "Latency by percentile" + (f", {what}" if what else ""),
-                f"The histograms of all rounds merged, which loses nothing and is no average{rounds}. "
-                "A curve ends where one sample is left; the marker there is the maximum.",
-                f"Latency by percentile of {len(curves)} scenarios up to the maximum; the table has numbers.",
-                style.drawn(_draw, curves),
-            )
+    """One plot for each set of scenarios whose curves belong together (see `analysis.plots.curves`)."""
+    for number, (what, members) in enumerate(curves.sets(group)):
+        rounds = ", and each round as a thin line" if len(members) <= curves.MOST_WITH_ROUNDS else ""
+        yield Plot(
+            f"percentiles-{number}",
+            "Latency by percentile" + (f", {what}" if what else ""),
+            f"The histograms of all rounds merged, which loses nothing and is no average{rounds}. "
+            "A curve ends where one sample is left; the marker there is the maximum.",
+            f"Latency by percentile of {len(members)} scenarios up to the maximum; the table has numbers.",
+            style.drawn(_draw, members),
+        )
 
 
-def _curve(group: Group, summary: Summary) -> _Curve | None:
-    measured = [(trial, trial.latency_ns) for trial in summary.trials if trial.latency_ns is not None]
-    histograms = [decode(latency.hdr, trial.where) for trial, latency in measured if latency.hdr is not None]
-    merged = merge(histograms)
-    if merged is None:
-        return None
-    return _Curve(group.label(summary), tuple(histograms), merged, max(latency.max for _, latency in measured))
-
-
-def _draw(curves: Sequence[_Curve]) -> Figure:
-    ordered = sorted(enumerate(curves), key=lambda item: item[1].max_ns, reverse=True)
-    keys_px = _KEY_PX * len(curves)
+def _draw(members: Sequence[Curve]) -> Figure:
+    ordered = sorted(enumerate(members), key=lambda item: item[1].max_ns, reverse=True)
+    keys_px = _KEY_PX * len(members)
     figure = style.new_figure(270 + keys_px)
     axes = style.add_axes(figure, 56, 22, 22, 46 + keys_px)
     axes.grid(axis="both")
-    end = max(float(np.log10(max(2, curve.merged.total))) for curve in curves)
-    for index, curve in enumerate(curves):
+    end = max(float(np.log10(max(2, curve.merged.total))) for curve in members)
+    for index, curve in enumerate(members):
         drawn = style.line(index)
-        if len(curve.trials) > 1 and len(curves) <= _MOST_WITH_ROUNDS:
+        if len(curve.trials) > 1 and len(members) <= curves.MOST_WITH_ROUNDS:
             for trial in curve.trials:
-                axes.step(*nines(trial), where="post", color=drawn.colour, linewidth=0.7, alpha=0.3)
+                axes.step(*nines(trial, 10), where="post", color=drawn.colour, linewidth=0.7, alpha=0.3)
         x, y = nines(curve.merged)
         axes.step(x, y, where="post", color=drawn.colour, linestyle=drawn.dashes, linewidth=1.8)
         axes.plot([x[-1]], [curve.max_ns], marker=drawn.marker, markersize=6, color=drawn.colour, clip_on=False)
-    lowest = min(float(curve.merged.quantiles([0.0])[0]) for curve in curves)
-    highest = max(curve.max_ns for curve in curves)
+    lowest = min(float(curve.merged.quantiles([0.0])[0]) for curve in members)
+    highest = max(curve.max_ns for curve in members)
     if highest > 8 * lowest:
         axes.set_yscale("log")
         axes.set_ylim(max(1.0, lowest / 1.3), highest * 1.3)

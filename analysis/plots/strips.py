@@ -22,7 +22,7 @@ ROW_PX = 38.0
 _SIDE_PX = 18.0
 _PART_ROWS = 0.6
 """The height of the words above a part, in heights of a row."""
-_LOG_FROM = 15.0
+LOG_FROM = 15.0
 """Figures further apart than this factor get a logarithmic scale."""
 _DECADES_ONLY_FROM = 150.0
 """Figures further apart than this factor get ticks at 1, 10, 100 and no longer at 3, 30, 300."""
@@ -52,7 +52,7 @@ class Row:
 def marks(summary: Summary, metric: Metric, series: int = 0) -> Marks:
     """The marks of a figure of a scenario."""
     values = summary.by_round(metric)
-    doubtful = {trial.round for trial in summary.trials if any(doubt.fatal for doubt in trial.doubts)}
+    doubtful = summary.doubtful_rounds
     return Marks(
         tuple(values.values()), tuple(number in doubtful for number in values), summary.estimate(metric), series
     )
@@ -142,10 +142,10 @@ def write_label(axes: Axes, place: float, label: str, value: str, at: float = 0.
 
 
 def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str], unit: float = 1.0) -> bool:
-    """Set the scale of the x axis for these values: from zero, or logarithmic (True) where they lie far apart and none
-    is zero."""
+    """Set the scale of the x axis for these values: from zero, or from the least where that is below it; logarithmic
+    (True) where they lie far apart and none is zero."""
     low, high = min(values), max(values) or 1.0
-    logarithmic = low > 0 and high / low > _LOG_FROM
+    logarithmic = low > 0 and high / low > LOG_FROM
     if logarithmic:
         axes.set_xscale("log")
         axes.set_xlim(low / 1.25, high * 1.25)
@@ -153,8 +153,8 @@ def scale(axes: Axes, values: Sequence[float], show: Callable[[float], str], uni
         ticks = [digit * 10.0**power for power in range(-9, 13) for digit in digits]
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        axes.set_xlim(0, high * 1.05)
-        ticks = list(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, high * 1.05 / unit))
+        axes.set_xlim(min(0.0, low * 1.05), high * 1.05)
+        ticks = list(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(min(0.0, low) / unit, high * 1.05 / unit))
     left, right = axes.get_xlim()
     axes.set_xticks([tick * unit for tick in ticks if left <= tick * unit <= right])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value) if value else "0"))
@@ -172,10 +172,9 @@ def _draw_marks(axes: Axes, y: float, each: Marks) -> None:
     estimate = each.estimate
     if estimate is not None:
         if estimate.low is not None and estimate.high is not None:
-            axes.plot(
-                [estimate.low, estimate.high], [y, y], color=colour, linewidth=5, alpha=0.28, solid_capstyle="butt"
-            )
-        axes.plot([estimate.value], [y], marker="|", markersize=15, markeredgewidth=2, color=colour)
+            line = axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=5, alpha=0.28)
+            line[0].set(solid_capstyle="butt", clip_on=False)
+        axes.plot([estimate.value], [y], marker="|", markersize=15, markeredgewidth=2, color=colour, clip_on=False)
     # A fixed spread, first round on top: dots that coincide stay countable.
     offsets = np.linspace(-0.11, 0.11, len(each.values)) if len(each.values) > 1 else np.zeros(len(each.values))
     for hollow in (False, True):
@@ -191,6 +190,7 @@ def _draw_marks(axes: Axes, y: float, each: Marks) -> None:
                 markeredgecolor=colour,
                 markeredgewidth=1.1 if hollow else 0,
                 alpha=1.0 if hollow else 0.85,
+                clip_on=False,
             )
 
 

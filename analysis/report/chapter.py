@@ -14,7 +14,7 @@ from analysis.labels import shared
 from analysis.load_results import Run, Unsupported
 from analysis.properties import PropertyTable, property_table
 from analysis.report.ladders import DrawLadder, Way, lead, ways
-from analysis.report.picture import Picture
+from analysis.report.picture import Picture, in_columns
 from analysis.stats import MIN_TRIALS
 from analysis.summary import Group, Summary
 from analysis.tables import Table, table
@@ -34,13 +34,7 @@ class Section:
     @property
     def columns(self) -> tuple[list[Picture], list[Picture]]:
         """The plots in two columns of about one height, for pages that are wide enough."""
-        columns: tuple[list[Picture], list[Picture]] = ([], [])
-        heights = [0.0, 0.0]
-        for picture in self.pictures:
-            shorter = heights.index(min(heights))
-            columns[shorter].append(picture)
-            heights[shorter] += picture.figure.get_figheight() + 1.3  # inches of title and caption
-        return columns
+        return in_columns(self.pictures)
 
 
 @dataclass(frozen=True)
@@ -109,12 +103,12 @@ def chapter(run: Run, number: int, draw: Callable[[Group, str], list[Picture]], 
         lead=_lead(run, every),
         warning=_warning(run),
         sections=[_section(group, f"{anchor}-group-{place}", draw) for place, group in enumerate(groups, start=1)],
-        doubts=_doubted(every),
-        failures=[failed for failed in map(_failed, every) if failed.kinds or failed.notes],
+        doubts=doubted(every),
+        failures=failures(every),
         unsupported=grouping.unsupported(run),
         ways=ways(every, anchor, draw_ladder),
         protocols=property_table(run.protocols) if run.protocols else None,
-        environment=list(_environment(run.environment)),
+        environment=environment(run.environment),
         facts=list(_facts(run)),
     )
 
@@ -191,13 +185,19 @@ def _warning(run: Run) -> str:
     return " ".join(said)
 
 
-def _doubted(every: Sequence[Summary]) -> list[Doubted]:
+def doubted(every: Sequence[Summary]) -> list[Doubted]:
+    """The doubts about these scenarios by kind, the serious ones first."""
     by_kind: dict[str, list[tuple[Summary, Tally]]] = {}
     for summary in every:
         for tally in summary.doubts:
             by_kind.setdefault(tally.kind, []).append((summary, tally))
     made = [Doubted(kind, MEANINGS[kind], scenarios) for kind, scenarios in by_kind.items()]
     return sorted(made, key=lambda doubted: (not doubted.fatal, list(MEANINGS).index(doubted.kind)))
+
+
+def failures(every: Sequence[Summary]) -> list[Failed]:
+    """What went wrong in these scenarios; those where nothing did are left out."""
+    return [failed for failed in map(_failed, every) if failed.kinds or failed.notes]
 
 
 def _failed(summary: Summary) -> Failed:
@@ -215,14 +215,11 @@ def _failed(summary: Summary) -> Failed:
     return Failed(summary, offered, {kind: number for kind, number in sorted(kinds.items()) if number}, notes)
 
 
-def _environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Groups of names and values; what stands in no group comes first."""
-    loose = [(name, _word(value)) for name, value in environment.items() if not isinstance(value, Mapping)]
-    if loose:
-        yield "general", loose
-    for name, value in environment.items():
-        if isinstance(value, Mapping):
-            yield name, list(_flat(value, ""))
+def environment(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What a run's environment says, as groups of names and values; what stands in no group comes first."""
+    loose = [(name, _word(value)) for name, value in facts.items() if not isinstance(value, Mapping)]
+    groups = [(name, list(_flat(value, ""))) for name, value in facts.items() if isinstance(value, Mapping)]
+    return [("general", loose), *groups] if loose else groups
 
 
 def _flat(facts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

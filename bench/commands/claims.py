@@ -34,7 +34,9 @@ def claims(
             help="Where it is kept; a run that was interrupted goes on. [default: results/claims/TIME]",
         ),
     ] = None,
-    report: Annotated[bool, typer.Option("--report", help="Write the page too, and name it in the end.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the site too, and name its first page in the end.")
+    ] = False,
     junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML there.")] = None,
     seed: Seed = None,
     json_file: Json = None,
@@ -52,7 +54,9 @@ def claims(
     check_json(junit)
     chosen = claimview.choose_claims(names or ())
     if simulate:
-        found = claimview.simulated()
+        from analysis.simulation import simulated
+
+        found = simulated()
         answer(json_file, lambda: claimview.simulated_json(found), lambda: claimview.show_simulated(found))
         return
     if show_list:

@@ -10,7 +10,7 @@ from bench.commands.options import Json
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Result files.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Result files, or one folder of claims.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder. [default: results/reports/NAME-OF-RUN]")
     ] = None,
@@ -18,7 +18,10 @@ def report(
     svg: Annotated[bool, typer.Option("--svg", help="Write every figure as an SVG file too.")] = False,
     json_file: Json = None,
 ) -> None:
-    """Make an HTML report of result files, with its figures as CSV."""
+    """Make an HTML report of result files, with its figures as CSV; of a folder of claims, its site, in that folder."""
+    if any(run.is_dir() for run in runs):
+        _site(runs, out is not None or png or svg, json_file)
+        return
     from analysis.report import Image, write_report
     from bench.output import answer
     from bench.reporting import report_folder
@@ -26,4 +29,18 @@ def report(
     wanted: dict[Image, bool] = {"png": png, "svg": svg}
     page = write_report(runs, out or report_folder(runs[0]), [image for image, asked in wanted.items() if asked])
     found = {"report": str(page), "runs": [str(path) for path in runs]}
+    answer(json_file, lambda: json.dumps(found, indent=1), lambda: str(page))
+
+
+def _site(runs: list[Path], has_options: bool, json_file: str | None) -> None:
+    from analysis.report.site import write_site
+    from bench.errors import UsageError
+    from bench.output import answer
+
+    if len(runs) > 1:
+        raise UsageError("a folder of claims has a site of its own; name one folder, or result files")
+    if has_options:
+        raise UsageError(f"the site of {runs[0]} is written into that folder: leave out --out, --png and --svg")
+    page = write_site(runs[0])
+    found = {"report": str(page), "runs": [str(runs[0])]}
     answer(json_file, lambda: json.dumps(found, indent=1), lambda: str(page))

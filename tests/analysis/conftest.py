@@ -1,6 +1,8 @@
 """A made-up result file that tests of the analysis share."""
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,10 @@ def mixed_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "mixed.json"
     path.write_text(json.dumps(build_run(plans=plans) | {"protocols": protocol_facts(*names)}), encoding="utf-8")
     return write_report([path], tmp_path_factory.mktemp("mixed"))
+
+
+@pytest.fixture
+def profile() -> Iterator[Path]:
+    """Where a browser keeps its own."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from synthetic_run import Plan, build_run
 
 from analysis.load_results import Run, load_run
-from analysis.metrics import THROUGHPUT
-from analysis.plots import PLOTS, style
+from analysis.metrics import P99, THROUGHPUT
+from analysis.plots import PLOTS, crossing, effects, heat_map, rounds, style
+from analysis.plots.crossing import Point, Track
+from analysis.plots.rounds import Bout, Lane
 from analysis.plots.style import GRID, INK, MUTED, PALETTE, SERIES, SURFACE, Plot
+from analysis.stats import Estimate
 from analysis.summary import Group, groups
 
 
@@ -30,11 +33,13 @@ def by_group(run: Run) -> dict[str, dict[str, Plot]]:
 
 
 def test_each_group_gets_the_plots_it_has_figures_for(by_group: dict[str, dict[str, Plot]]) -> None:
-    common = ["over-time", "cpu", "memory"]
-    assert sorted(by_group["protocols"]) == sorted(["throughput", "latency", "percentiles-0", *common])
+    common = ["over-time", "heat-map", "cpu", "memory"]
+    assert sorted(by_group["protocols"]) == sorted(["throughput", "latency", "percentiles-0", "ecdf-0", *common])
     assert "workers" in by_group["execution"]
     # Open loads: the load curve has throughput and latency, and each ladder its percentiles.
-    assert sorted(by_group["rates"]) == sorted(["load-curve", "percentiles-0", "percentiles-1", *common])
+    assert sorted(by_group["rates"]) == sorted(
+        ["load-curve", "percentiles-0", "percentiles-1", "ecdf-0", "ecdf-1", *common]
+    )
     assert len([name for name in by_group["payload"] if name.startswith("percentiles")]) == 3
 
 
@@ -183,3 +188,73 @@ def test_the_palette_css_sets_every_colour_for_both_schemes() -> None:
     for colour in PALETTE:
         assert f"--{colour.name}: {colour.light};" in light
         assert f"--{colour.name}: {colour.dark};" in dark
+
+
+def test_the_cumulative_curve_of_all_rounds_goes_from_none_to_all(by_group: dict[str, dict[str, Plot]]) -> None:
+    curves = [line for line in by_group["protocols"]["ecdf-0"].figure.axes[0].lines if line.get_linewidth() == 1.8]
+    for line in curves[::2]:  # each is followed by its sample in the legend
+        shares = np.asarray(line.get_ydata(), float)
+        assert (shares[0], shares[-1]) == (0, 1)
+        assert np.all(np.diff(shares) >= 0)
+        assert np.all(np.diff(np.asarray(line.get_xdata(), float)) >= 0)
+
+
+def test_the_heat_map_holds_every_answer_in_its_time(run: Run) -> None:
+    group = groups(run)[0]
+    (made,) = heat_map.plots(group)
+    patches = made.figure.axes[0].patches
+    assert patches
+    assert len({patch.get_alpha() for patch in patches}) > 1
+    for summary in group.summaries:
+        found = heat_map._map(group, summary)
+        assert found is not None
+        assert np.allclose(found.shares.sum(axis=1), 1)  # no answer is left out of its column
+        assert len(found.times_s) == len(found.shares) + 1
+
+
+def test_rounds_of_both_sides_are_joined_and_doubtful_ones_are_hollow() -> None:
+    lanes = (Lane("one", 0, {0: 2e6, 1: 3e6}, frozenset({1})), Lane("other", 1, {0: 4e6, 2: 5e6}))
+    limited = Bout("and it is quick", "", (Lane("one", 0, {0: 2e6}),), (None, 3e6))
+    made = rounds.plot("rounds", P99, [Bout("one is faster", "RTT 1 ms", lanes, None), limited])
+    axes = made.figure.axes[0]
+    (joined,) = axes.collections[0].get_segments()
+    assert [x for x, _ in joined] == [2e6, 4e6]  # the one round that both have
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == SURFACE.light and line.get_marker() == "o"]
+    assert [list(np.asarray(line.get_xdata())) for line in hollow] == [[3e6]]
+    assert "grey band" in made.caption
+
+
+def test_sides_cross_where_the_verdict_says() -> None:
+    def track(side: str, place: int, *values: float) -> Track:
+        places = zip((1.0, 20.0, 100.0), values, strict=True)
+        return Track(side, place, tuple(Point(at, Estimate(value, value, value, 3), (value,)) for at, value in places))
+
+    conditions = [("1 event a second", 1.0), ("20 events a second", 20.0), ("100 events a second", 100.0)]
+    made = crossing.plot("c", P99, [track("a", 0, 1e6, 1e6, 1e6), track("b", 1, 4e6, 25e4, 1e5)], conditions, [10.5])
+    axes = made.figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")  # the scales that the crossing is found on
+    assert [label.get_text().count("\n") for label in axes.get_xticklabels()] == [0, 1, 0]  # none runs into another
+
+
+def test_effects_beyond_the_scale_are_at_its_edge() -> None:
+    found = [
+        effects.Effect("far", "upheld", Estimate(1e-3, 5e-4, 2e-3, 5)),
+        effects.Effect("no", "undecided", Estimate(1.0, None, None, 2)),
+    ]
+    axes = effects.plot("effects", found).figure.axes[0]
+    edge = next(line for line in axes.lines if line.get_marker() == "<")
+    left, right = axes.get_xlim()
+    assert left < float(np.asarray(edge.get_xdata())[0]) < 1 < right
+
+
+def test_shortened_pictures_say_and_draw_the_same() -> None:
+    figure = style.drawn(style.new_figure, 100)
+    axes = style.add_axes(figure, 0, 0, 0, 0)
+    axes.text(0.5, 0.5, "0.00415 of 12.3456")
+    axes.plot([0, 0, 1], [0, 1, 1])
+    svg = style.inline_svg(style.to_svg(figure, ground=False), "name", "0.123456 is said")
+    assert "0.00415 of 12.3456" in svg
+    assert "0.123456 is said" in svg
+    assert ET.fromstring(svg).tag == "svg"
+    path = "M 1 2 \nL 1 3 \nL 1 4 \nL 1 4 \nL 1 2 \nL 5 2 \nL 6 7 \nz \nM 0 0 \nC 1 1 2 2 3 3 \nL 3 9 \n"
+    assert style._shortened_path(path) == "M1 2V4V2H5L6 7zM0 0C1 1 2 2 3 3V9"

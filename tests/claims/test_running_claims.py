@@ -6,7 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from analysis import simulation
+from analysis.load_claims import load_claims
+from analysis.verdict import Judged, Verdict
 from bench import claims, cli
+from bench.claim import Claim
+from bench.claiming import Done
 
 
 @pytest.fixture
@@ -79,6 +84,27 @@ def test_a_run_goes_on_where_it_was(own: Path, capsys: pytest.CaptureFixture[str
     assert "1 of 3 claims have their verdict" in capsys.readouterr().err
     assert (own / "holds.json").stat().st_mtime_ns == before
     assert set(verdicts(own)) == {"holds", "fails", "cannot"}
+    assert load_claims(own).waiting == ()
+    assert json.loads((own / "claims.json").read_text())["finished"]
+
+
+def test_a_run_that_was_interrupted_keeps_what_it_measured_and_says_what_waits(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(claim: Claim, *_: object) -> Done:
+        if claim.id == "fails":
+            raise KeyboardInterrupt
+        return Done(claim, Judged(Verdict.UPHELD, ()), 3, 1.0, None)
+
+    monkeypatch.setattr("bench.claiming.run_claim", interrupted)
+    assert run(own) == 130
+    assert "1 of 3 claims have their verdict" in capsys.readouterr().err
+    kept = load_claims(own)
+    assert json.loads((own / "claims.json").read_text())["finished"] is None
+    assert ([one["id"] for one in kept.claims], kept.waiting) == (["holds"], ("fails", "cannot"))
+    monkeypatch.setattr(simulation, "_CLAIMS", 1)
+    assert cli.main(["report", str(own)]) == 0
+    assert "2 of the 3 claims that were chosen have no verdict yet (fails, cannot)" in (own / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
