@@ -270,6 +270,11 @@ class _Frames(_Channel):
         self._subscriptions.append(subscription)
         topic.subscribe(subscription, self._inbox, after_id)
 
+    def _unsubscribe(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.end(self._inbox)
+        self._subscriptions = []
+
     def _push(self, frame: bytes) -> bool:
         """Send an event. Gives whether the next may follow at once."""
         self._send(frame)
@@ -280,9 +285,7 @@ class _Frames(_Channel):
             subscription.drained(self._inbox)
 
     def _closed(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.end(self._inbox)
-        self._subscriptions = []
+        self._unsubscribe()
         super()._closed()
 
 
