@@ -74,7 +74,7 @@ def running_hop(hop: Hop, place: Place) -> Iterator[RunningHop]:
     leg, next_leg = place.leg, place.next_leg or place.leg
     arguments: dict[str, Any] = {"host": place.host, "upstream_port": place.port, "cpus": list(place.cpus)}
     arguments |= {"http": leg.http, "next_http": next_leg.http}
-    if leg.tls != "off":
+    if hop.kind.layer == 7 and leg.tls != "off":
         arguments |= _certificate()
     with hosted(f"the hop {hop}", hop.kind.start, arguments, place.within) as gave:
         yield RunningHop(str(hop), place.host, gave["port"], tuple(gave["pids"]))

@@ -16,6 +16,8 @@ _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE
 """Methods whose requests may be sent once more if a connection ends before the answer begins (RFC 9110, 9.2.2)."""
 SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 """Methods whose requests ask for no action (RFC 9110, section 9.2.1)."""
+NO_BODY = (204, 304)
+"""Statuses of answers without a body (RFC 9110, section 6.4.1)."""
 _MAX_RETRIES = 2
 _MAX_KEPT_BYTES = 64 * 1024
 """Of a request's body that is kept so that it can be sent once more, and that may wait for a connection."""
@@ -85,6 +87,7 @@ class Exchange:
         "_attempts",
         "_candidates",
         "_kept_bytes",
+        "_left_bytes",
         "_proxy",
         "_task",
         "answered",
@@ -150,6 +153,8 @@ class Exchange:
         self.trailers: Fields = []
         """Of the answer, where the upstream's HTTP has them as fields (HTTP/2)."""
         self._kept_bytes = 0
+        self._left_bytes: int | None = None
+        """Of the answer's body, how much its head announces beyond what has come; None if it does not say."""
         self._attempts = 0
         self._candidates: list[Upstream] = []
         self._task: asyncio.Task[None] | None = None
@@ -196,8 +201,22 @@ class Exchange:
             down.cut(self)
             return
         self.answered = True
+        self._left_bytes = 0 if self.method == b"HEAD" or status in NO_BODY else length
         self._keep_nothing()
         self.down.answer_head(self, status, fields, length)
+
+    def fits(self, size_bytes: int) -> bool:
+        """Count so much of the answer's body, where it is not framed by the length that its head announces; whether
+        that was announced. What is too much a client of HTTP/1.1 could take for another answer."""
+        if self._left_bytes is None:
+            return True
+        self._left_bytes -= size_bytes
+        return self._left_bytes >= 0
+
+    @property
+    def is_short(self) -> bool:
+        """Less of the answer's body has come than its head announces."""
+        return bool(self._left_bytes)
 
     def serve(self, status: int, fields: Fields, body: bytes) -> None:
         """Answer without an upstream."""

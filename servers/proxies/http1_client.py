@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from bench.errors import ProtocolError
 from bench.wire.http1 import LAST_CHUNK, encode_chunk
 from bench.wire.prompt_writing import prompt_writer
-from servers.proxies.exchange import Exchange
+from servers.proxies.exchange import NO_BODY, Exchange
 from servers.proxies.fields import Fields
 from servers.proxies.http1_reading import RequestReader
 from servers.proxies.splice import End, end_writing, pass_loss, reset
@@ -23,7 +23,6 @@ _LINGER_S = 1.0
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
-_NO_BODY = (204, 304)
 
 
 def _status_line(status: int) -> bytes:
@@ -198,7 +197,7 @@ class Http1Client(RequestReader, asyncio.Protocol):
         self._chunks = False
         if not exchange.is_complete:
             self._discards = exchange.is_last = True
-        if length is None and status not in _NO_BODY and exchange.method != b"HEAD":
+        if length is None and status not in NO_BODY and exchange.method != b"HEAD":
             if self._is_old:
                 self._discards = exchange.is_last = True
             else:

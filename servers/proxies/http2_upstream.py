@@ -175,7 +175,7 @@ class Http2Upstream(Http2End):
     def body_received(self, stream: RelayedStream, data: bytes, end_stream: bool) -> None:
         exchange = stream.exchange
         stream.quiet = 0
-        if exchange is None or not exchange.answered:
+        if exchange is None or not exchange.answered or not exchange.fits(len(data)):
             self.malformed(stream.id)
             return
         if data:
@@ -186,8 +186,11 @@ class Http2Upstream(Http2End):
             self._answer_ended(stream)
 
     def _answer_ended(self, stream: RelayedStream) -> None:
+        assert stream.exchange is not None
+        if stream.exchange.is_short:
+            self.malformed(stream.id)
+            return
         exchange, stream.exchange = stream.exchange, None
-        assert exchange is not None
         if stream.is_done and stream.sent_bytes >= len(stream.body):
             self.drop(stream.id)
         else:

@@ -30,7 +30,7 @@ Section = list[tuple[bytes, bytes]]
 class RelayedStream:
     """An exchange on a connection of HTTP/3, for as long as it has one."""
 
-    __slots__ = ("exchange", "has_begun", "id", "is_full", "is_held", "left_bytes", "out", "pieces", "quiet", "reader")
+    __slots__ = ("exchange", "has_begun", "id", "is_full", "is_held", "out", "pieces", "quiet", "reader")
 
     def __init__(self, stream_id: int, exchange: Exchange | None, is_answer: bool) -> None:
         self.id = stream_id
@@ -46,8 +46,6 @@ class RelayedStream:
         """So much waits to be acknowledged that its source was told to wait."""
         self.is_held = False
         """The peer was told to wait."""
-        self.left_bytes: int | None = None
-        """Of the peer's body, how much is still to come; None if that is not known."""
         self.quiet = 0
 
     def take(self, trailers: Section) -> bytes:

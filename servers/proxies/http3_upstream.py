@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _MAX_STREAMS = 100
 """Of a connection, where the upstream allows more."""
-_NO_BODY = (204, 304)
 
 
 class Http3Upstream(Http3End, Http3ClientSession[Head | None]):
@@ -173,19 +172,14 @@ class Http3Upstream(Http3End, Http3ClientSession[Head | None]):
             exchange.down.interim(exchange, int(status), head.fields)
         else:
             self._told.add(exchange.down)
-            stream.left_bytes = head.content_length
-            if exchange.method == b"HEAD" or int(status) in _NO_BODY:
-                stream.left_bytes = 0
             exchange.head(int(status), head.fields, head.content_length)
 
     def body_received(self, stream: RelayedStream, data: bytes) -> None:
         exchange = stream.exchange
         assert exchange is not None
-        if stream.left_bytes is not None:
-            stream.left_bytes -= len(data)
-            if stream.left_bytes < 0:
-                self.malformed(stream)  # the client could take the rest for another answer
-                return
+        if not exchange.fits(len(data)):
+            self.malformed(stream)
+            return
         self._proxy.counts.bytes_down += len(data)
         self._told.add(exchange.down)
         exchange.down.answer_piece(exchange, data)
@@ -193,7 +187,7 @@ class Http3Upstream(Http3End, Http3ClientSession[Head | None]):
     def _answer_ended(self, stream: RelayedStream) -> None:
         exchange = stream.exchange
         assert exchange is not None
-        if not exchange.answered or stream.left_bytes:
+        if not exchange.answered or exchange.is_short:
             self.malformed(stream)
             return
         if not exchange.is_complete:

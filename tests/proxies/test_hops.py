@@ -218,11 +218,14 @@ def test_without_hops_there_is_no_column_of_theirs(tmp_path: Path) -> None:
         ("http2", "1.3", "l7"),
         ("websocket", "1.3", "l7"),
         ("grpc", "1.3", "l4,l7"),
+        pytest.param("http1", "1.3", "haproxy-tcp", marks=pytest.mark.long),
     ],
 )
 def test_tls_goes_through_layer_4_unseen_and_is_ended_by_layer_7(
     protocol: str, tls: str, via: str, tmp_path: Path
 ) -> None:
+    for name in via.split(","):
+        require(name)
     trial, _ = run(tmp_path, "--protocol", protocol, "--tls", tls, "--via", via)
     assert trial["counts"]["errors"] == {}
     assert trial["counts"]["completed"] > 0

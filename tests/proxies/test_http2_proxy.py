@@ -228,6 +228,41 @@ def test_a_client_that_does_not_take_data_slows_the_upstream_down(
     assert sent[0] < 40_000_000
 
 
+@pytest.mark.parametrize(
+    ("fields", "body", "method"),
+    [
+        ([(":status", "200"), ("content-length", "3")], b"abcd", b"GET"),
+        ([(":status", "200"), ("content-length", "9")], b"abcd", b"GET"),
+        ([(":status", "204")], b"abcd", b"GET"),
+        ([(":status", "200"), ("content-length", "4")], b"abcd", b"HEAD"),
+    ],
+)
+def test_an_answer_of_another_length_than_it_says_does_not_pass(
+    start_proxy: Start, start_upstream: StartUpstream, fields: list[tuple[str, str]], body: bytes, method: bytes
+) -> None:
+    def answer(sock: socket.socket) -> None:
+        server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        server.initiate_connection()
+        sock.sendall(server.data_to_send())
+        while data := sock.recv(1 << 16):
+            for event in server.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    server.send_headers(event.stream_id, fields)
+                    server.send_data(event.stream_id, body, end_stream=True)
+            sock.sendall(server.data_to_send())
+
+    proxy = start_proxy(7, start_upstream(answer).port, upstream_http="2")
+    with proxy.connect() as client:
+        client.sendall(b"%b / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" % method)
+        found = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(1000):
+                found += data
+    head, _, rest = found.partition(b"\r\n\r\n")
+    assert not rest.startswith(b"abc") or (b"content-length: 9" in head and rest == b"abcd")
+    assert proxy.count("upstream_errors") == 1
+
+
 def test_lost_answers_reset_their_streams(start_proxy: Start, serve: Serve, connect: Callable[[Proxy], Client]) -> None:
     server = serve("http2")
     client = connect(start_proxy(7, server.port, http="2", upstream_http="2", lose_share=1.0))
