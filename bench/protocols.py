@@ -159,6 +159,7 @@ PROTOCOLS = {
         client="clients.http3:Http3Client",
         caller="clients.http3_caller:Http3Caller",
         publisher="clients.http3_caller:Http3Publisher",
+        priorities=True,
         transport_kind="quic",
         lives="listener",
         library="aioquic",

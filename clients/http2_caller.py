@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 
 from bench.contract import Exchange
 from bench.conversation import Reply
-from bench.wire.priorities import DEFAULT_URGENCY, write_urgency
+from bench.wire.priorities import urgency_fields
 from clients.http2_asking import Asked, AskingPeer
 
 _MAX_CALLS = 1 << 16
@@ -19,9 +19,7 @@ class Http2Caller(AskingPeer):
         self._replies: list[tuple[int, Reply]] = []
 
     def ask(self, exchange: Exchange) -> tuple[Hashable, list[bytes]]:
-        urgent = exchange.urgency != DEFAULT_URGENCY
-        wanted = [(b"priority", write_urgency(exchange.urgency))] if urgent else []
-        call = self.request(exchange.method, exchange.path, wanted, exchange.body)
+        call = self.request(exchange.method, exchange.path, urgency_fields(exchange.urgency), exchange.body)
         to_send = self.outgoing.copy()
         self.outgoing.clear()
         return call.id, to_send

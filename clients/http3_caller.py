@@ -11,6 +11,7 @@ from bench.conversation import Reply
 from bench.errors import ErrorKind, ProtocolError
 from bench.wire.header_blocks import Fields
 from bench.wire.http3 import BlockReader, ErrorCode, Frame, MessageReader, encode_block, encode_frame
+from bench.wire.priorities import urgency_fields
 from bench.wire.sse import EventReader
 from clients.http3 import MAX_IN_FLIGHT, AnswerHead
 from clients.http3_connection import ClientConnection
@@ -169,7 +170,7 @@ class Http3Caller(_Http3Peer):
         self._replies: list[tuple[Hashable, Reply]] = []
 
     def ask(self, exchange: Exchange) -> tuple[Hashable, list[bytes]]:
-        return self._send(exchange.method, exchange.path, [], exchange.body), []
+        return self._send(exchange.method, exchange.path, urgency_fields(exchange.urgency), exchange.body), []
 
     def begin(self, exchange: Exchange, share: float) -> int:
         """Send the first share of a request alone. Gives how many bytes that is."""

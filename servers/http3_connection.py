@@ -243,6 +243,7 @@ class Http3Connection(Http3Session[Request]):
 
     def _whole_received(self, stream_id: int, request: Request, body: bytes) -> None:
         outcome, length = request.outcome, request.content_length
+        self.quic.prioritise(stream_id, request.urgency)
         if request.malformed or request.is_trailers:
             self.quic.cancel(stream_id, ErrorCode.MESSAGE_ERROR)
         elif outcome is not TOO_LARGE and length is not None and length != len(body):
@@ -279,6 +280,7 @@ class Http3Connection(Http3Session[Request]):
         if is_trailers:
             return True
         stream.request, stream.outcome = request, request.outcome
+        self.quic.prioritise(stream_id, request.urgency)
         if stream.outcome is TOO_LARGE:
             self._refuse_early(stream_id, stream, TOO_LARGE)
         elif isinstance(stream.outcome, Route):

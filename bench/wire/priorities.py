@@ -15,6 +15,6 @@ def read_urgency(value: bytes) -> int:
     return int(found[-1]) if found else DEFAULT_URGENCY
 
 
-def write_urgency(urgency: int) -> bytes:
-    """The field's value for an urgency."""
-    return b"u=%d" % urgency
+def urgency_fields(urgency: int) -> list[tuple[bytes, bytes]]:
+    """The field for an urgency; none for the one that an answer has without it."""
+    return [] if urgency == DEFAULT_URGENCY else [(b"priority", b"u=%d" % urgency)]

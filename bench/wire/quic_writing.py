@@ -14,6 +14,7 @@ from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import AlertIllegalParameter, CipherSuite, Direction, Epoch
 
+from bench.wire.priorities import DEFAULT_URGENCY
 from bench.wire.quic_tickets import Tickets
 from bench.wire.quic_varint import encode_varint
 
@@ -96,6 +97,8 @@ class QuicWriter(QuicConnection):
         self._to_send: dict[QuicStream, bytes | None] = {}
         # The next packets are aioquic's to write.
         self._unusual = True
+        self._urgencies: dict[int, int] = {}
+        """Those of streams that are more urgent than most, or less (see `prioritise`)."""
         self._window_bytes: int | None = None
         self._held: set[int] = set()
         # Those of packets with a short header, once the handshake is confirmed.
@@ -174,6 +177,12 @@ class QuicWriter(QuicConnection):
         if stream is not None and stream.sender._reset_error_code is None:
             self.send_stream_data(stream_id, data, is_end)
 
+    def prioritise(self, stream_id: int, urgency: int) -> None:
+        """What is to be sent on a stream goes before what is of a higher urgency, and after that of a lower one (RFC
+        9218, section 10); streams that nothing is said of have DEFAULT_URGENCY."""
+        if urgency != DEFAULT_URGENCY:
+            self._urgencies[stream_id] = urgency
+
     def cancel(self, stream_id: int, code: int) -> None:
         """Reset a stream and ask the peer to send no more on it. Does nothing if it is gone."""
         stream = self._streams.get(stream_id)
@@ -226,7 +235,7 @@ class QuicWriter(QuicConnection):
             self._write_quickly(builder, now)
             return
         self._keep_whole_messages()
-        self._streams_queue = list(self._streams.values())
+        self._streams_queue = sorted(self._streams.values(), key=self._urgency)
         try:
             super()._write_application(builder, network_path, now)
         finally:
@@ -302,7 +311,10 @@ class QuicWriter(QuicConnection):
         assert packet is not None
         room = builder.remaining_flight_space
         credit = self._remote_max_data - self._remote_max_data_used
-        for stream, data in list(to_send.items()):
+        waiting = list(to_send.items())
+        if self._urgencies:
+            waiting.sort(key=lambda one: self._urgency(one[0]))
+        for stream, data in waiting:
             stream_id = stream.stream_id
             assert stream_id is not None
             if data is not None:
@@ -345,6 +357,10 @@ class QuicWriter(QuicConnection):
                 to_send[stream] = to_send.pop(stream)  # the others come first
             room = builder.remaining_flight_space
 
+    def _urgency(self, stream: QuicStream) -> int:
+        assert stream.stream_id is not None
+        return self._urgencies.get(stream.stream_id, DEFAULT_URGENCY)
+
     def _keep_whole_messages(self) -> None:
         """Put the messages that wait to be sent as a whole into the buffers of their streams."""
         for stream, data in self._to_send.items():
@@ -369,6 +385,7 @@ class QuicWriter(QuicConnection):
         """A stream is over for both ends."""
         stream_id = stream.stream_id
         assert stream_id is not None
+        self._urgencies.pop(stream_id, None)
         if self._streams.pop(stream_id, None) is not None and not self._is_client and not stream_id & 3:
             self._local_max_streams_bidi.value += 1
 

@@ -130,6 +130,22 @@ def test_more_requests_than_streams_are_allowed_at_once() -> None:
     asyncio.run(run())
 
 
+def test_what_is_urgent_is_sent_first() -> None:
+    async def run() -> None:
+        async with serving() as (port, _, _), asking(port) as client:
+            asked = {
+                said: client.begin(client.head("GET", "/bytes/500000", *[(b"priority", said)] * bool(said)))
+                for said in (b"u=7", b"", b"u=0")
+            }
+            await client.answer(asked[b"u=0"])
+            assert not client.answers[asked[b""]].done.is_set()
+            await client.answer(asked[b""])
+            assert not client.answers[asked[b"u=7"]].done.is_set()
+            await client.answer(asked[b"u=7"])
+
+    asyncio.run(run())
+
+
 def test_most_packets_go_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """That it is taken at all: every release of aioquic can move what it rests on."""
     counts = {"read": 0, "written": 0}

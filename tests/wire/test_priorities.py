@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.wire.priorities import read_urgency, write_urgency
+from bench.wire.priorities import DEFAULT_URGENCY, read_urgency, urgency_fields
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,7 @@ def test_what_is_no_urgency_is_passed_over(said: bytes, urgency: int) -> None:
 
 
 def test_what_is_written_is_read() -> None:
-    assert [read_urgency(write_urgency(urgency)) for urgency in range(8)] == list(range(8))
+    for urgency in range(8):
+        said = dict(urgency_fields(urgency)).get(b"priority", b"")
+        assert read_urgency(said) == urgency
+        assert bool(said) == (urgency != DEFAULT_URGENCY)
