@@ -260,6 +260,10 @@ def _for_a_client(trial: Trial, amount: float | None) -> float | None:
     return _share(amount, trial.delivery.subscribers) if trial.delivery else None
 
 
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
 def _memory_taken(use: ServerUse) -> int | None:
     if use.pss_bytes is None or use.pss_bytes_before is None:
         return None
@@ -288,11 +292,11 @@ BYTES_AN_EVENT = Metric(
     format_size,
 )
 CPU_A_CLIENT = Metric(
-    "server_cpu_share_per_client",
-    "CPU of the server for each client, share of a core",
+    "server_cpu_us_per_s_per_client",
+    "CPU of the server in a second, for each client",
     "lower",
-    lambda trial: _for_a_client(trial, SERVER_CPU_CORES.of(trial)),
-    show_share,
+    lambda trial: _for_a_client(trial, _times(SERVER_CPU_CORES.of(trial), 1e6)),
+    show_cpu,
 )
 MEMORY_A_CLIENT = Metric(
     "server_pss_bytes_per_client",

@@ -59,7 +59,7 @@ _KINDS = (
         "What a subscriber costs the server, against the event rate",
         "At the lowest rate it is all but idle. Memory is what the server has grown by since before the first client "
         "came, divided by the subscribers: with few of them, what it has taken once for all counts too.",
-        ((CPU_A_CLIENT, "CPU for each client, share of a core"), (MEMORY_A_CLIENT, "memory for each client")),
+        ((CPU_A_CLIENT, "CPU time in a second, for each client"), (MEMORY_A_CLIENT, "memory for each client")),
     ),
 )
 

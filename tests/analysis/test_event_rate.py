@@ -44,7 +44,7 @@ def test_costs_are_those_of_an_event_and_of_a_subscriber(run: Run) -> None:
     assert figure("requests_per_event") == sum(worker.requests for worker in trial.server.workers) / published
     assert figure("server_pss_bytes_per_client") == 1_000_000 / SUBSCRIBERS
     cpu_s = (trial.server.cpu_user_s or 0) + (trial.server.cpu_system_s or 0)
-    assert figure("server_cpu_share_per_client") == pytest.approx(cpu_s / 2 / SUBSCRIBERS)
+    assert figure("server_cpu_us_per_s_per_client") == pytest.approx(cpu_s * 1e6 / 2 / SUBSCRIBERS)
 
 
 def test_what_was_not_counted_has_no_cost(run: Run) -> None:
