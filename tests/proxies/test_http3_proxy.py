@@ -476,6 +476,16 @@ def test_an_early_answer_ends_the_request() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("forward", "status"), [(False, b"405"), (True, b"501")])
+def test_tunnels_are_refused(forward: bool, status: bytes) -> None:
+    async def run() -> None:
+        async with proxying(1, **DOWN, forward=forward) as (port, _), asking(port) as client:
+            stream_id = client.begin([(b":method", b"CONNECT"), (b":authority", b"127.0.0.1:1")])
+            assert (await client.answer(stream_id)).status == status
+
+    asyncio.run(run())
+
+
 def test_lost_answers_reset_their_streams() -> None:
     async def run() -> None:
         async with (
