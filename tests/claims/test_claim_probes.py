@@ -19,7 +19,7 @@ def ask(probe: str, **words: object) -> dict[str, float]:
 
 FIRST_ASKED = {claim.probe: next(iter(claim.probes().values())) for claim in PROBED}
 """What the first side of a claim asks each probe."""
-LONG = {"hole": pytest.mark.long}  # sixteen labs
+LONG = {"hole": pytest.mark.long, "tunnel": pytest.mark.long}  # sixteen labs; transfers of ten seconds
 
 
 @pytest.mark.parametrize(
