@@ -120,7 +120,9 @@ PATTERNS = {
         words={
             "cut": Word("every connection is cut once, after this share of the measured time", "0%", parse_share),
             "slow": Word("how many of the subscribers never read", "0", whole(0, 10_000)),
-            "policy": Word("what becomes of subscribers that are too slow", DISCONNECT, choice(*POLICIES)),
+            "policy": Word(
+                "subscribers that are too slow: disconnect, drop-oldest or block", DISCONNECT, choice(*POLICIES)
+            ),
         },
         tallies={
             "cuts": "connections cut",
@@ -233,7 +235,11 @@ PATTERNS = {
         store="kept",
         unsupported="bench.stores:why_unsupported",
         words={
-            "kept": Word("where the server keeps sessions", "memory", choice("memory", "sqlite", "redis", "token")),
+            "kept": Word(
+                "where sessions are kept: memory, sqlite, redis or token",
+                "memory",
+                choice("memory", "sqlite", "redis", "token"),
+            ),
             "connection": Word(
                 "whether the client's connection is kept, or new each time", "kept", choice("kept", "new")
             ),

@@ -155,16 +155,16 @@ class _Group:
         "_look",
         "_pending",
         "_policy",
-        "_post",
         "members",
         "over",
         "pending_bytes",
+        "post",
         "thread_id",
     )
 
     def __init__(self, post: Post, look: Callable[["_Group"], None], policy: str, counts: SlowCounts) -> None:
         """`look` is what is to be called on the worker's thread when something is published on another."""
-        self._post = post
+        self.post = post
         self._look = partial(look, self)
         self.thread_id = threading.get_ident()
         self.members: dict[Subscription, _Member] = {}
@@ -196,7 +196,7 @@ class _Group:
         """Have the worker look. If it is stuck in sending to a client that does not read, it hears of it too when that
         one is to be cut off."""
         is_urgent = self._has_lost and self._policy == contract.DISCONNECT
-        self._post(Urgent(self._look) if is_urgent else self._look)
+        self.post(Urgent(self._look) if is_urgent else self._look)
 
     def take(self) -> tuple[Iterable[Event], bool]:
         """What has been published meanwhile, and whether some of it is lost. Called with the lock."""
@@ -222,9 +222,7 @@ class _Group:
     def _members(self, newcomer: _Member | None) -> list[_Member]:
         """All members but a newcomer, whoever leaves meanwhile."""
         members = list(self.members.values())
-        if newcomer is not None:
-            members.remove(newcomer)
-        return members
+        return members if newcomer is None else [member for member in members if member is not newcomer]
 
     def drained(self, subscription: Subscription) -> bool:
         """A subscription takes events again. Gives whether publishers may have waited for it."""
@@ -343,9 +341,8 @@ class Topic:
         with self._lock:
             group = self._groups.get(post)
             waited = [] if group is None else group.remove(subscription)
-            if group is not None and not group.members:
-                del self._groups[post]
-        self._release()
+        if group is not None:
+            self._tidy(group)
         return waited
 
     def _publish(self, data: bytes) -> int:
@@ -378,12 +375,22 @@ class Topic:
 
     def _deliver(self, group: _Group, due: Iterable[Event], has_lost: bool, newcomer: _Member | None = None) -> None:
         group.deliver(due, has_lost, newcomer)
+        self._tidy(group)
+
+    def _tidy(self, group: _Group) -> None:
+        """A group may have fewer members than before, or more room."""
+        if not group.members:
+            with self._lock:
+                if not group.members and self._groups.get(group.post) is group:
+                    del self._groups[group.post]
         self._release()
 
     def _has_room(self, thread_ids: Iterable[int]) -> bool:
         """Whether no publisher has to wait. Called with the lock. Threads that a publisher waits on look at nothing:
         what is pending for them is no reason to let them wait on."""
-        return self._holds_nothing or not any(
+        if self._holds_nothing or self.policy != contract.BLOCK:
+            return True
+        return not any(
             group.over or (group.pending_bytes > MAX_BEHIND_BYTES and group.thread_id not in thread_ids)
             for group in self._groups.values()
         )

@@ -312,6 +312,14 @@ def test_disconnect() -> None:
     assert counted(case.slot) == (0, 1, 0)
 
 
+def test_nothing_is_kept_for_a_worker_whose_last_subscription_was_cut_off() -> None:
+    case = Slow(DISCONNECT)
+    case.topic.unsubscribe(case.other, case.inbox.post)
+    case.publish(BOUND + 5)
+    assert case.slow.is_cut_off
+    assert case.topic._groups == {}
+
+
 def test_drop_oldest() -> None:
     case = Slow(DROP_OLDEST)
     case.publish(BOUND + 5)
