@@ -178,7 +178,24 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "intervals": intervals,
         "tally": dict(sum((Counter(result["tally"]) for result in results), Counter())),
         "delivery": _merge_delivery([result["delivery"] for result in results]),
+        "requests": _merge_requests([result["requests"] for result in results if "requests" in result]),
     }
+
+
+def _merge_requests(parts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the pattern mix records by the name of the request; None for other patterns."""
+    if not parts:
+        return None
+    merged = {}
+    for name in parts[0]:
+        of_name = [part[name] for part in parts]
+        merged[name] = {
+            "completed": sum(part["completed"] for part in of_name),
+            "errors": dict(sum((Counter(part["errors"]) for part in of_name), Counter())),
+            "complaint": next((part["complaint"] for part in of_name if part["complaint"] is not None), None),
+            "latency": _add(part["latency"] for part in of_name),
+        }
+    return merged
 
 
 def _merge_delivery(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:

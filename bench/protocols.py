@@ -68,6 +68,8 @@ class Protocol:
     """Whether a client can say how soon it wants an answer, and the lean server goes by it (RFC 9218)."""
     http_version: str = ""
     """Which HTTP its requests are of, "1.1" or "2"; empty for what is none that libraries of callers speak."""
+    mixed_client: str | None = None
+    """What sends requests of several names, each with checks of its own (see `bench.load.mixing`)."""
     stream_client: str | None = None
     """A client whose exchanges are messages of one long-lived call, where its requests are not that already."""
 
@@ -96,6 +98,7 @@ PROTOCOLS = {
         server="servers.http1:Http1Connection",
         client="clients.http1:Http1Client",
         caller="clients.http1:Http1Caller",
+        mixed_client="clients.http1_mixed:Http1MixedClient",
         publisher="clients.sse:HttpPublisher",
         http_version="1.1",
         early_data=True,
@@ -117,6 +120,7 @@ PROTOCOLS = {
         server="servers.http2:Http2Connection",
         client="clients.http2:Http2Client",
         caller="clients.http2_caller:Http2Caller",
+        mixed_client="clients.http2_mixed:Http2MixedClient",
         publisher="clients.sse:Http2Publisher",
         priorities=True,
         http_version="2",

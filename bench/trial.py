@@ -198,6 +198,21 @@ def _delivery(merged: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def _requests(merged: dict[str, Any]) -> dict[str, Any] | None:
+    """What became of the requests of a mix, by name."""
+    if merged["requests"] is None:
+        return None
+    return {
+        name: {
+            "completed": found["completed"],
+            "errors": found["errors"],
+            "complaint": found["complaint"],
+            "latency_ns": summarise(found["latency"]),
+        }
+        for name, found in merged["requests"].items()
+    }
+
+
 NO_FIGURES: dict[str, Any] = {
     "valid": False,
     "counts": None,
@@ -205,6 +220,7 @@ NO_FIGURES: dict[str, Any] = {
     "throughput_per_s": None,
     "tally": None,
     "delivery": None,
+    "requests": None,
     "latency_ns": None,
     "service_ns": None,
     "lateness_ns": None,
@@ -297,6 +313,7 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
         "throughput_per_s": merged["done_in_window"] / duration_s,
         "tally": {name: merged["tally"].get(name, 0) for name in tallies} if tallies else None,
         "delivery": _delivery(merged),
+        "requests": _requests(merged),
         "latency_ns": summarise(merged["latency"]),
         "service_ns": summarise(merged["service"]),
         "lateness_ns": summarise(merged["lateness"]) if merged["lateness"] else None,
