@@ -1,42 +1,23 @@
 """A service of the user's own, as the wirebench.toml in its repository describes it.
 
     [service]
-    command = "uvicorn app:app --port {port}"   # or a list of words; no shell. Left out: the service runs already
-    url = "http://127.0.0.1:{port}"             # the scheme says the protocol; {port}, also $PORT: a free one
-    cwd = "."                                   # from the folder of this file, which is also the default
-    env = { LOG = "warning" }
-    ready = { path = "/health", timeout = "20s" }   # or port = 8080; by default once the port takes connections
-    output = "wirebench-service.log"            # what the service writes goes there
-    cacert = "ca.pem"                           # or insecure = true; tls = "1.3": as the options of wirebench load
+    command = "uvicorn app:app --port {port}"
+    url = "http://127.0.0.1:{port}"
+    ready = { path = "/health", timeout = "20s" }
 
-    [[request]]                                 # one or more
-    name = "read one"                           # by default method and path
-    method = "GET"                              # by default GET, with a body POST
-    path = "/users/{id}?full=1"
-    headers = { accept = "application/json" }
-    body = "text"                               # or body-file = "order.json", or json = { item = "{id}" }
-    weight = 3                                  # how often, against the others; 1 by default
-    data = "users.csv"                          # its columns are {name}s in path, headers and body
-    order = "random"                            # of its rows, by seed; by default round-robin
-    openapi = "openapi.json"                    # method and path from there, of the operation with that operationId
-    operation = "readUser"
-    proto = "shop.proto"                        # over grpc://: method = "shop.Shop/Buy", json = the message
-    check.status = 200                          # or a list; by default any of 2xx and 3xx
-    check.headers = { content-type = "application/json" }   # or true: that it is there
-    check.contains = "name"                     # or a list
+    [[request]]                          # one or more
+    name = "read"
+    path = "/users/{id}"                 # a column of the data
+    data = "users.csv"
+    weight = 3
     check.json = { "user.name" = "ann" }
-    check.max-size = "16KiB"
 
-    [load]                                      # as the options of wirebench load
+    [load]
     load = "open:200/s"
-    connections = "16"
-    warmup = "2s"
-    duration = "10s"
-    timeout = "5s"
-    seed = 1
-    thresholds = ["p99 < 20ms", "errors < 0.1%", "rate > 150/s"]   # see `bench.thresholds`
+    thresholds = ["p99 < 20ms", "errors < 0.1%", "rate > 150/s"]
 
-Every key that is unknown, missing or contradicts another ends as one line: file, table, key, and what is allowed.
+`wirebench list service` says what all the keys mean (`bench.catalogue.SERVICE`). Every key that is unknown, missing or
+contradicts another ends as one line: file, table, key, and what is allowed.
 """
 
 import contextlib
@@ -183,7 +164,7 @@ def running(own: OwnService, placement: Placement) -> Iterator[Running]:
 def read(path: Path) -> OwnService:
     """What a wirebench.toml says. Files that it names are looked for from its folder. Raises UsageError."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(
             f"{path}: there is no such file; write one with wirebench init, or name the address of a server"
@@ -192,6 +173,13 @@ def read(path: Path) -> OwnService:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not a text file in UTF-8") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> OwnService:
+    """What this text says in the place of the file. Raises UsageError."""
+    try:
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     whole = _Table(document, str(path), ("service", "request", "load"))

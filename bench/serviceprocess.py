@@ -97,13 +97,14 @@ class ServiceProcess:
         self._end()
 
     def death(self) -> str | None:
-        """How the service has ended by itself, and what it wrote last; None while it runs."""
+        """How the service has ended by itself, and what it wrote last, like "ended with exit status 1; it wrote last:
+        no database"; None while it runs."""
         with contextlib.suppress(ChildEndedError):
             while self._death is None and (event := self._host.next_event(0)) is not None:
                 if event["event"] == "ended":
                     status = event["status"]
                     how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-                    self._death = f"the service {how}; {self.last_words()}"
+                    self._death = f"{how}; {self.last_words()}"
         return self._death
 
     def pids(self) -> list[int]:
@@ -146,7 +147,7 @@ def await_ready(host: str, port: int, secure: bool, ready: Ready, service: Servi
     until = time.monotonic() + ready.timeout_ns / 1e9
     while (why := _not_ready(host, ready.port or port, secure, ready.path)) is not None:
         if service is not None and (death := service.death()) is not None:
-            raise ServerFailedError(f"{death}; it was not ready yet: {why}")
+            raise ServerFailedError(f"the service was not ready yet and {death}")
         if time.monotonic() > until:
             said = f"; {service.last_words()}" if service is not None else ""
             raise ServerFailedError(f"the service was not ready within {ready.timeout_ns / 1e9:g} s: {why}{said}")
