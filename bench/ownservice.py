@@ -146,7 +146,6 @@ def running(own: OwnService, placement: Placement) -> Iterator[Running]:
     port = free_port() if PORT in own.url else 0
     target = own.target(port)
     address = target.address
-    secure = SCHEMES[address.scheme].tls
     with contextlib.ExitStack() as stack:
         process = None
         if own.command is not None:
@@ -154,7 +153,7 @@ def running(own: OwnService, placement: Placement) -> Iterator[Running]:
                 check_port_is_free(address.host, address.port)
             process = stack.enter_context(ServiceProcess(own.command, port or address.port, placement.server))
         if own.ready is not None:
-            await_ready(address.host, address.port, secure, own.ready, process)
+            await_ready(address, own.ready, process)
         yield Running(own, target, process)
 
 
@@ -347,6 +346,10 @@ def _read_mix(whole: _Table, protocol: str, folder: Path) -> Mix:
         if request.name in (other.name for other in mix):
             raise UsageError(f"{table.where}: another request is named {request.name!r:.60}; give it a name of its own")
         mix.append(request)
+    if protocol == "websocket" and len({(e.path, e.fields) for request in mix for e in request.exchanges}) > 1:
+        raise UsageError(
+            f"{whole.where}: all messages go over the same connections: give them one path and one headers"
+        )
     return tuple(mix)
 
 
@@ -454,8 +457,53 @@ def _speak_http(table: _Table, folder: Path) -> _Spoken:
     return _Spoken(f"{method} {path}"[:100], method, path, fields, body, is_json)
 
 
-_SPEAK: dict[str, Callable[[_Table, Path], _Spoken]] = {"http1": _speak_http, "http2": _speak_http}
+def _speak_websocket(table: _Table, folder: Path) -> _Spoken:
+    _refuse(table, ("proto",), "is for requests over grpc://")
+    _refuse(table, ("method", "openapi", "operation"), "messages over WebSocket have none")
+    body, is_json = _read_body(table, folder)
+    path = table.text("path", "/")
+    if not _PATH.fullmatch(path):
+        raise UsageError(f"{table.at('path')}: {path!r:.80} is no path that begins with /")
+    return _Spoken(f"message {body}"[:60].strip(), "GET", path, _read_fields(table), body, is_json)
+
+
+def _speak_grpc(table: _Table, folder: Path) -> _Spoken:
+    from bench.load.grpc_lookup import method_in_file
+
+    _refuse(table, ("path", "body", "body-file", "openapi", "operation"), "calls have a method, and a message as json")
+    method = table.text("method")
+    try:
+        found = method_in_file(folder / table.text("proto"), method)
+    except UsageError as error:
+        raise UsageError(f"{table.where}: {str(error).replace('--', '')}") from None
+    body = _json_text(table) if "json" in table else "{}"
+
+    def encode(message: str) -> bytes:
+        try:
+            return found.call(message).request
+        except UsageError as error:
+            raise UsageError(f"{table.at('json')}: {str(error).replace('--message: ', '')}") from None
+
+    return _Spoken(method.strip("/"), "POST", found.call("{}").path, _read_fields(table), body, True, encode)
+
+
+_SPEAK: dict[str, Callable[[_Table, Path], _Spoken]] = {
+    "http1": _speak_http,
+    "http2": _speak_http,
+    "http3": _speak_http,
+    "websocket": _speak_websocket,
+    "grpc": _speak_grpc,
+}
 """How the tables of requests are read, by protocol."""
+
+_UNCHECKED = {
+    "websocket": (("status", "headers"), "messages over WebSocket have none"),
+    "grpc": (
+        ("status", "headers", "contains", "json"),
+        "of a call the status must be OK, and only its size is looked at",
+    ),
+}
+"""The checks that answers over a protocol do not have."""
 
 
 def _refuse(table: _Table, keys: Iterable[str], why: str) -> None:
@@ -510,6 +558,7 @@ def _read_fields(table: _Table) -> tuple[tuple[str, str], ...]:
 
 
 def _read_checks(check: _Table, protocol: str) -> Checks:
+    _refuse(check, *_UNCHECKED.get(protocol, ((), "")))
     statuses = check.values.get("status", [])
     statuses = statuses if isinstance(statuses, list) else [statuses]
     headers: dict[str, str | None] = {}

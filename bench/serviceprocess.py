@@ -11,8 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.address import SCHEMES, Address
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import ServerFailedError, UsageError
+from bench.protocols import PROTOCOLS
 
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 20.0
@@ -24,8 +26,8 @@ PORT = "{port}"
 
 @dataclass(frozen=True)
 class Ready:
-    """When a service is ready: once it takes connections on `port` (its own, if that is None) and, if there is a
-    `path`, answers a GET there with a status below 400."""
+    """When a service is ready: once it takes connections on `port` and, if there is a `path`, answers a GET there with
+    a status below 400. Without a port it is the service's own, where one over UDP is ready once it answers there."""
 
     path: str | None = None
     port: int | None = None
@@ -142,10 +144,10 @@ class ServiceProcess:
         host.kill()
 
 
-def await_ready(host: str, port: int, secure: bool, ready: Ready, service: ServiceProcess | None) -> None:
+def await_ready(address: Address, ready: Ready, service: ServiceProcess | None) -> None:
     """Wait until a service is ready. Raises ServerFailedError; if nobody has started it here, that is the error too."""
     until = time.monotonic() + ready.timeout_ns / 1e9
-    while (why := _not_ready(host, ready.port or port, secure, ready.path)) is not None:
+    while (why := _not_ready(address, ready)) is not None:
         if service is not None and (death := service.death()) is not None:
             raise ServerFailedError(f"the service was not ready yet and {death}")
         if time.monotonic() > until:
@@ -154,13 +156,23 @@ def await_ready(host: str, port: int, secure: bool, ready: Ready, service: Servi
         time.sleep(_ASK_AGAIN_S)
 
 
-def _not_ready(host: str, port: int, secure: bool, path: str | None) -> str | None:
-    if path is None:
-        try:
+def _not_ready(address: Address, ready: Ready) -> str | None:
+    """Why a service is not ready; None if it is."""
+    host, port = address.host, ready.port or address.port
+    if ready.path is not None:
+        return _gives_no_answer(host, port, SCHEMES[address.scheme].tls, ready.path)
+    is_quic = ready.port is None and PROTOCOLS[address.protocol].transport_kind == "quic"
+    try:
+        if is_quic:
+            _ask_for_versions(host, port)
+        else:
             socket.create_connection((host, port), _ASK_TIMEOUT_S).close()
-        except OSError as error:
-            return f"port {port}: {error.strerror or error}"
-        return None
+    except OSError as error:
+        return f"{'UDP ' if is_quic else ''}port {port}: {error.strerror or error}"
+    return None
+
+
+def _gives_no_answer(host: str, port: int, secure: bool, path: str) -> str | None:
     kind = "https" if secure else "http"
     if secure:
         # Whose certificate it is does not matter here; the load looks at that.
@@ -178,6 +190,18 @@ def _not_ready(host: str, port: int, secure: bool, path: str | None) -> str | No
     finally:
         connection.close()
     return None if status < 400 else f"GET {kind}://{host}:{port}{path} is answered with status {status}"
+
+
+def _ask_for_versions(host: str, port: int) -> None:
+    """Have a server of QUIC say which versions it speaks, as it does for a version that nobody does (RFC 9000, section
+    6.1). Raises OSError if there is no answer."""
+    packet = (b"\xc0\x1a\x2a\x3a\x4a\x08wirebnch\x08wirebnch").ljust(1200, b"\x00")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(_ASK_TIMEOUT_S / 4)
+        sock.connect((host, port))
+        sock.send(packet)
+        sock.recv(65536)
 
 
 def check_port_is_free(host: str, port: int) -> None:

@@ -95,13 +95,14 @@ def encode_acceptance(key: bytes, extensions: bytes = b"") -> bytes:
 # Client
 
 
-def encode_opening(target: str, authority: str, nonce: bytes, extensions: bytes = b"") -> bytes:
-    """The opening request. `nonce` is 16 random bytes, `extensions` what is offered."""
+def encode_opening(target: str, authority: str, nonce: bytes, extensions: bytes = b"", fields: bytes = b"") -> bytes:
+    """The opening request. `nonce` is 16 random bytes, `extensions` what is offered, `fields` further header lines,
+    each ended by CRLF."""
     offered = b"sec-websocket-extensions: %b\r\n" % extensions if extensions else b""
     return (
         b"GET %b HTTP/1.1\r\nhost: %b\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-version: %b\r\nsec-websocket-key: %b\r\n%b\r\n"
-        % (target.encode("ascii"), authority.encode("ascii"), _VERSION, base64.b64encode(nonce), offered)
+        b"sec-websocket-version: %b\r\nsec-websocket-key: %b\r\n%b%b\r\n"
+        % (target.encode("ascii"), authority.encode("ascii"), _VERSION, base64.b64encode(nonce), offered, fields)
     )
 
 
