@@ -104,6 +104,11 @@ class LoadProcesses:
         measure_ns = start_ns + spec.warmup_ns
         return Window(start_ns, measure_ns, measure_ns + spec.duration_ns)
 
+    def stop(self) -> None:
+        """Have all processes end now, with what they have measured."""
+        for child in self._children:
+            child.send({"ask": "stop"})
+
     def watch(self, until_ns: int) -> None:
         """Wait until then, and pass on what the processes report meanwhile."""
         while (left_ns := until_ns - time.monotonic_ns()) > 0:
@@ -170,6 +175,7 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     switches = ("context_switches_voluntary", "context_switches_involuntary")
     return {
         **{key: sum(result[key] for result in results) for key in totals + switches},
+        "measured_ns": max(result["measured_ns"] for result in results),
         "cpu_s": [result["cpu_user_s"] + result["cpu_system_s"] for result in results],
         "errors": dict(errors),
         "latency": _add(result["latency"] for result in results),

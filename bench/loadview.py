@@ -113,7 +113,7 @@ def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:
     if trial["wire"]:
         yield from _wire(trial["wire"], counts["completed"])
     if (server := trial["server"]) and server["cpu_user_s"] is not None:
-        share = (server["cpu_user_s"] + server["cpu_system_s"]) / (trial["scenario"]["duration_ns"] / 1e9)
+        share = (server["cpu_user_s"] + server["cpu_system_s"]) / (trial["measured_ns"] / 1e9)
         yield ["service", f"{show_share(share)} of a core, {format_size(server['rss_bytes'])} in memory"]
     yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core{of_several}"]
 

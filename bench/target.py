@@ -9,6 +9,7 @@ own service, and their deliveries are measured.
 
 import re
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -44,6 +45,8 @@ DEFAULTS = {"connections": "64", "warmup": "1s", "duration": "10s", "timeout": "
 DEFAULT_LOAD = "closed:64"
 DEFAULT_PUSH_LOAD = "open:100/s"
 _DEFAULT_BYTES = 64
+_LOOK_NS = 250_000_000
+"""How often a service is looked after while it is under load."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")  # RFC 9110, 5.6.2
 _TOPIC = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 _HTTP = ("http1", "http2", "http3")
@@ -293,10 +296,12 @@ def _measured(
     with link, LoadProcesses(len(specs), on_progress, link.client) as load:
         load.connect(specs)
         window = load.release()
-        load.watch(window.measure_ns)
+        _watch(load, window.measure_ns, service)
+        if service is not None and (death := service.death()) is not None:
+            raise LoadFailedError(f"before anything was measured, the service {death}")
         used = probes.usage(service.pids()) if service is not None else None
         before, sent_before = probes.host_load(), link.account()
-        load.watch(window.end_ns)
+        _watch(load, window.end_ns, service)
         after, sent_after = probes.host_load(), link.account()
         if service is not None and used is not None:
             trial["server"] = _service_record(service, used)
@@ -304,6 +309,16 @@ def _measured(
         memory = probes.memory(load.pids())
         results = load.results()
     return conclude(trial, scenario, results, memory, before, after)
+
+
+def _watch(load: LoadProcesses, until_ns: int, service: ServiceProcess | None) -> None:
+    """Wait until then. If the service ends before, the load ends too."""
+    while service is not None and (left_ns := until_ns - time.monotonic_ns()) > 0:
+        load.watch(until_ns - max(0, left_ns - _LOOK_NS))
+        if service.death() is not None:
+            load.stop()
+            return
+    load.watch(until_ns)
 
 
 def _service_record(service: ServiceProcess, before: probes.Usage) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _figure(threshold: Threshold, trial: dict[str, Any]) -> float | None:
     match threshold.metric:
         case "rate":
             throughput: float | None = trial["throughput_per_s"]
-            return throughput if about is None else completed / (trial["scenario"]["duration_ns"] / 1e9)
+            return throughput if about is None else completed / (trial["measured_ns"] / 1e9)
         case "errors" | "dropped":
             dropped: int = 0 if about is not None else counts["dropped"]
             number = dropped if threshold.metric == "dropped" else failed + dropped

@@ -216,6 +216,7 @@ def _requests(merged: dict[str, Any]) -> dict[str, Any] | None:
 NO_FIGURES: dict[str, Any] = {
     "valid": False,
     "counts": None,
+    "measured_ns": None,
     "offered_per_s": None,
     "throughput_per_s": None,
     "tally": None,
@@ -293,7 +294,7 @@ def _worker_records(before: _Observation, after: _Observation) -> Iterator[dict[
 def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.Memory) -> dict[str, Any]:
     """The figures of the load side, from the results of its processes."""
     merged = merge(results)
-    duration_s = scenario.duration_ns / 1e9
+    duration_s = merged["measured_ns"] / 1e9
     errors, dropped = merged["errors"], merged["dropped"]
     sent = merged["completed"] + sum(errors.values())
     if merged["delivery"] is not None:
@@ -309,6 +310,7 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
             "errors": errors,
             "dropped": dropped,
         },
+        "measured_ns": merged["measured_ns"],
         "offered_per_s": None if isinstance(scenario.load, Closed) else (sent + dropped) / duration_s,
         "throughput_per_s": merged["done_in_window"] / duration_s,
         "tally": {name: merged["tally"].get(name, 0) for name in tallies} if tallies else None,
