@@ -9,9 +9,19 @@ from bench import ownservice
 from bench.errors import UsageError
 from bench.resultfile import write_atomically
 
-REQUEST = "GET /"
 LOAD, DURATION = "open:100/s", "10s"
 THRESHOLDS = ("p99 < 100ms", "errors < 1%")
+
+
+_HTTP = ("A request, as method and path", "GET /")
+QUESTIONS = {
+    "http1": _HTTP,
+    "http2": _HTTP,
+    "http3": _HTTP,
+    "websocket": ("A message", "hello"),
+    "grpc": ("A call, as package.Service/Method and its .proto file", ""),
+}
+"""How a request is asked for, by protocol, and what it is by default."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class Answers:
     url: str
     ready_path: str
     requests: Sequence[str]
-    """Each as method and path, like "GET /users"; over WebSocket, and for a GET, the path alone will do."""
+    """Each as QUESTIONS says for the protocol."""
     load: str
     duration: str
     thresholds: Sequence[str]
@@ -46,7 +56,8 @@ def _spell(answers: Answers) -> str:
     service.append(f"url = {_quoted(answers.url)}")
     if answers.ready_path:
         service.append(f'ready = {{ path = {_quoted(answers.ready_path)}, timeout = "30s" }}')
-    requests = [_spell_request(request) for request in answers.requests]
+    protocol = ownservice.protocol_of(answers.url, "url")
+    requests = [_spell_request(request, protocol) for request in answers.requests]
     thresholds = "".join(f"    {_quoted(threshold)},\n" for threshold in answers.thresholds)
     load = f"load = {_quoted(answers.load)}\nduration = {_quoted(answers.duration)}"
     parts = [
@@ -58,10 +69,16 @@ def _spell(answers: Answers) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _spell_request(request: str) -> str:
-    method, _, path = request.strip().rpartition(" ")
-    lines = ["[[request]]", *([f"method = {_quoted(method.strip())}"] if method else []), f"path = {_quoted(path)}"]
-    return "\n".join([*lines, '# weight = 1, headers = { }, json = { }, check.status = 200, check.contains = "" …'])
+def _spell_request(request: str, protocol: str) -> str:
+    if protocol == "websocket":
+        keys = {"body": request}
+    elif protocol == "grpc":
+        method, _, proto = request.strip().partition(" ")
+        keys = {"method": method, "proto": proto.strip()}
+    else:
+        method, _, path = request.strip().rpartition(" ")
+        keys = {"method": method.strip(), "path": path} if method else {"path": path}
+    return "\n".join(["[[request]]", *(f"{key} = {_quoted(value)}" for key, value in keys.items())])
 
 
 def _quoted(text: str) -> str:

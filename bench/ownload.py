@@ -22,18 +22,15 @@ def load_own_service(
 ) -> int:
     """Run the trial and show it; gives the exit status. `changes` are keys of a scenario that go before the file's."""
     own = ownservice.read(Path(file))
-    own.scenario(own.target(1), changes)  # what is wrong with it is told before anything is started
+    preflight.check([own.scenario(own.target(1), changes)])  # what is wrong is told before anything is started
     placement = choose_placement(load_processes)
     seed = choose_seed(own.seed if seed is None else seed)
     with ownservice.running(own, placement) as running:
         scenario = own.scenario(running.target, changes)
-        preflight.check([scenario])
         with display.watch(f"{running.target.address.url}   {scenario.load}", [scenario], rounds=1) as watcher:
             trial = running.trial(scenario, seed, load_processes, placement, watcher)
-    if running.process is not None and running.process.left_behind:
-        say(
-            f"the service left {running.process.left_behind} processes behind when it was told to end; they were killed"
-        )
+    if running.process is not None and (left := running.process.left_behind):
+        say(f"the service left {left} process{'es' if left > 1 else ''} behind when it was told to end; killed now")
     results = target_results(trial, placement, command)
     answer(json_file, results.text, lambda: _view(trial))
     return thresholds.exit_code(trial)

@@ -185,7 +185,7 @@ def parse(text: str, path: Path) -> OwnService:
     service = whole.table("service", _SERVICE_KEYS)
     load = whole.table("load", (*LOAD_KEYS, "seed", "thresholds"))
     url = service.text("url")
-    protocol = _protocol(url, service.where)
+    protocol = protocol_of(url, service.at("url"))
     mix = _read_mix(whole, protocol, path.parent)
     thresholds = _read_thresholds(load, mix)
     cacert = service.text("cacert", "")
@@ -211,14 +211,15 @@ def parse(text: str, path: Path) -> OwnService:
     return own
 
 
-def _protocol(url: str, where: str) -> str:
+def protocol_of(url: str, where: str) -> str:
+    """The protocol that an address stands for. Raises UsageError for one that carries no mix."""
     scheme = url.partition("://")[0]
     carried = [name for name, known in SCHEMES.items() if PROTOCOLS[known.protocol].mixed_client]
     if "://" not in url or scheme not in carried:
         shown = ", ".join(f"{name}://" for name in carried)
-        raise UsageError(f"{where}: url: {url!r:.80}: requests are carried over {shown}")
+        raise UsageError(f"{where}: {url!r:.80}: requests are carried over {shown}")
     if url.partition("://")[2].partition("/")[2]:
-        raise UsageError(f"{where}: url: {url!r:.80} has a path; requests say their paths themselves")
+        raise UsageError(f"{where}: {url!r:.80} has a path; requests say their paths themselves")
     return SCHEMES[scheme].protocol
 
 

@@ -256,6 +256,7 @@ def run_load(
     is_stream = PROTOCOLS[address.protocol].transport_kind == "stream"
     reach = Reach(resolve(target), address.port, "stream" if is_stream else "datagram")
     link = network(scenario, seed, (reach,))
+    processes = min(load_processes, scenario.concurrency.connections)
     specs = [
         replace(
             spec,
@@ -265,7 +266,7 @@ def run_load(
             topic=target.topic,
             mix=encode_mix(target.mix),
         )
-        for spec in load_specs(scenario, link.server_host, address.port, seed, load_processes, placement)
+        for spec in load_specs(scenario, link.server_host, address.port, seed, processes, placement)
     ]
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:

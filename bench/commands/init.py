@@ -24,7 +24,11 @@ def init(
         str | None, typer.Option(metavar="PATH", help="A path that it answers once it is ready; '' for none.")
     ] = None,
     request: Annotated[
-        list[str] | None, typer.Option(metavar="'METHOD PATH'", help="A request, like 'GET /users'. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="REQUEST",
+            help="Like 'GET /users'; over ws:// a message, over grpc:// 'package.Service/Method FILE'. Repeatable.",
+        ),
     ] = None,
     load: Annotated[str | None, typer.Option(metavar="LOAD", help="Load: see wirebench list loads.")] = None,
     duration: Annotated[str | None, typer.Option(metavar="TIME", help="How long to measure.")] = None,
@@ -44,6 +48,7 @@ def init(
     from bench import ownfile
     from bench.errors import UsageError
     from bench.output import show
+    from bench.ownservice import protocol_of
 
     path, console = Path(file), Console(stderr=True, markup=False, highlight=False)
     if path.exists() and not force:
@@ -65,7 +70,7 @@ def init(
     ready = ask(ready, "A path that it answers once it is ready; empty: as soon as the port takes connections", "")
     requests = list(request or [])
     if not requests:
-        requests.append(ask(None, "A request, as method and path", ownfile.REQUEST))
+        requests.append(ask(None, *ownfile.QUESTIONS[protocol_of(url, "--url")]))
         while not yes and (further := ask(None, "Another request; empty: no more", "")):
             requests.append(further)
     load = ask(load, "The load: open:100/s at that rate, closed:16 as fast as 16 connections go", ownfile.LOAD)

@@ -15,7 +15,7 @@ def load(
     url: Annotated[
         str | None,
         typer.Argument(
-            metavar="[URL]", help="Address of a server; the scheme says the protocol. [default: ./wirebench.toml's]"
+            metavar="URL", help="Address of a server; the scheme says the protocol. [default: ./wirebench.toml's]"
         ),
     ] = None,
     file: Annotated[

@@ -114,7 +114,7 @@ def test_all_is_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert trial["server"]["rss_bytes"] > 0
     out, err = capsys.readouterr()
     assert out.count("✓") == 2
-    assert "the service left 1 processes behind when it was told to end; they were killed" in err
+    assert "the service left 1 process behind when it was told to end; killed now" in err
     assert (folder / "wirebench-service.log").read_text() == "hello from leaves\n"
 
 
