@@ -48,7 +48,33 @@ LINKS = {
     "up.rate=1mbit": "any of these for one direction: up is from client to server, down from server to client",
     "loopback": "no link: both ends on the machine's own loopback",
 }
-KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads", "links", "hops")
+SERVICE = {
+    "service.url": "where it is, like http://127.0.0.1:{port}; the scheme says the protocol, {port} is a free port",
+    "service.command": "what starts it: a text (no shell) or a list of words, with {port}; $PORT is set too",
+    "service.cwd": "where it is started, from the folder of the file, which is the default",
+    "service.env": "a table of texts, added to the environment",
+    "service.ready": '{ path = "/health", port = 8080, timeout = "30s" }: by default once its port takes connections',
+    "service.output": "the file that has what it writes; wirebench-service.log by default",
+    "service.insecure, cacert, tls": "as the options of wirebench load",
+    "request.name": "what results call it; by default method and path",
+    "request.method, path": "by default GET, with a body POST; {column} stands for a value of the data",
+    "request.headers": "a table of texts",
+    "request.body, body-file, json": "one of: a text, the file that has it, or what is sent as JSON",
+    "request.weight": "how often it is asked for, against the others; 1 by default",
+    "request.data, order": "a CSV file, whose columns fill {column}s row by row; round-robin (default) or random",
+    "request.openapi, operation": "a document (JSON) and an operationId of it, in the place of method and path",
+    "request.proto, json": "over grpc://, with method = package.Service/Method: the .proto file, and the message",
+    "request.check.status": "a status, or a list of those that are right; by default any of 2xx and 3xx",
+    "request.check.headers": "a table of header fields that must be there: a text, or true for any value",
+    "request.check.contains": "a text, or a list of texts, that must be in the body",
+    "request.check.json": 'paths and values of a body of JSON, like { "user.name" = "ann", "items.0.id" = 1 }',
+    "request.check.max-size": "the longest body, like 16KiB",
+    "load.load, connections, warmup, duration, timeout, seed": "as the options of wirebench load, which go before them",
+    "load.thresholds": "a list, like p99 < 20ms, max of NAME < 1s, errors < 0.1%, dropped <= 0, rate > 500/s",
+}
+"""The keys of a wirebench.toml (see `bench.ownservice`), by table."""
+
+KINDS = ("protocols", "patterns", "executions", "stacks", "suites", "operations", "loads", "links", "hops", "service")
 
 
 def catalogue() -> dict[str, Any]:
@@ -63,6 +89,7 @@ def catalogue() -> dict[str, Any]:
         "loads": dict(LOADS),
         "links": dict(LINKS),
         "hops": {name: hop.line for name, hop in HOPS.items()},
+        "service": dict(SERVICE),
         "unsupported": [
             {"protocol": protocol, "execution": execution, "why": why}
             for protocol, facts in PROTOCOLS.items()

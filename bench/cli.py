@@ -19,6 +19,7 @@ import typer
 from bench import __version__
 from bench.commands.claims import claims
 from bench.commands.doctor import doctor
+from bench.commands.init import init
 from bench.commands.lab import lab
 from bench.commands.list import list_command
 from bench.commands.load import load
@@ -41,6 +42,7 @@ app.command()(run)
 app.command("list")(list_command)
 app.command()(serve)
 app.command()(load)
+app.command()(init)
 app.command(context_settings={"allow_interspersed_args": False})(lab)
 app.command()(report)
 app.command()(doctor)

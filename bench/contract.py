@@ -226,6 +226,9 @@ class Exchange:
     """https over TLS."""
     urgency: int = 3
     """How soon the answer is wanted, 0 to 7 (RFC 9218, section 4.1), where the protocol can say so."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Further header fields of the request, their names in lower case, where the client sends such (see
+    `bench.mix`)."""
 
 
 def exchange(opcode: Opcode, payload_bytes: int = 0, a: int = 0, b: int = 0) -> Exchange:
@@ -376,9 +379,11 @@ def publish(topic: str, data: bytes) -> Exchange:
     return _asked(Opcode.PUBLISH, f"/topics/{topic}", data)
 
 
-def foreign_exchange(method: str, path: str, body: bytes = b"", answer: bytes = b"") -> Exchange:
+def foreign_exchange(
+    method: str, path: str, body: bytes = b"", answer: bytes = b"", fields: tuple[tuple[str, str], ...] = ()
+) -> Exchange:
     """An exchange with a server of somebody else's, over HTTP."""
-    return Exchange(method, path, Opcode.ECHO, 0, 0, body, answer)
+    return Exchange(method, path, Opcode.ECHO, 0, 0, body, answer, fields=fields)
 
 
 Handshake = Literal["full", "resumed", "early-data"]

@@ -104,6 +104,11 @@ class LoadProcesses:
         measure_ns = start_ns + spec.warmup_ns
         return Window(start_ns, measure_ns, measure_ns + spec.duration_ns)
 
+    def stop(self) -> None:
+        """Have all processes end now, with what they have measured."""
+        for child in self._children:
+            child.send({"ask": "stop"})
+
     def watch(self, until_ns: int) -> None:
         """Wait until then, and pass on what the processes report meanwhile."""
         while (left_ns := until_ns - time.monotonic_ns()) > 0:
@@ -170,6 +175,7 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     switches = ("context_switches_voluntary", "context_switches_involuntary")
     return {
         **{key: sum(result[key] for result in results) for key in totals + switches},
+        "measured_ns": max(result["measured_ns"] for result in results),
         "cpu_s": [result["cpu_user_s"] + result["cpu_system_s"] for result in results],
         "errors": dict(errors),
         "latency": _add(result["latency"] for result in results),
@@ -178,7 +184,24 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "intervals": intervals,
         "tally": dict(sum((Counter(result["tally"]) for result in results), Counter())),
         "delivery": _merge_delivery([result["delivery"] for result in results]),
+        "requests": _merge_requests([result["requests"] for result in results if "requests" in result]),
     }
+
+
+def _merge_requests(parts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the pattern mix records by the name of the request; None for other patterns."""
+    if not parts:
+        return None
+    merged = {}
+    for name in parts[0]:
+        of_name = [part[name] for part in parts]
+        merged[name] = {
+            "completed": sum(part["completed"] for part in of_name),
+            "errors": dict(sum((Counter(part["errors"]) for part in of_name), Counter())),
+            "complaint": next((part["complaint"] for part in of_name if part["complaint"] is not None), None),
+            "latency": _add(part["latency"] for part in of_name),
+        }
+    return merged
 
 
 def _merge_delivery(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:

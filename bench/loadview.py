@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis import doubts
 from analysis.histograms import Histogram, decode
-from analysis.metrics import show_duration, show_share
+from analysis.metrics import show_duration, show_number, show_share
 from bench.output import columns
 from bench.quantities import format_rate, format_size
 
@@ -20,6 +20,9 @@ _ROWS = {
     "p99.9": "p999",
     "max": "max",
 }
+_SHOWN_AS = {"ns": show_duration, "share": show_share, "count": show_number, "per_s": format_rate}
+"""How the figures of thresholds are spelled, by their unit."""
+
 _BAR_CELLS = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -34,6 +37,8 @@ def _parts(trial: dict[str, Any]) -> Iterator[str]:
         yield f"failed: {trial['error']}"
         return
     yield _latencies(trial)
+    if trial["requests"]:
+        yield _by_request(trial["requests"])
     yield columns(_facts(trial))
     if trial["latency_ns"]:
         yield histogram_lines(decode(trial["latency_ns"]["hdr"], "latency"))
@@ -56,6 +61,31 @@ def _latencies(trial: dict[str, Any]) -> str:
     rows += [[name, *(_duration(of[key]) for _, of in kinds)] for name, key in _ROWS.items()]
     note = "" if open_load else "\n(a closed load sends when there is room: what it intends is what it sends)"
     return columns(rows, right=range(1, len(rows[0]))) + note
+
+
+def _by_request(requests: dict[str, Any]) -> str:
+    """A row for each request of a mix, and below them why answers were wrong."""
+    rows = [["request", "count", "p50", "p99", "max", "errors"]]
+    for name, found in requests.items():
+        latency, errors = found["latency_ns"], found["errors"]
+        figures = [_duration(latency[key]) for key in ("p50", "p99", "max")] if latency else ["–"] * 3
+        failed = ", ".join(f"{number:,} {kind}" for kind, number in sorted(errors.items()))
+        rows.append([name, f"{found['completed']:,}", *figures, failed or "none"])
+    complaints = [
+        f"{name}: an answer was wrong: {found['complaint']}" for name, found in requests.items() if found["complaint"]
+    ]
+    return "\n".join([columns(rows, right=range(1, 5)), *complaints])
+
+
+def threshold_lines(judged: list[dict[str, Any]]) -> str:
+    """A row for each threshold, and whether it held."""
+    rows = [["threshold", "measured", ""]]
+    marks = {True: "✓", False: "✗", None: "?"}
+    for threshold in judged:
+        value = threshold["value"]
+        shown = "not measured" if value is None else _SHOWN_AS[threshold["unit"]](value)
+        rows.append([threshold["threshold"], shown, marks[threshold["held"]]])
+    return columns(rows, right=[1])
 
 
 def _duration(ns: float | None) -> str:
@@ -82,6 +112,9 @@ def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:
     of_several = f", the busiest of {client['processes']}" if client["processes"] > 1 else ""
     if trial["wire"]:
         yield from _wire(trial["wire"], counts["completed"])
+    if (server := trial["server"]) and server["cpu_user_s"] is not None:
+        share = (server["cpu_user_s"] + server["cpu_system_s"]) / (trial["measured_ns"] / 1e9)
+        yield ["service", f"{show_share(share)} of a core, {format_size(server['rss_bytes'])} in memory"]
     yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core{of_several}"]
 
 

@@ -107,6 +107,12 @@ _BROKERED = {
 
 PATTERNS = {
     "request-response": Pattern("one request, one answer", "bench.load.engine:make_engine", ("client",)),
+    "mix": Pattern(
+        "requests of several names, drawn by weight, with checks on their answers: from a wirebench.toml",
+        "bench.load.mixing:make_engine",
+        ("mixed_client",),
+        unsupported="bench.ownservice:why_unsupported",
+    ),
     "connect": Pattern(
         "a connection for each request: opened, one request and its answer, closed",
         "bench.load.connecting:make_engine",

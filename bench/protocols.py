@@ -70,6 +70,8 @@ class Protocol:
     """Whether a client can say how soon it wants an answer, and the lean server goes by it (RFC 9218)."""
     http_version: str = ""
     """Which HTTP its requests are of, "1.1" or "2"; empty for what is none that libraries of callers speak."""
+    mixed_client: str | None = None
+    """What sends requests of several names, each with checks of its own (see `bench.load.mixing`)."""
     stream_client: str | None = None
     """A client whose exchanges are messages of one long-lived call, where its requests are not that already."""
 
@@ -98,6 +100,7 @@ PROTOCOLS = {
         server="servers.http1:Http1Connection",
         client="clients.http1:Http1Client",
         caller="clients.http1:Http1Caller",
+        mixed_client="clients.http1_mixed:Http1MixedClient",
         publisher="clients.sse:HttpPublisher",
         http_version="1.1",
         early_data=True,
@@ -119,6 +122,7 @@ PROTOCOLS = {
         server="servers.http2:Http2Connection",
         client="clients.http2:Http2Client",
         caller="clients.http2_caller:Http2Caller",
+        mixed_client="clients.http2_mixed:Http2MixedClient",
         publisher="clients.sse:Http2Publisher",
         priorities=True,
         http_version="2",
@@ -157,6 +161,7 @@ PROTOCOLS = {
         line="HTTP/3 (RFC 9114): HTTP on QUIC, streams over UDP, always encrypted",
         server="servers.http3:Http3Endpoint",
         client="clients.http3:Http3Client",
+        mixed_client="clients.http3_mixed:Http3MixedClient",
         caller="clients.http3_caller:Http3Caller",
         publisher="clients.http3_caller:Http3Publisher",
         priorities=True,
@@ -183,6 +188,7 @@ PROTOCOLS = {
         server="servers.grpc_service:GrpcConnection",
         client="clients.grpc_calls:GrpcClient",
         caller="clients.grpc_calls:GrpcCaller",
+        mixed_client="clients.grpc_mixed:GrpcMixedClient",
         subscriber="clients.grpc_calls:GrpcSubscriber",
         publisher="clients.grpc_calls:GrpcPublisher",
         stream_client="clients.grpc_calls:GrpcStreamClient",
@@ -203,6 +209,7 @@ PROTOCOLS = {
         line="WebSocket (RFC 6455): messages both ways on a connection that began as HTTP/1.1",
         server="servers.websocket:WebsocketConnection",
         client="clients.websocket:WebsocketClient",
+        mixed_client="clients.websocket_mixed:WebsocketMixedClient",
         caller="clients.websocket:WebsocketCaller",
         lean_calls=True,
         subscriber="clients.websocket:WebsocketSubscriber",

@@ -9,8 +9,9 @@ own service, and their deliveries are measured.
 
 import re
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bench.lab.relay import Reach
 from bench.load import grpc_lookup
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress
+from bench.mix import Mix, encode_mix
 from bench.placement import Placement
 from bench.plan import PlannedTrial
 from bench.protocols import PROTOCOLS
@@ -31,14 +33,20 @@ from bench.resultfile import ResultFile
 from bench.run import Watcher, head
 from bench.scenario import Scenario, parse_operation, parse_payload, parse_scenario
 from bench.schedule import Closed
+from bench.serviceprocess import ServiceProcess
 from bench.trial import NO_FIGURES, conclude, load_specs
 
 UNKNOWN = "not known"
 """What the record says of a server that was not started here: its execution model, stack and tier."""
 
+DEFAULTS = {"connections": "64", "warmup": "1s", "duration": "10s", "timeout": "5s"}
+"""Keys of a scenario, as far as nothing else is said."""
+
 DEFAULT_LOAD = "closed:64"
 DEFAULT_PUSH_LOAD = "open:100/s"
 _DEFAULT_BYTES = 64
+_LOOK_NS = 250_000_000
+"""How often a service is looked after while it is under load."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")  # RFC 9110, 5.6.2
 _TOPIC = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 _HTTP = ("http1", "http2", "http3")
@@ -66,6 +74,14 @@ class Target:
     operation: str
     topic: str = ""
     """Where events are pushed through, if the pattern is push."""
+    mix: Mix = ()
+    """What is asked in the place of `request`, if the pattern is mix."""
+
+    @property
+    def pattern(self) -> str:
+        if self.mix:
+            return "mix"
+        return "push" if self.topic else "request-response"
 
     @property
     def protocol(self) -> str:
@@ -91,6 +107,12 @@ def parse_target(url: str, wanted: Wanted, insecure: bool, cacert: str | None, t
     if address.protocol == "grpc":
         return Target(address, security, *_call(address, security, wanted))
     return Target(address, security, *_foreign_request(address, wanted))
+
+
+def mix_target(address: Address, security: Security | None, mix: Mix) -> Target:
+    """A target that is asked for the requests of a mix."""
+    operation = mix[0].name if len(mix) == 1 else f"{len(mix)} requests: {', '.join(request.name for request in mix)}"
+    return Target(address, security, Request(), operation, mix=mix)
 
 
 def _check_wanted(address: Address, wanted: Wanted) -> None:
@@ -174,11 +196,11 @@ def _call(address: Address, security: Security | None, wanted: Wanted) -> tuple[
     return Request(payload_bytes=len(body), foreign=("POST", call.path), body=body), f"call {call.path}"
 
 
-def target_scenario(target: Target, values: dict[str, str]) -> Scenario:
+def target_scenario(target: Target, values: Mapping[str, str]) -> Scenario:
     """The scenario of a load against a target. `values` are keys of a scenario as users write them (load, duration
     ...)."""
-    is_push = target.topic != ""
-    given = {"protocol": target.protocol, "pattern": "push" if is_push else "request-response", **values}
+    is_push = target.pattern == "push"
+    given = {"protocol": target.protocol, "pattern": target.pattern, **DEFAULTS, **values}
     given.setdefault("load", DEFAULT_PUSH_LOAD if is_push else DEFAULT_LOAD)
     scenario = parse_scenario({**given}, "command line", target.address.url[:300])
     if is_push and isinstance(scenario.load, Closed):
@@ -215,8 +237,10 @@ def run_load(
     load_processes: int,
     placement: Placement,
     watcher: Watcher,
+    service: ServiceProcess | None = None,
 ) -> dict[str, Any]:
-    """One trial against a server that runs already, as result files hold it: nothing is known of that server's side.
+    """One trial against a server that runs already, as result files hold it: nothing is known of that server's side,
+    unless it is a `service` of the user's own that was started here.
 
     Raises TargetError if it cannot be reached or does not give a right answer to a first request, UnsupportedError
     where the link cannot be had.
@@ -232,13 +256,21 @@ def run_load(
     is_stream = PROTOCOLS[address.protocol].transport_kind == "stream"
     reach = Reach(resolve(target), address.port, "stream" if is_stream else "datagram")
     link = network(scenario, seed, (reach,))
+    processes = min(load_processes, scenario.concurrency.connections)
     specs = [
-        replace(spec, request=target.request, authority=address.authority, security=target.security, topic=target.topic)
-        for spec in load_specs(scenario, link.server_host, address.port, seed, load_processes, placement)
+        replace(
+            spec,
+            request=target.request,
+            authority=address.authority,
+            security=target.security,
+            topic=target.topic,
+            mix=encode_mix(target.mix),
+        )
+        for spec in load_specs(scenario, link.server_host, address.port, seed, processes, placement)
     ]
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:
-        trial = _measured(trial, scenario, specs, link, watcher.progress)
+        trial = _measured(trial, scenario, specs, link, watcher.progress, service)
     except LoadFailedError as error:
         trial = {**trial, "error": str(error)}
     watcher.trial_ended(trial)
@@ -260,15 +292,42 @@ def _measured(
     specs: list[LoadSpec],
     link: Network,
     on_progress: Callable[[Progress], None],
+    service: ServiceProcess | None,
 ) -> dict[str, Any]:
     with link, LoadProcesses(len(specs), on_progress, link.client) as load:
         load.connect(specs)
         window = load.release()
-        load.watch(window.measure_ns)
+        _watch(load, window.measure_ns, service)
+        if service is not None and (death := service.death()) is not None:
+            raise LoadFailedError(f"before anything was measured, the service {death}")
+        used = probes.usage(service.pids()) if service is not None else None
         before, sent_before = probes.host_load(), link.account()
-        load.watch(window.end_ns)
+        _watch(load, window.end_ns, service)
         after, sent_after = probes.host_load(), link.account()
+        if service is not None and used is not None:
+            trial["server"] = _service_record(service, used)
         trial["wire"] = link.carried(sent_before, sent_after)
         memory = probes.memory(load.pids())
         results = load.results()
     return conclude(trial, scenario, results, memory, before, after)
+
+
+def _watch(load: LoadProcesses, until_ns: int, service: ServiceProcess | None) -> None:
+    """Wait until then. If the service ends before, the load ends too."""
+    while service is not None and (left_ns := until_ns - time.monotonic_ns()) > 0:
+        load.watch(until_ns - max(0, left_ns - _LOOK_NS))
+        if service.death() is not None:
+            load.stop()
+            return
+    load.watch(until_ns)
+
+
+def _service_record(service: ServiceProcess, before: probes.Usage) -> dict[str, Any]:
+    """What a service used since `before`, and whether it has ended by itself."""
+    death = service.death()
+    if death is not None:
+        unknown = dict.fromkeys(field.name for kind in (probes.Spent, probes.Memory) for field in fields(kind))
+        return {**unknown, "workers": [], "deaths": [{"worker": 0, "reason": death, "restarted": False}]}
+    pids = service.pids()
+    spent, memory = probes.spent(before, probes.usage(pids)), probes.memory(pids)
+    return {**asdict(spent), **asdict(memory), "workers": [], "deaths": []}

@@ -218,13 +218,30 @@ def _delivery(merged: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def _requests(merged: dict[str, Any]) -> dict[str, Any] | None:
+    """What became of the requests of a mix, by name."""
+    if merged["requests"] is None:
+        return None
+    return {
+        name: {
+            "completed": found["completed"],
+            "errors": found["errors"],
+            "complaint": found["complaint"],
+            "latency_ns": summarise(found["latency"]),
+        }
+        for name, found in merged["requests"].items()
+    }
+
+
 NO_FIGURES: dict[str, Any] = {
     "valid": False,
     "counts": None,
+    "measured_ns": None,
     "offered_per_s": None,
     "throughput_per_s": None,
     "tally": None,
     "delivery": None,
+    "requests": None,
     "latency_ns": None,
     "service_ns": None,
     "lateness_ns": None,
@@ -304,7 +321,7 @@ def _worker_records(before: _Observation, after: _Observation) -> Iterator[dict[
 def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.Memory) -> dict[str, Any]:
     """The figures of the load side, from the results of its processes."""
     merged = merge(results)
-    duration_s = scenario.duration_ns / 1e9
+    duration_s = merged["measured_ns"] / 1e9
     errors, dropped = merged["errors"], merged["dropped"]
     sent = merged["completed"] + sum(errors.values())
     if merged["delivery"] is not None:
@@ -320,10 +337,12 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
             "errors": errors,
             "dropped": dropped,
         },
+        "measured_ns": merged["measured_ns"],
         "offered_per_s": None if isinstance(scenario.load, Closed) else (sent + dropped) / duration_s,
         "throughput_per_s": merged["done_in_window"] / duration_s,
         "tally": {name: merged["tally"].get(name, 0) for name in tallies} if tallies else None,
         "delivery": _delivery(merged),
+        "requests": _requests(merged),
         "latency_ns": summarise(merged["latency"]),
         "service_ns": summarise(merged["service"]),
         "lateness_ns": summarise(merged["lateness"]) if merged["lateness"] else None,

@@ -20,23 +20,30 @@ from clients.quic_tickets import tickets
 _OK = 200
 
 
-class _Answer:
+class Http3Answer:
     """An answer that is still coming."""
 
-    __slots__ = ("pieces", "reader", "status")
+    __slots__ = ("head", "pieces", "reader")
 
     def __init__(self) -> None:
         self.reader = MessageReader(is_answer=True)
-        self.status = 0
+        self.head: AnswerHead | None = None
         self.pieces: list[bytes] = []
 
+    @property
+    def status(self) -> int:
+        """0 as long as there is none."""
+        return self.head.status if self.head is not None else 0
 
-class _Http3Peer:
+
+class Http3Peer:
     """A client's end of a connection, with all its streams."""
 
     transport_kind: ClassVar = "session"
     alpn: ClassVar[tuple[str, ...]] = ()
     tickets = staticmethod(tickets)
+    head: ClassVar[type[AnswerHead]] = AnswerHead
+    """What is made of the header blocks of answers."""
 
     def __init__(self, authority: str) -> None:
         self.max_in_flight = 0
@@ -47,7 +54,7 @@ class _Http3Peer:
         self._authority = authority.encode("ascii")
         self._connection: ClientConnection[AnswerHead] | None = None
         self._link: SessionLink
-        self._answers: dict[int, _Answer] = {}
+        self._answers: dict[int, Http3Answer] = {}
 
     def open(self) -> None:
         """The connection is up."""
@@ -55,7 +62,7 @@ class _Http3Peer:
     async def connect(self, host: str, port: int, security: Security | None, link: SessionLink) -> None:
         """See `bench.load.client.Session`."""
         self._link = link
-        self._connection = ClientConnection(self, host, port, security, BlockReader(AnswerHead))
+        self._connection = ClientConnection(self, host, port, security, BlockReader(self.head))
         try:
             await self._connection.connect()
         except BaseException:
@@ -71,9 +78,13 @@ class _Http3Peer:
 
     def _send(self, method: str, path: str, fields: Fields, body: bytes) -> int:
         """Ask on a stream of its own. Gives the stream's id."""
+        return self.send(self._encoded(method, path, fields, body))
+
+    def send(self, request: bytes) -> int:
+        """Send a whole request, as frames, on a stream of its own. Gives the stream's id."""
         assert self._connection is not None
-        stream_id = self._connection.quic.open_with(self._encoded(method, path, fields, body))
-        self._answers[stream_id] = _Answer()
+        stream_id = self._connection.quic.open_with(request)
+        self._answers[stream_id] = Http3Answer()
         self._connection.flush_after_reading()
         return stream_id
 
@@ -114,7 +125,7 @@ class _Http3Peer:
             if 0 < head.status < 200:
                 answer.reader.head_again()
             elif head.status:
-                answer.status = head.status
+                answer.head = head
                 self._begun(answer)
         if is_end:
             answer.reader.end()
@@ -145,13 +156,13 @@ class _Http3Peer:
 
     # What each kind does
 
-    def _begun(self, answer: _Answer) -> None:
+    def _begun(self, answer: Http3Answer) -> None:
         """The head of an answer has come."""
 
-    def _body_received(self, answer: _Answer, data: bytes) -> None:
+    def _body_received(self, answer: Http3Answer, data: bytes) -> None:
         answer.pieces.append(data)
 
-    def _ended(self, stream_id: int, answer: _Answer) -> None:
+    def _ended(self, stream_id: int, answer: Http3Answer) -> None:
         """An answer is complete."""
 
     def _tell_link(self) -> None:
@@ -162,7 +173,7 @@ class _Http3Peer:
         self.max_in_flight = min(len(self._answers) + max(self._connection.quic.free_streams, 0), MAX_IN_FLIGHT)
 
 
-class Http3Caller(_Http3Peer):
+class Http3Caller(Http3Peer):
     """Calls of any kind (see `bench.load.calls.Caller`)."""
 
     def __init__(self, authority: str, scheme: str) -> None:
@@ -186,7 +197,7 @@ class Http3Caller(_Http3Peer):
         if self._answers.pop(stream_id, None) is not None:
             self.failures.append((stream_id, kind))
 
-    def _ended(self, stream_id: int, answer: _Answer) -> None:
+    def _ended(self, stream_id: int, answer: Http3Answer) -> None:
         self._replies.append((stream_id, Reply(answer.status, b"".join(answer.pieces))))
 
     def _tell_link(self) -> None:
@@ -195,7 +206,7 @@ class Http3Caller(_Http3Peer):
             self._link.answered(replies)
 
 
-class Http3Publisher(_Http3Peer):
+class Http3Publisher(Http3Peer):
     """A request for each event."""
 
     def __init__(self, topic: str, authority: str, scheme: str) -> None:
@@ -209,7 +220,7 @@ class Http3Publisher(_Http3Peer):
         self._send(exchange.method, exchange.path, [], exchange.body)
         return []
 
-    def _ended(self, stream_id: int, answer: _Answer) -> None:
+    def _ended(self, stream_id: int, answer: Http3Answer) -> None:
         if answer.status != _OK:
             what = b"".join(answer.pieces)[:200].decode(errors="replace")
             raise ProtocolError(f"status {answer.status}: {what}", answer.status)
@@ -221,7 +232,7 @@ class Http3Publisher(_Http3Peer):
             self._link.answered(acknowledged)
 
 
-class SseHttp3Subscriber(_Http3Peer):
+class SseHttp3Subscriber(Http3Peer):
     """One subscription to a topic, as server-sent events."""
 
     def __init__(self, topic: str, authority: str, scheme: str) -> None:
@@ -233,14 +244,14 @@ class SseHttp3Subscriber(_Http3Peer):
     def open(self) -> None:
         self._send("GET", self._path, [(b"accept", b"text/event-stream")], b"")
 
-    def _begun(self, answer: _Answer) -> None:
+    def _begun(self, answer: Http3Answer) -> None:
         if answer.status != _OK:
             raise ProtocolError(f"status {answer.status}, and no event stream", answer.status)
 
-    def _body_received(self, answer: _Answer, data: bytes) -> None:
+    def _body_received(self, answer: Http3Answer, data: bytes) -> None:
         self._events += [event.data.encode() for event in self._reader.feed(data)]
 
-    def _ended(self, stream_id: int, answer: _Answer) -> None:
+    def _ended(self, stream_id: int, answer: Http3Answer) -> None:
         raise ProtocolError("the server ends the event stream")
 
     def _tell_link(self) -> None:

@@ -37,7 +37,7 @@ _NONCE_BYTES: Final = 16
 _KEY_BYTES: Final = 4
 
 
-_QUIET_CODES: Final = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
+QUIET_CODES: Final = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
 """Closing with these is no complaint."""
 
 
@@ -56,12 +56,13 @@ class ClientEnd(MessageReader):
     subprotocol: ClassVar[str] = ""
     """What the messages are to be, where the path does not say it."""
 
-    def __init__(self, target: str, authority: str) -> None:
+    def __init__(self, target: str, authority: str, fields: bytes = b"") -> None:
+        """`fields` are further header lines of the opening request, each ended by CRLF."""
         super().__init__()
         self.max_in_flight = 0
         self.closing = False
         self.outgoing: list[bytes] = []
-        self._opening = (target, authority)
+        self._opening = (target, authority, fields)
         self._nonce = secrets.token_bytes(_NONCE_BYTES)
         self._head = b""
 
@@ -71,8 +72,8 @@ class ClientEnd(MessageReader):
         raise NotImplementedError
 
     def open(self) -> None:
-        target, authority = self._opening
-        self.outgoing.append(encode_opening(target, authority, self._nonce, self.offer, self.subprotocol))
+        target, authority, fields = self._opening
+        self.outgoing.append(encode_opening(target, authority, self._nonce, self.offer, self.subprotocol, fields))
 
     def take(self, data: bytes) -> None:
         """Take bytes of the stream, be they of the handshake or of messages. Raises ProtocolError."""
@@ -219,7 +220,7 @@ class WebsocketClient(ClientEnd):
 
     def close_received(self, code: int) -> None:
         super().close_received(code)
-        self._fail_rest("closed" if code in _QUIET_CODES else "status", "closed")
+        self._fail_rest("closed" if code in QUIET_CODES else "status", "closed")
 
 
 class CompressedWebsocketClient(WebsocketClient):
@@ -360,6 +361,6 @@ class WebsocketPublisher(_TopicEnd):
         return 0
 
     def close_received(self, code: int) -> None:
-        if code not in _QUIET_CODES:
+        if code not in QUIET_CODES:
             raise ProtocolError(f"the server closes with code {code}", code)
         super().close_received(code)

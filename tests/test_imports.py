@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("bench", "servers", "clients", "analysis")
-SHARED = ("bench.wire", "bench.contract", "bench.conversation", "bench.errors")
+SHARED = ("bench.wire", "bench.contract", "bench.conversation", "bench.mix", "bench.errors")
 """What servers and clients may know of bench."""
 
 

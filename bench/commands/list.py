@@ -19,7 +19,8 @@ def list_command(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="protocols, patterns, executions, stacks, suites, operations, loads, links or hops; without it all.",
+            help="protocols, patterns, executions, stacks, suites, operations, loads, links, hops or service (what a "
+            "wirebench.toml says); without it all.",
             autocompletion=_kinds,
         ),
     ] = None,

@@ -7,9 +7,21 @@ import typer
 
 from bench.commands.options import Json, Kernel, Link, LinkBackend, LoadProcesses, Seed, complete_operation
 
+OWN_FILE = "wirebench.toml"
+"""What is read where no URL is named."""
+
 
 def load(
-    url: Annotated[str, typer.Argument(metavar="URL", help="Address of a server; the scheme says the protocol.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL", help="Address of a server; the scheme says the protocol. [default: ./wirebench.toml's]"
+        ),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What describes a service of your own. [default: ./wirebench.toml]"),
+    ] = None,
     load_model: Annotated[
         str | None,
         typer.Option(
@@ -17,8 +29,11 @@ def load(
         ),
     ] = None,
     connections: Annotated[
-        str, typer.Option(metavar="N", help="Connections of an open load, like 64 or 8x16; of events, subscribers.")
-    ] = "64",
+        str | None,
+        typer.Option(
+            metavar="N", help="Connections of an open load, like 64 or 8x16; of events, subscribers. [default: 64]"
+        ),
+    ] = None,
     operation: Annotated[
         str | None,
         typer.Option(
@@ -60,14 +75,18 @@ def load(
     link: Link = None,
     link_backend: LinkBackend = None,
     kernel: Kernel = None,
-    warmup: Annotated[str, typer.Option(metavar="TIME", help="How long to send before measuring; 0s for none.")] = "1s",
-    duration: Annotated[str, typer.Option(metavar="TIME", help="How long to measure.")] = "10s",
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long an answer may take.")] = "5s",
+    warmup: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long to send before measuring; 0s for none. [default: 1s]")
+    ] = None,
+    duration: Annotated[str | None, typer.Option(metavar="TIME", help="How long to measure. [default: 10s]")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long an answer may take. [default: 5s]")
+    ] = None,
     load_processes: LoadProcesses = 1,
     seed: Seed = None,
     json_file: Json = None,
 ) -> None:
-    """Point the load engine at a server that runs already.
+    """Point the load engine at a server that runs already, or at a service of your own that a wirebench.toml describes.
 
     Schemes: http, https, h2c, h2 (HTTP/2 over TLS), h3, ws, wss, grpc, grpcs, sse+http, sse+https, webrtc+http, tcp,
     tcps, udp. Over HTTP, WebSocket and gRPC any server will do: statuses are checked, and with --operation the content
@@ -75,31 +94,48 @@ def load(
     subscribers as --connections says, one publisher at the rate of --load, and latency from when an event was due to
     its delivery. The answer of --json is a result file, which wirebench report reads.
 
-    Exit status: 0 fine; 2 bad input, or the server cannot be reached or answers wrongly; 3 the trial has a fatal doubt
-    or gave no figures; 130 interrupted.
+    Without a URL, wirebench.toml says what to start, what to ask for, the load and the thresholds; options go before
+    what it says. wirebench init writes one.
+
+    Exit status: 0 fine; 1 a threshold failed; 2 bad input, or the server cannot be reached or answers wrongly; 3 the
+    trial has a fatal doubt or gave no figures, or the service did not start; 130 interrupted.
     """
     from bench import display, preflight
+    from bench.errors import UsageError
     from bench.loadview import load_view
     from bench.output import answer, check_json
+    from bench.ownload import load_own_service
     from bench.placement import choose_placement
     from bench.run import choose_seed, exit_code
     from bench.target import Wanted, parse_target, run_load, target_results, target_scenario
 
-    target = parse_target(url, Wanted(operation, method, payload, message, proto, topic), insecure, cacert, tls)
-    options = {
+    command = ["wirebench", *sys.argv[1:]]
+    given = {
+        "load": load_model,
         "connections": connections,
         "warmup": warmup,
         "duration": duration,
         "timeout": timeout,
+        "link": link,
+        "link_backend": link_backend,
+        "kernel": kernel,
     }
-    given = {"load": load_model, "link": link, "link_backend": link_backend, "kernel": kernel}
-    options |= {key: value for key, value in given.items() if value}
+    options = {key: value for key, value in given.items() if value is not None}
+    check_json(json_file)
+    if url is None:
+        named = {"operation": operation, "topic": topic, "method": method, "payload": payload, "message": message}
+        for option, value in (named | {"proto": proto, "insecure": insecure, "cacert": cacert, "tls": tls}).items():
+            if value:
+                raise UsageError(f"--{option}: goes with a URL; without one, {file or OWN_FILE} says what is asked for")
+        raise typer.Exit(load_own_service(file or OWN_FILE, options, load_processes, seed, json_file, command))
+    if file is not None:
+        raise UsageError("--file: says where the service is, and so does a URL; leave out one of the two")
+    target = parse_target(url, Wanted(operation, method, payload, message, proto, topic), insecure, cacert, tls)
     scenario = target_scenario(target, options)
     preflight.check([scenario])
-    check_json(json_file)
     seed, placement = choose_seed(seed), choose_placement(load_processes).load_only()
     with display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as watcher:
         trial = run_load(target, scenario, seed, load_processes, placement, watcher)
-    results = target_results(trial, placement, ["wirebench", *sys.argv[1:]])
+    results = target_results(trial, placement, command)
     answer(json_file, results.text, lambda: load_view(trial))
     raise typer.Exit(exit_code([trial]))

@@ -3,11 +3,13 @@
 Events on standard output, one JSON line each: `connected` (all connections stand and the first answer was right);
 `progress`, every half second of the measured window; `result`; or `error` (one line for the user). After `connected`
 the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC, which all processes
-of one machine share. End of input means that the starter has gone: the process ends. Having given its result it keeps
-its connections and waits for that end, so that both sides can be looked at as they were under load.
+of one machine share. A further line has the load end sooner than it was to. End of input means that the starter has
+gone: the process ends. Having given its result it keeps its connections and waits for that end, so that both sides can
+be looked at as they were under load.
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -55,8 +57,18 @@ async def _report_progress(engine: Runnable, from_ns: int) -> None:
         _emit("progress", **engine.recorder.progress())
 
 
-async def _usage_at(when_ns: int) -> resource.struct_rusage:
-    await asyncio.sleep(max(0.0, (when_ns - time.monotonic_ns()) / 1e9))
+async def _heed(commands: asyncio.StreamReader, engine: Runnable, stopped: asyncio.Event) -> None:
+    """Do what further lines of input say, until the starter has gone."""
+    while await commands.readline():
+        engine.stop()
+        stopped.set()
+
+
+async def _usage_at(when_ns: int, stopped: asyncio.Event) -> resource.struct_rusage:
+    """What was used until then, or until the load was told to end."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, (when_ns - time.monotonic_ns()) / 1e9)):
+            await stopped.wait()
     return resource.getrusage(resource.RUSAGE_SELF)
 
 
@@ -73,11 +85,12 @@ async def _run(spec: LoadSpec) -> None:
     start_ns = json.loads(line)["start_ns"]
     measure_ns = start_ns + spec.warmup_ns
     end_ns = measure_ns + spec.duration_ns
-    starter_gone = loop.create_task(commands.read())
+    stopped = asyncio.Event()
+    starter_gone = loop.create_task(_heed(commands, engine, stopped))
     starter_gone.add_done_callback(_end)
     progress = loop.create_task(_report_progress(engine, measure_ns))
-    before = loop.create_task(_usage_at(measure_ns))
-    after = loop.create_task(_usage_at(end_ns))
+    before = loop.create_task(_usage_at(measure_ns, stopped))
+    after = loop.create_task(_usage_at(end_ns, stopped))
     if not engine.makes_cycles and registry.load(spec.client).transport_kind != "session":
         # Nothing on the hot path makes cycles; a collection in mid-run would only be a pause. Libraries may need it, as
         # connections do that come and go.

@@ -79,6 +79,9 @@ class Runnable(Protocol):
     async def run(self, start_ns: int, measure_ns: int, end_ns: int, intervals: int) -> None:
         """Send from `start_ns`, measure from `measure_ns` to `end_ns`, then wait for what is in flight."""
 
+    def stop(self) -> None:
+        """End the run now: what was measured until now is the result."""
+
     def delivery(self) -> dict[str, Any] | None:
         """What patterns with events count of those; None for others."""
 
@@ -159,8 +162,7 @@ class Engine(ABC):
         self._running = True
         self.end_ns = end_ns
         self._begin(start_ns, measure_ns)
-        give_up_ns = end_ns + self._timeout_ns
-        while (now := _clock()) < end_ns or (not self._is_quiet() and now < give_up_ns):
+        while (now := _clock()) < self.end_ns or (not self._is_quiet() and now < self.end_ns + self._timeout_ns):
             await asyncio.sleep(_TICK_S)
             now = _clock()
             for link in list(self._links):
@@ -174,6 +176,11 @@ class Engine(ABC):
             link.fail_all("timeout")
             link.close()
         await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        """End the run now: what was measured until now is the result."""
+        self.end_ns = min(self.end_ns, _clock())
+        self.recorder.stop(self.end_ns)
 
     def delivery(self) -> dict[str, Any] | None:
         """What patterns with events count of those; None for others."""
@@ -309,6 +316,12 @@ class OpenEngine(Engine):
             link.send(1, waiting.popleft(), now_ns)
             count -= 1
         self._free.extend(repeat(link, count))
+
+    def stop(self) -> None:
+        super().stop()
+        self._due_times = iter(())
+        self._load_ahead(0)
+        self._waiting.clear()
 
     def _begin(self, start_ns: int, measure_ns: int) -> None:
         self._start_ns, self._measure_ns = start_ns, measure_ns

@@ -30,6 +30,28 @@ class GrpcCall:
     server_streaming: bool
 
 
+@dataclass(frozen=True)
+class GrpcMethod:
+    """A method, as protobuf describes it in a pool of descriptions."""
+
+    descriptor: Any
+    pool: Any
+
+    def call(self, json_text: str) -> GrpcCall:
+        """A call of it with a request in JSON. Raises UsageError."""
+        from google.protobuf import json_format, message_factory
+
+        method = self.descriptor
+        message = message_factory.GetMessageClass(method.input_type)()
+        try:
+            json_format.Parse(json_text, message, descriptor_pool=self.pool)
+        except json_format.ParseError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"--message: no {method.input_type.full_name}: {reason}") from None
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        return GrpcCall(path, message.SerializeToString(), method.client_streaming, method.server_streaming)
+
+
 def look_up_by_reflection(
     host: str, port: int, method: str, json_text: str, security: Security | None = None
 ) -> GrpcCall:
@@ -48,7 +70,7 @@ def look_up_by_reflection(
             raise _no_answer(error, host, port) from None
         if service not in _services(files):
             raise UsageError(f"the server has no service {service}; it has {_names(reflection.services())}")
-    return _resolve(files, service, name, json_text)
+    return _find(files, service, name).call(json_text)
 
 
 def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
@@ -56,11 +78,16 @@ def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
 
     Raises UsageError.
     """
+    return method_in_file(path, method).call(json_text)
+
+
+def method_in_file(path: Path, method: str) -> GrpcMethod:
+    """What a .proto file says of `method`. Raises UsageError."""
     service, name = _split(method)
     files = _compile(path)
     if service not in _services(files):
         raise UsageError(f"{path} has no service {service}; it has {_names(_services(files))}")
-    return _resolve(files, service, name, json_text)
+    return _find(files, service, name)
 
 
 def _split(method: str) -> tuple[str, str]:
@@ -78,8 +105,7 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _resolve(files: Sequence[Any], service_name: str, name: str, json_text: str) -> GrpcCall:
-    from google.protobuf import json_format, message_factory
+def _find(files: Sequence[Any], service_name: str, name: str) -> GrpcMethod:
     from google.protobuf.descriptor_pool import DescriptorPool
 
     pool = DescriptorPool()
@@ -91,16 +117,7 @@ def _resolve(files: Sequence[Any], service_name: str, name: str, json_text: str)
         raise TargetError(f"the description of {service_name} cannot be used: {error}") from None
     if name not in service.methods_by_name:
         raise UsageError(f"{service_name} has no method {name}; it has {_names(service.methods_by_name.keys())}")
-    method = service.methods_by_name[name]
-    message = message_factory.GetMessageClass(method.input_type)()
-    try:
-        json_format.Parse(json_text, message, descriptor_pool=pool)
-    except json_format.ParseError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--message: no {method.input_type.full_name}: {reason}") from None
-    return GrpcCall(
-        f"/{service_name}/{name}", message.SerializeToString(), method.client_streaming, method.server_streaming
-    )
+    return GrpcMethod(service.methods_by_name[name], pool)
 
 
 # Reflection

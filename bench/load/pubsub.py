@@ -179,6 +179,10 @@ class PubSub:
         self.tally["confirmed"] = self._ledger.confirmed
         self.tally["lost"] = self._ledger.lost
 
+    def stop(self) -> None:
+        self._end_ns = min(self._end_ns, _clock())
+        self.recorder.stop(self._end_ns)
+
     def close(self) -> None:
         """Nothing is left open after a run."""
 

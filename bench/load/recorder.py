@@ -62,6 +62,10 @@ class Recorder:
             rehearsal.intended.extend(range(_DIGEST_AT))
         rehearsal.progress()
 
+    def stop(self, end_ns: int) -> None:
+        """The measured window ends sooner."""
+        self._end_ns = end_ns
+
     def error(self, kind: str, intended_ns: int, now_ns: int, count: int = 1) -> None:
         """Requests failed."""
         self.last_error = kind
@@ -118,6 +122,7 @@ class Recorder:
         return {
             "completed": int(self._latency.counts.sum()),
             "done_in_window": self._done_in_window,
+            "measured_ns": max(0, self._end_ns - self._start_ns),
             "errors": dict(self._errors),
             "dropped": self._dropped,
             "latency": self._latency.encode(),

@@ -79,6 +79,8 @@ class LoadSpec:
 
     broker: str = ""
     """The address of the broker that the pattern goes through, if it goes through one."""
+    mix: str = ""
+    """The requests of the pattern mix, as `bench.mix` spells them."""
 
     @property
     def scheme(self) -> str:

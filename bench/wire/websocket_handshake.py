@@ -104,17 +104,21 @@ def encode_acceptance(key: bytes, extensions: bytes = b"", subprotocol: str = ""
 # Client
 
 
-def encode_opening(target: str, authority: str, nonce: bytes, extensions: bytes = b"", subprotocol: str = "") -> bytes:
-    """The opening request. `nonce` is 16 random bytes, `extensions` and `subprotocol` what is offered."""
+def encode_opening(
+    target: str, authority: str, nonce: bytes, extensions: bytes = b"", subprotocol: str = "", fields: bytes = b""
+) -> bytes:
+    """The opening request. `nonce` is 16 random bytes, `extensions` and `subprotocol` what is offered, `fields` further
+    header lines, each ended by CRLF."""
     return (
         b"GET %b HTTP/1.1\r\nhost: %b\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-version: %b\r\nsec-websocket-key: %b\r\n%b\r\n"
+        b"sec-websocket-version: %b\r\nsec-websocket-key: %b\r\n%b%b\r\n"
         % (
             target.encode("ascii"),
             authority.encode("ascii"),
             _VERSION,
             base64.b64encode(nonce),
             _agreement(extensions, subprotocol),
+            fields,
         )
     )
 

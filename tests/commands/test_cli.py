@@ -36,7 +36,7 @@ def test_without_a_command_there_is_help(wirebench: Command) -> None:
         (("run", "--load-processes", "65"), ["--load-processes", "less than or equal to 64"]),
         (("serve",), ["PROTOCOL"]),
         (("serve", "http1", "--port", "65536"), ["--port", "less than or equal to 65535"]),
-        (("load",), ["URL"]),
+        (("load",), ["wirebench.toml: there is no such file", "wirebench init", "address"]),
         (("report",), ["RUN"]),
         (("list", "protocol"), ["KIND", "'protocol'", "did you mean protocols?"]),
     ],
@@ -109,4 +109,4 @@ def test_values_are_completed() -> None:
     assert complete("wirebench run --operation e") == ["echo"]
     assert complete("wirebench run qu") == ["quick"]
     assert complete("wirebench serve ud") == ["udp"]
-    assert complete("wirebench list s") == ["stacks", "suites"]
+    assert complete("wirebench list s") == ["stacks", "suites", "service"]

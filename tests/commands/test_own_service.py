@@ -1,0 +1,273 @@
+"""A service of the user's own: whatever it does, there is one clear line, the right exit status, and nothing left."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Command
+
+from analysis.load_results import load_run
+from bench import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples/service"
+DEADLINE_S = 30.0
+
+SERVICE = """
+import http.server, os, subprocess, sys, time
+
+mode = sys.argv[1]
+print("hello from", mode, flush=True)
+if mode == "sleeps":
+    time.sleep(1000)
+if mode == "exits":
+    sys.exit("no database")
+if mode == "leaves":
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    served = 0
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        Handler.served += 1
+        if mode == "dies" and Handler.served > 30:
+            os._exit(7)
+        wrong = mode == "wrong" or (mode == "flaky" and Handler.served % 5 == 3)
+        self.wfile.write(b"HTTP/1.1 %d x\\r\\ncontent-length: 2\\r\\n\\r\\nok" % (500 if wrong else 200))
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that commands run in, with the service in it. Nothing that was started in it outlives the test."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "service.py").write_text(SERVICE)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield tmp_path
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert started_in(tmp_path) == []
+
+
+def started_in(folder: Path) -> list[str]:
+    """The processes that run in a folder, beside this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.cwd() == str(folder):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def write(folder: Path, mode: str, duration: str = "300ms", url: str = "http://127.0.0.1:{port}") -> None:
+    (folder / "wirebench.toml").write_text(f"""
+        [service]
+        command = [{json.dumps(sys.executable)}, "-S", "service.py", "{mode}"]
+        url = "{url}"
+        ready = {{ timeout = "{"300ms" if mode == "sleeps" else "20s"}" }}
+        [[request]]
+        name = "get"
+        path = "/"
+        [load]
+        load = "open:100/s"
+        connections = "4"
+        warmup = "100ms"
+        duration = "{duration}"
+        thresholds = ["errors < 10%", "rate > 1/s"]
+    """)
+
+
+def load(folder: Path) -> tuple[int, dict[str, Any]]:
+    """The exit status, and the trial, which is read as results are."""
+    code = cli.main(["load", "--json", "load.json"])
+    assert load_run(folder / "load.json").trials
+    (trial,) = json.loads((folder / "load.json").read_text())["trials"]
+    return code, trial
+
+
+def test_all_is_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "leaves")
+    code, trial = load(folder)
+    assert code in (0, 3)  # 3: a machine that is too busy
+    assert trial["scenario"]["pattern"] == "mix"
+    assert trial["requests"]["get"]["completed"] == trial["counts"]["completed"] > 0
+    assert [threshold["held"] for threshold in trial["thresholds"]] == [True, True]
+    assert trial["server"]["rss_bytes"] > 0
+    out, err = capsys.readouterr()
+    assert out.count("✓") == 2
+    assert "the service left 1 process behind when it was told to end; killed now" in err
+    assert (folder / "wirebench-service.log").read_text() == "hello from leaves\n"
+
+
+def test_a_threshold_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "flaky")
+    code, trial = load(folder)
+    assert code == 1
+    assert [threshold["held"] for threshold in trial["thresholds"]] == [False, True]
+    assert trial["requests"]["get"]["errors"].keys() == {"status"}
+    out, _ = capsys.readouterr()
+    assert "get: an answer was wrong: status 500, not 2xx or 3xx" in out
+    assert re.search(r"errors < 10% .* ✗", out)
+
+
+def test_it_dies_under_load(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "dies", duration="100s")
+    began = time.monotonic()
+    code, trial = load(folder)
+    assert time.monotonic() - began < DEADLINE_S
+    assert code == 3
+    assert 0 < trial["counts"]["completed"] <= 30
+    assert 0 < trial["measured_ns"] < 20e9
+    assert trial["server"]["deaths"][0]["reason"].startswith("ended with exit status 7; it wrote last: hello from dies")
+    assert "ended with exit status 7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "words"),
+    [
+        ("sleeps", 3, "the service was not ready within 0.3 s: port "),
+        (
+            "exits",
+            3,
+            "the service was not ready yet and ended with exit status 1; it wrote last: hello from exits | no",
+        ),
+        ("wrong", 2, "request 'get': 127.0.0.1 port "),
+    ],
+)
+def test_it_is_of_no_use(folder: Path, refused: Callable[..., str], mode: str, status: int, words: str) -> None:
+    write(folder, mode)
+    message = refused("load", status=status)
+    assert message.startswith(words)
+    if mode == "wrong":
+        assert message.endswith("answered with status 500, not 2xx or 3xx")
+
+
+def test_what_cannot_be_started(folder: Path, refused: Callable[..., str]) -> None:
+    text = '[service]\ncommand = "./nowhere"\nurl = "http://127.0.0.1:{port}"\n[[request]]\npath = "/"\n'
+    (folder / "own.toml").write_text(text)
+    assert refused("load", "--file", "own.toml") == (
+        "the service's command './nowhere' cannot be started: No such file or directory"
+    )
+    assert "there is no such file; write one with wirebench init" in refused("load")
+    assert "--method: goes with a URL" in refused("load", "--file", "own.toml", "--method", "GET")
+    assert "leave out one of the two" in refused("load", "http://127.0.0.1:1", "--file", "own.toml")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        write(folder, "exits", url=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        assert "is taken: something answers there before the service was started" in refused("load")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_however_the_command_ends(folder: Path, wirebench: Command, number: int) -> None:
+    write(folder, "well", duration="100s")
+    command = wirebench.start("load")
+    until = time.monotonic() + DEADLINE_S
+    while not any("bench.load" in process for process in started_in(folder)):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    command.send_signal(number)
+    _, err = command.communicate(timeout=DEADLINE_S)
+    if number == signal.SIGINT:
+        assert (command.returncode, err) == (130, "wirebench: interrupted\n")
+    while started_in(folder):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+# init
+
+
+def test_init_asks(folder: Path, wirebench: Command) -> None:
+    answers = "uvicorn app:app --port {port}\n\n/health\nGET /items\nPOST /orders\n\nclosed:4\n2s\np99 < 1s,errors<1\n"
+    result = subprocess.run(
+        [sys.executable, "-m", "bench", "init"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=answers,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (0, "wrote wirebench.toml; next: wirebench load\n")
+    assert "What starts the service?" in result.stderr
+    from bench import ownservice
+
+    own = ownservice.read(folder / "wirebench.toml")
+    assert own.url == "http://127.0.0.1:{port}"
+    assert [request.name for request in own.mix] == ["GET /items", "POST /orders"]
+    assert dict(own.load) == {"load": "closed:4", "duration": "2s"}
+    assert [threshold.text for threshold in own.thresholds] == ["p99 < 1s", "errors<1"]
+
+
+def test_init_writes_nothing_that_load_would_refuse(
+    folder: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "requests are carried over" in refused("init", "--yes", "--url", "ftp://x")
+    assert "is not a threshold" in refused("init", "--yes", "--threshold", "fast")
+    assert "can never hold" in refused("init", "--yes", "--threshold", "rate > 200/s")
+    assert not (folder / "wirebench.toml").exists()
+    (folder / "wirebench.toml").write_text("mine")
+    assert refused("init", "--yes") == "wirebench.toml is there already; --force replaces it"
+    assert (folder / "wirebench.toml").read_text() == "mine"
+    assert cli.main(["init", "--yes", "--force", "--request", 'GET /"x"']) == 0
+    assert "request 1" not in (folder / "wirebench.toml").read_text()
+
+
+# The example
+
+
+@pytest.fixture
+def example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the example's folder, with uvicorn at hand."""
+    for path in EXAMPLE.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    return folder
+
+
+def test_the_example(example: Path) -> None:
+    code = cli.main(["load", "--duration", "500ms", "--warmup", "100ms", "--json", "load.json"])
+    assert code in (0, 1, 3)  # 1 and 3: a machine that is too busy
+    (trial,) = json.loads((example / "load.json").read_text())["trials"]
+    assert trial["counts"]["errors"] == {}
+    assert set(trial["requests"]) == {"list", "read", "order", "report"}
+    assert trial["requests"]["report"]["latency_ns"]["min"] >= 25e6
+    assert trial["requests"]["list"]["completed"] > trial["requests"]["order"]["completed"]
+
+
+@pytest.mark.long
+def test_the_commands_of_the_tutorial(example: Path) -> None:
+    """Every command of the page; each load is over sooner than the page says."""
+    page = (EXAMPLE / "TUTORIAL.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
+    assert sum(line.startswith("wirebench load") for line in lines) >= 4
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line in lines:
+        expected = int(found[1]) if (found := re.search(r"# exit status (\d)", line)) else 0
+        command = re.sub(r"--duration \S+", "--duration 1s", line.partition("#")[0])
+        shell = f'wirebench() {{ "{sys.executable}" -m bench "$@"; }}; {command}'
+        result = subprocess.run(
+            ["bash", "-c", shell], cwd=example, env=environment, capture_output=True, text=True, check=False
+        )
+        allowed = (expected, 3) if command.startswith("wirebench load") else (expected,)  # 3: a machine too busy
+        assert result.returncode in allowed, (line, result.stdout, result.stderr)
+    assert list((example / "page").iterdir())
