@@ -82,7 +82,7 @@ class Answer:
 
     @property
     def scenario(self) -> str:
-        return self.question.scenario.name
+        return full_name(self.question.scenario)
 
     @property
     def metric(self) -> Metric:
@@ -176,6 +176,12 @@ def scenario_hash(scenario: Scenario) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def full_name(scenario: Scenario) -> str:
+    """What a scenario is called among all of a run: two groups may hold one of the same name."""
+    plain = scenario.group in ("run", "load")
+    return scenario.name if plain else f"{scenario.group}: {scenario.name}"
+
+
 def choose_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
     """The metrics of these names, or the usual ones. Raises UsageError."""
     chosen = []
@@ -210,8 +216,8 @@ def compare_runs(
         margin,
         paired,
         answer(questions, margin, paired, ALPHA / looks),
-        tuple(s.scenario.name for key, s in of_base.items() if key not in of_head),
-        tuple(s.scenario.name for key, s in of_head.items() if key not in of_base),
+        tuple(full_name(s.scenario) for key, s in of_base.items() if key not in of_head),
+        tuple(full_name(s.scenario) for key, s in of_head.items() if key not in of_base),
     )
 
 

@@ -17,8 +17,12 @@ from typing import Annotated
 import typer
 
 from bench import __version__
+from bench.commands.aa import aa
+from bench.commands.ab import ab
 from bench.commands.claims import claims
+from bench.commands.compare import compare
 from bench.commands.doctor import doctor
+from bench.commands.export import export
 from bench.commands.lab import lab
 from bench.commands.list import list_command
 from bench.commands.load import load
@@ -46,6 +50,10 @@ app.command()(report)
 app.command()(doctor)
 app.command()(peers)
 app.command()(claims)
+app.command()(compare)
+app.command()(ab)
+app.command()(aa)
+app.command()(export)
 
 
 def _show_version(asked: bool) -> None:

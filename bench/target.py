@@ -10,7 +10,7 @@ own service, and their deliveries are measured.
 import re
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +215,10 @@ def run_load(
     load_processes: int,
     placement: Placement,
     watcher: Watcher,
+    server_pids: Callable[[], list[int]] | None = None,
 ) -> dict[str, Any]:
-    """One trial against a server that runs already, as result files hold it: nothing is known of that server's side.
+    """One trial against a server that runs already, as result files hold it: nothing is known of that server's side,
+    unless `server_pids` names its processes.
 
     Raises TargetError if it cannot be reached or does not give a right answer to a first request, UnsupportedError
     where the link cannot be had.
@@ -238,7 +240,7 @@ def run_load(
     ]
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:
-        trial = _measured(trial, scenario, specs, link, watcher.progress)
+        trial = _measured(trial, scenario, specs, link, watcher.progress, server_pids)
     except LoadFailedError as error:
         trial = {**trial, "error": str(error)}
     watcher.trial_ended(trial)
@@ -260,14 +262,19 @@ def _measured(
     specs: list[LoadSpec],
     link: Network,
     on_progress: Callable[[Progress], None],
+    server_pids: Callable[[], list[int]] | None,
 ) -> dict[str, Any]:
     with link, LoadProcesses(len(specs), on_progress, link.client) as load:
         load.connect(specs)
         window = load.release()
         load.watch(window.measure_ns)
         before, sent_before = probes.host_load(), link.account()
+        used_before = probes.usage(server_pids()) if server_pids else None
         load.watch(window.end_ns)
         after, sent_after = probes.host_load(), link.account()
+        if server_pids and used_before:
+            spent, memory = probes.spent(used_before, probes.usage(server_pids())), probes.memory(server_pids())
+            trial["server"] = {**asdict(spent), **asdict(memory), "workers": [], "deaths": []}
         trial["wire"] = link.carried(sent_before, sent_after)
         memory = probes.memory(load.pids())
         results = load.results()

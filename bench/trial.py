@@ -5,11 +5,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bench import registry, resultfile
 from bench.brokerserver import BrokerServer
 from bench.certificates import certificates
+from bench.childprocess import ROOT
 from bench.contract import Security
 from bench.doubts import Host, find_doubts
 from bench.errors import LabFailedError, LoadFailedError, ServerFailedError, TargetError
@@ -39,8 +41,10 @@ def run_trial(
     load_processes: int,
     placement: Placement,
     on_progress: Callable[[Progress], None],
+    root: Path = ROOT,
 ) -> dict[str, Any]:
-    """The trial's record, as result files hold it. A trial that gave no figures says why under "error"."""
+    """The trial's record, as result files hold it. A trial that gave no figures says why under "error". `root` is the
+    checkout of this project that the server is of; all else is that which runs."""
     trial = {**NO_FIGURES, "scenario": scenario.record(), "round": round_number, "seed": seed}
     trial["started"] = resultfile.now()
     pattern = pattern_of(scenario.pattern)
@@ -51,7 +55,7 @@ def run_trial(
             network(scenario, seed) as link,
             LoadProcesses(processes, on_progress, link.client) as load,
             LoadProcesses(int(scenario.beside is not None), lambda _progress: None, link.client) as beside,
-            _server(scenario, placement.server, link, state) as server,
+            _server(scenario, placement.server, link, state, root) as server,
             path_to(scenario, server.host, server.port, placement.server, link.server, seed) as path,
         ):
             if scenario.restart:
@@ -89,7 +93,9 @@ def run_trial(
     return conclude(trial, scenario, results, client_memory, before.host, after.host)
 
 
-def _server(scenario: Scenario, cpus: Sequence[int], link: Network, state: str) -> ServerProcess | BrokerServer:
+def _server(
+    scenario: Scenario, cpus: Sequence[int], link: Network, state: str, root: Path
+) -> ServerProcess | BrokerServer:
     pattern, words = parse_pattern(scenario.pattern, "pattern")
     if pattern.server:
         instead: BrokerServer = registry.load(pattern.server)(words, cpus)
@@ -106,6 +112,7 @@ def _server(scenario: Scenario, cpus: Sequence[int], link: Network, state: str) 
         fast_open=scenario.fast_open == "on",
         state=state,
         within=link.server,
+        root=root,
     )
 
 

@@ -27,6 +27,11 @@ def figures_csv(runs: Sequence[Run]) -> str:
     return _csv(head, (_trial_row(run, trial) for run in runs for trial in run.trials))
 
 
+def run_csv(run: Run) -> str:
+    """One row for each trial of one run."""
+    return figures_csv([run])
+
+
 def summary_csv(runs: Sequence[Run]) -> str:
     """One row for each scenario: of each figure the median over the trials, and the ends of its 95 % interval."""
     estimates = [f"{name}_{part}" for name in _METRICS for part in ("median", "low", "high")]
