@@ -33,10 +33,9 @@ from bench.run import Watcher, head
 from bench.scenario import Scenario
 from bench.target import Wanted, parse_target, run_load, scenario_record
 from bench.trial import NO_FIGURES, run_trial
-from bench.worktrees import Checkout
+from bench.worktrees import SIDES, Checkout
 
 COMPARISON = "comparison.json"
-SIDES = ("base", "head")
 _HOST = "127.0.0.1"
 _GIVE_UP = 3
 """After so many pairs one after the other in which a side gave no figures, there will be none."""

@@ -16,7 +16,7 @@ from analysis.regression import Change, Comparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
 from bench import compareview, display, preflight
-from bench.ab import SIDES, CommandSide, OwnSide, Plan, Service, Side, run_pairs
+from bench.ab import CommandSide, OwnSide, Plan, Service, Side, run_pairs
 from bench.claimview import Silent
 from bench.errors import UsageError
 from bench.output import say
@@ -25,7 +25,7 @@ from bench.run import Watcher, choose_seed
 from bench.scenario import Scenario
 from bench.selection import choose_suite
 from bench.target import Wanted, parse_target, target_scenario
-from bench.worktrees import Checkout, checkouts, repository
+from bench.worktrees import SIDES, Checkout, checkouts, repository
 
 FOLDER = Path("results/ab")
 """Where results go that nobody named a place for."""
@@ -58,23 +58,23 @@ class Asked:
 def run(asked: Asked, base: str, head: str) -> tuple[Comparison, Path, float]:
     """Compare two revisions of the repository that the current folder is in. Gives also where everything is kept, and
     how long a pair took, in seconds."""
-    return _run(asked, {"base": base, "head": head}, stop_early=True)
+    return _run(asked, base, head, stop_early=True)
 
 
 def run_equal(asked: Asked, revision: str) -> tuple[Comparison, Path, float]:
     """Compare a revision with itself, for all of the pairs."""
-    return _run(asked, {"base": revision, "head": revision}, stop_early=False)
+    return _run(asked, revision, revision, stop_early=False)
 
 
-def _run(asked: Asked, revisions: dict[str, str], stop_early: bool) -> tuple[Comparison, Path, float]:
+def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparison, Path, float]:
     service = _service(asked)
     plan = replace(_plan(asked, service), stop_early=stop_early)
     preflight.check(plan.scenarios)
     top = repository()
     folder = _folder(asked.out)
     watch: AbstractContextManager[Watcher] = nullcontext(Silent())
-    with checkouts(top, revisions) as made:
-        one, other = (_side(made[name], service) for name in SIDES)
+    with checkouts(top, base, head) as made:
+        one, other = (_side(checkout, service) for checkout in made)
         say(f"base {one.name}, head {other.name}: up to {plan.pairs} pairs, kept in {folder}")
         if _is_terminal():
             watch = display.watch("base against head", plan.scenarios, 2 * plan.pairs)

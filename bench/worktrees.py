@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 
+SIDES = ("base", "head")
 _PREFIX = "wirebench-ab-"
 _OURS = re.compile(rf"{_PREFIX}(\d+)-")
 
@@ -64,9 +65,10 @@ def git(folder: Path, *arguments: str, given: str | None = None, **environment: 
 
 
 @contextlib.contextmanager
-def checkouts(top: Path, revisions: dict[str, str]) -> Iterator[dict[str, Checkout]]:
-    """A checkout of each revision, by what it is called here ("base"), while the context lasts. Raises UsageError."""
+def checkouts(top: Path, base: str, head: str) -> Iterator[tuple[Checkout, Checkout]]:
+    """A checkout of each of two revisions while the context lasts. Raises UsageError."""
     commits = {}
+    revisions = dict(zip(SIDES, (base, head), strict=True))
     for name, revision in revisions.items():
         try:
             commits[name] = git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
@@ -75,11 +77,10 @@ def checkouts(top: Path, revisions: dict[str, str]) -> Iterator[dict[str, Checko
     remove_stale(top)
     parent = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
-        made = {}
-        for name, commit in commits.items():
-            git(top, "worktree", "add", "--detach", "--quiet", str(parent / name), commit)
-            made[name] = Checkout(revisions[name], commit, parent / name)
-        yield made
+        one, other = (Checkout(revisions[name], commit, parent / name) for name, commit in commits.items())
+        for checkout in (one, other):
+            git(top, "worktree", "add", "--detach", "--quiet", str(checkout.folder), checkout.commit)
+        yield one, other
     finally:
         _remove(top, parent)
 
@@ -97,6 +98,7 @@ def remove_stale(top: Path) -> None:
 
 
 def _remove(top: Path, parent: Path) -> None:
+    for name in SIDES:
+        with contextlib.suppress(UsageError):  # it was not made yet
+            git(top, "worktree", "remove", "--force", str(parent / name))
     shutil.rmtree(parent, ignore_errors=True)
-    with contextlib.suppress(UsageError):
-        git(top, "worktree", "prune")
