@@ -23,9 +23,11 @@ from bench.commands.claims import claims
 from bench.commands.compare import compare
 from bench.commands.doctor import doctor
 from bench.commands.export import export
+from bench.commands.history import history
 from bench.commands.lab import lab
 from bench.commands.list import list_command
 from bench.commands.load import load
+from bench.commands.micro import micro
 from bench.commands.peers import peers
 from bench.commands.report import report
 from bench.commands.run import run
@@ -53,6 +55,8 @@ app.command()(claims)
 app.command()(compare)
 app.command()(ab)
 app.command()(aa)
+app.command()(micro)
+app.add_typer(history, name="history")
 app.command()(export)
 
 
