@@ -22,6 +22,7 @@ from analysis.load_results import load_run
 from analysis.metrics import Metric
 from analysis.regression import PAIRED_SUITE, Comparison, compare_runs, is_decided, looks_until
 from bench import resultfile
+from bench.address import SCHEMES, parse_address
 from bench.errors import LabFailedError, LoadFailedError, OutputError, ServerFailedError, TargetError, UsageError
 from bench.loadprocess import Progress
 from bench.peers.process import VoidError, server_process
@@ -31,7 +32,7 @@ from bench.programhost import hosted
 from bench.resultfile import ResultFile, write_atomically
 from bench.run import Watcher, head
 from bench.scenario import Scenario
-from bench.target import Wanted, parse_target, run_load, scenario_record
+from bench.target import Target, Wanted, parse_target, run_load, scenario_record
 from bench.trial import NO_FIGURES, run_trial
 from bench.worktrees import SIDES, Checkout
 
@@ -92,11 +93,14 @@ class Service:
                 raise UsageError(f"{option}: {text!r:.200} has no {{port}} in it, where the port goes that is free")
             words(text, option)
         words(self.build, "--build")
-        if parse_target(self.address(1), self.wanted, True, None, None).address.host not in (_HOST, "localhost"):
+        if self.target(1).address.host not in (_HOST, "localhost"):
             raise UsageError(f"--url: {self.url}: the server is started here; write an address of {_HOST}")
 
-    def address(self, port: int) -> str:
-        return self.url.replace("{port}", str(port))
+    def target(self, port: int) -> Target:
+        """What the load is pointed at. Raises UsageError; for a gRPC method, which is looked up, TargetError too."""
+        address = parse_address(self.url.replace("{port}", str(port)))
+        # Its certificate is not what is measured.
+        return parse_target(address.url, self.wanted, SCHEMES[address.scheme].tls, None, None)
 
 
 def words(command: str, option: str) -> list[str]:
@@ -130,10 +134,10 @@ class CommandSide:
             "cpus": list(placement.server),
             "python_path": os.environ.get("PYTHONPATH"),
         }
-        target = parse_target(service.address(1), service.wanted, True, None, None)
+        target = service.target(1)
         try:
             with hosted(self.name, "bench.ab:running", arguments) as server:
-                target = parse_target(service.address(server["port"]), service.wanted, True, None, None)
+                target = service.target(server["port"])
                 watcher = _Progress(on_progress)
                 trial = run_load(
                     target, scenario, seed, 1, placement.load_only(), watcher, lambda: _family(server["pid"])
@@ -141,7 +145,7 @@ class CommandSide:
         except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
             trial = {**NO_FIGURES, "seed": seed, "started": started, "error": str(error)}
         name = f"{scenario.protocol} {scenario.load} {target.operation}"
-        record = scenario_record(target, scenario) | {"name": name[:300], "group": service.url[:300]}
+        record = scenario_record(target, scenario) | {"name": name[:300], "group": scenario.group}
         return {**trial, "scenario": record, "round": number}
 
 

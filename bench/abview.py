@@ -16,7 +16,7 @@ from analysis.regression import Change, Comparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
 from bench import compareview, display, preflight
-from bench.ab import CommandSide, OwnSide, Plan, Service, Side, run_pairs
+from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, Side, run_pairs
 from bench.claimview import Silent
 from bench.errors import UsageError
 from bench.output import say
@@ -24,7 +24,7 @@ from bench.placement import choose_placement
 from bench.run import Watcher, choose_seed
 from bench.scenario import Scenario
 from bench.selection import choose_suite
-from bench.target import Wanted, parse_target, target_scenario
+from bench.target import Wanted, target_scenario
 from bench.worktrees import SIDES, Checkout, checkouts, repository
 
 FOLDER = Path("results/ab")
@@ -80,7 +80,12 @@ def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparis
             watch = display.watch("base against head", plan.scenarios, 2 * plan.pairs)
         with watch as watcher:
             began_s = time.monotonic()
-            found = run_pairs(plan, (one, other), folder, watcher, _say_look)
+            try:
+                found = run_pairs(plan, (one, other), folder, watcher, _say_look)
+            except BaseException:
+                if (folder / COMPARISON).exists():
+                    say(f"what was measured is kept in {folder}")
+                raise
             took_s = time.monotonic() - began_s
     pairs = max((len(summary.trials) for summary in summaries(load_run(folder / "head.json"))), default=1)
     return found, folder, took_s / pairs
@@ -136,8 +141,7 @@ def _scenarios(asked: Asked, service: Service | None) -> tuple[Scenario, ...]:
             if len(given) > 1:
                 raise UsageError(f"--{key}: a server of yours is asked to bear one load at a time")
             values[key] = given[0]
-    target = parse_target(service.address(1), service.wanted, True, None, None)
-    return (target_scenario(target, values),)
+    return (replace(target_scenario(service.target(1), values), group="run"),)
 
 
 def _side(checkout: Checkout, service: Service | None) -> Side:

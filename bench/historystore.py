@@ -20,7 +20,8 @@ HISTORY = Path("results/history")
 """Where the history is that nobody named a place for."""
 
 _ATTEMPTS = 5
-_NAME = re.compile(r"[0-9a-f]{12}/[0-9A-Za-z]+-[0-9a-f]{12}\.json")
+_MACHINE = re.compile(r"[0-9a-f]{12}")
+_NAME = re.compile(rf"{_MACHINE.pattern}/[0-9A-Za-z]+-[0-9a-f]{{12}}\.json")
 
 
 class History(Protocol):
@@ -72,7 +73,7 @@ class FolderHistory:
 
     def machines(self) -> list[str]:
         try:
-            found = sorted(entry.name for entry in os.scandir(self._folder) if entry.is_dir())
+            found = sorted(entry.name for entry in os.scandir(self._folder) if _MACHINE.fullmatch(entry.name))
         except OSError as error:
             raise UsageError(f"{self._folder}: no history there: {error.strerror}; see wirebench history add") from None
         if not found:
