@@ -33,7 +33,7 @@ RECENT = 2000
 LEAST_RUNS = 5
 """So many runs at least make a level."""
 
-SIGNIFICANT = 0.001
+SIGNIFICANT = 0.01
 _NEAR = 50
 _PENALTY = 3.0
 
@@ -185,7 +185,7 @@ def _weakest(logs: Any, bounds: Sequence[int], floor: float) -> int | None:
     weak = []
     for number in range(1, len(bounds) - 1):
         found = shift.of_samples(*_sides(logs, *bounds[number - 1 : number + 2]))
-        p = min(found.p_above(0), found.p_below(0)) * 2
+        p = min(found.p_above(0), found.p_below(0)) * 2 * len(logs)  # it could have been found at any place
         if p > SIGNIFICANT or abs(found.estimate) < math.log1p(floor):
             weak.append((-p, abs(found.estimate), number))
     return min(weak)[2] if weak else None
