@@ -40,7 +40,7 @@ class History(Protocol):
 def _named(entry: dict[str, Any]) -> tuple[str, str]:
     """The name of an entry's file, and what is in it."""
     text = json.dumps(entry, sort_keys=True, separators=(",", ":")) + "\n"
-    stamp = re.sub(r"[^0-9TZ]", "", entry["started"].partition(".")[0].replace("+00:00", ""))
+    stamp = re.sub(r"[^0-9T]", "", entry["started"].removesuffix("+00:00"))
     return f"{entry['machine']}/{stamp}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json", text
 
 
