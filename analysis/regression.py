@@ -29,7 +29,7 @@ from bench.errors import UsageError
 ALPHA = 0.02
 """How often two equal sides may be told apart, in each direction."""
 
-LOOKS = (12, 18, 26, 40, 60, 90, 120, 180, 260)
+LOOKS = (12, 18, 26, 40, 60, 90, 130, 200)
 """After how many pairs a comparison is looked at: before the first, a rank test could decide nothing for five
 metrics."""
 

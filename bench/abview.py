@@ -32,7 +32,7 @@ FOLDER = Path("results/ab")
 
 DEFAULT_URL = "http://127.0.0.1:{port}/"
 _DEFAULTS = {"warmup": "300ms", "duration": "1s"}
-DEFAULT_PAIRS = 120
+DEFAULT_PAIRS = 200
 _GATES = 1000
 _SLOWDOWNS = (0.0, 0.05, 0.10)
 

@@ -54,7 +54,7 @@ def ab(
     ] = None,
     duration: Annotated[_Several, typer.Option(metavar="TIME", help="How long a trial is. [default: 1s]")] = None,
     timeout: Annotated[_Several, typer.Option(metavar="TIME", help="How long an answer may take.")] = None,
-    pairs: Annotated[int, typer.Option(metavar="N", min=10, max=1000, help="The most pairs.")] = 120,
+    pairs: Annotated[int, typer.Option(metavar="N", min=10, max=1000, help="The most pairs.")] = 200,
     metric: Metrics = None,
     margin: Annotated[str, typer.Option(metavar="SHARE", help="A difference of less than this is none.")] = "2%",
     seed: Seed = None,
