@@ -21,7 +21,7 @@ def aa(
     execution: Annotated[
         _Several, typer.Option(metavar="NAME", help="Execution model.", autocompletion=complete_execution)
     ] = None,
-    load: Annotated[_Several, typer.Option(metavar="LOAD", help="Load. [default: closed:64]")] = None,
+    load: Annotated[_Several, typer.Option(metavar="LOAD", help="Load. [default: closed:4]")] = None,
     duration: Annotated[_Several, typer.Option(metavar="TIME", help="How long a trial is. [default: 1s]")] = None,
     pairs: Annotated[int, typer.Option(metavar="N", min=10, max=1000, help="Pairs.")] = 40,
     metric: Metrics = None,

@@ -46,7 +46,7 @@ def ab(
         _Several, typer.Option(metavar="NAME,…", help="Operations.", autocompletion=complete_operation)
     ] = None,
     tls: Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")] = None,
-    load: Annotated[_Several, typer.Option(metavar="LOAD,…", help="Loads. [default: closed:64]")] = None,
+    load: Annotated[_Several, typer.Option(metavar="LOAD,…", help="Loads. [default: closed:4]")] = None,
     connections: Annotated[_Several, typer.Option(metavar="N,…", help="Connections of an open load.")] = None,
     payload: Annotated[_Several, typer.Option(metavar="SIZE,…", help="Sizes of the body.")] = None,
     warmup: Annotated[
