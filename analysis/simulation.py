@@ -1,12 +1,16 @@
 """How often verdicts are right, by simulated servers whose difference is known: the same rules and rounds as for real
-ones, on figures that are drawn."""
+ones, on figures that are drawn, or on those of a machine whose two sides were the same."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from analysis.load_results import Scenario
+from analysis.metrics import Metric
+from analysis.regression import ALPHA, Answer, Change, Question, answer, is_decided, looks_until
 from analysis.verdict import ROUNDS, Rule, Standing, judge_rule
 
 DIFFERENCES, NOISES = (0.0, 0.03, 0.10), (0.01, 0.02, 0.04)
@@ -73,3 +77,74 @@ def _one(generator: np.random.Generator, difference: float, noise: float, rounds
         if standing is not Standing.UNDECIDED:
             break
     return standing
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What became of `gates` gates whose head takes `slowdown` more than base. `comparisons` counts the metrics that
+    came out worse, of all of all gates; `pairs` is the median of the pairs that a gate took."""
+
+    slowdown: float
+    gates: int
+    changes: Counter[Change]
+    comparisons: Counter[Change]
+    pairs: float
+
+    @property
+    def worse(self) -> float:
+        """The share of gates that said worse."""
+        return self.changes[Change.WORSE] / self.gates
+
+    @property
+    def worse_comparisons(self) -> float:
+        """The share of comparisons that said worse."""
+        return self.comparisons[Change.WORSE] / max(1, self.comparisons.total())
+
+
+Side = Mapping[Metric, NDArray[np.float64]]
+"""The figures of trials, in their order."""
+
+
+def simulate_gates(
+    base: Side, head: Side, scenario: Scenario, slowdown: float, margin: float, most: int, gates: int, seed: int
+) -> Gates:
+    """Gates on the figures of two sides that are the same. Each gate draws its pairs from them, with the sides of each
+    pair changed by chance, which makes another experiment of two equal sides; then head is made slower."""
+    generator = np.random.default_rng(seed)
+    changes: Counter[Change] = Counter()
+    comparisons: Counter[Change] = Counter()
+    taken = []
+    n = min(len(next(iter(base.values()))), len(next(iter(head.values()))))
+    for _ in range(gates):
+        which, swapped = generator.integers(0, n, most), generator.random(most) < 0.5
+        figures = {}
+        for metric in base:
+            one, other = base[metric][which], head[metric][which]
+            factor = 1 + slowdown if metric.better == "lower" else 1 / (1 + slowdown)
+            figures[metric] = np.where(swapped, other, one), np.where(swapped, one, other) * factor
+        pairs, answers = _gate(figures, scenario, margin, most)
+        found = {one.change for one in answers}
+        changes[next((c for c in (Change.WORSE, Change.BETTER, Change.UNKNOWN) if c in found), Change.SAME)] += 1
+        comparisons.update(one.change for one in answers)
+        taken.append(pairs)
+    return Gates(slowdown, gates, changes, comparisons, float(np.median(taken)))
+
+
+def _gate(
+    figures: Mapping[Metric, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    scenario: Scenario,
+    margin: float,
+    most: int,
+) -> tuple[int, tuple[Answer, ...]]:
+    """What a gate would have said of these figures of base and head, pair by pair, and after how many pairs."""
+    looks, n = looks_until(most), 0
+    found: tuple[Answer, ...] = ()
+    for n in looks:
+        questions = [
+            Question(scenario, metric, dict(enumerate(base[:n])), dict(enumerate(head[:n])))
+            for metric, (base, head) in figures.items()
+        ]
+        found = answer(questions, margin, True, ALPHA / len(looks))
+        if is_decided(found):
+            break
+    return n, found

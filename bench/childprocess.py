@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout of this project that runs."""
 
 
 class ChildEndedError(Exception):
@@ -25,9 +26,10 @@ class ChildProcess:
     """`python -m MODULE` in a process group of its own, so that a terminal's Ctrl-C reaches the starter alone, which
     then ends its children in order. Not to be shared between threads."""
 
-    def __init__(self, module: str, within: Sequence[str] = ()) -> None:
-        """`within` is a command that starts the command behind it somewhere else, and becomes it (see `bench.lab`)."""
-        path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    def __init__(self, module: str, within: Sequence[str] = (), root: Path = ROOT) -> None:
+        """`within` is a command that starts the command behind it somewhere else, and becomes it (see `bench.lab`);
+        `root` is the checkout of this project that the module is of."""
+        path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
         self._stderr = ""
         self.closed = False

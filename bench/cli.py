@@ -17,12 +17,18 @@ from typing import Annotated
 import typer
 
 from bench import __version__
+from bench.commands.aa import aa
+from bench.commands.ab import ab
 from bench.commands.claims import claims
+from bench.commands.compare import compare
 from bench.commands.doctor import doctor
+from bench.commands.export import export
+from bench.commands.history import history
 from bench.commands.init import init
 from bench.commands.lab import lab
 from bench.commands.list import list_command
 from bench.commands.load import load
+from bench.commands.micro import micro
 from bench.commands.peers import peers
 from bench.commands.report import report
 from bench.commands.run import run
@@ -48,6 +54,12 @@ app.command()(report)
 app.command()(doctor)
 app.command()(peers)
 app.command()(claims)
+app.command()(compare)
+app.command()(ab)
+app.command()(aa)
+app.command()(micro)
+app.add_typer(history, name="history")
+app.command()(export)
 
 
 def _show_version(asked: bool) -> None:

@@ -15,12 +15,11 @@ import psutil
 
 from bench import registry
 from bench.certificates import certificates
-from bench.childprocess import ChildEndedError, ChildProcess
+from bench.childprocess import ROOT, ChildEndedError, ChildProcess
 from bench.contract import DISCONNECT
 from bench.errors import ServerFailedError, UnsupportedError, UsageError
 from bench.protocols import CERTIFIED, PROTOCOLS
 
-_ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 10.0
 STOP_MARGIN_S = 3.0
@@ -77,9 +76,10 @@ class ServerProcess:
         policy: str = DISCONNECT,
         redis: str = "",
         within: Sequence[str] = (),
+        root: Path = ROOT,
     ) -> None:
-        """`early_data`, `fast_open`, `state`, `policy` and `redis` as for `servers.control.ServerSpec`, `within` as for
-        `ChildProcess`."""
+        """`early_data`, `fast_open`, `state`, `policy` and `redis` as for `servers.control.ServerSpec`, `within` and
+        `root` as for `ChildProcess`."""
         self.protocol = registry.choose(protocol, PROTOCOLS, "protocol")
         self.execution = registry.choose(execution, registry.EXECUTIONS, "execution")
         self.stack = registry.choose(stack, registry.STACKS, "stack")
@@ -90,6 +90,7 @@ class ServerProcess:
         self.pid = 0
         self._grace_s = grace_s
         self._within = within
+        self._root = root
         self._spec = {
             "protocol": protocol,
             "connection": registry.server(protocol, stack),
@@ -119,7 +120,7 @@ class ServerProcess:
             why = registry.no_early_data(self.protocol, self.execution, self.stack)
         if why is not None:
             raise UnsupportedError(f"{self.protocol} under {self.execution} is not supported: {why}")
-        self._start(ChildProcess("servers", self._within))
+        self._start(ChildProcess("servers", self._within, self._root))
         return self
 
     def _start(self, child: ChildProcess) -> None:
@@ -196,7 +197,7 @@ class ServerProcess:
 
     def stand_by(self) -> None:
         """Have a process ready for `restart`, so that it takes no longer than it must."""
-        self._standby = ChildProcess("servers", self._within)
+        self._standby = ChildProcess("servers", self._within, self._root)
 
     def restart(self) -> None:
         """Kill the server (SIGKILL), and start another at the same address."""
@@ -208,7 +209,7 @@ class ServerProcess:
         psutil.wait_procs(processes, STOP_MARGIN_S)
         self._spec["port"] = self.port
         standby, self._standby = self._standby, None
-        self._start(standby or ChildProcess("servers", self._within))
+        self._start(standby or ChildProcess("servers", self._within, self._root))
 
     @property
     def _name(self) -> str:

@@ -38,12 +38,18 @@ def _start(spec: dict[str, Any]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             spec["command"],
             cwd=spec["cwd"],
-            env={**os.environ, **spec["env"]},
+            env=_environment(spec["python_path"]) | spec["env"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
         )
+
+
+def _environment(python_path: str | None) -> dict[str, str]:
+    """Ours, with the user's own PYTHONPATH: this project's modules are none of the service's."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return inherited if python_path is None else inherited | {"PYTHONPATH": python_path}
 
 
 def _stop(service: "subprocess.Popen[bytes]") -> int:

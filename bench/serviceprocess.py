@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 import time
@@ -76,6 +77,7 @@ class ServiceProcess:
                     "cwd": str(command.cwd),
                     "env": {"PORT": str(self._port)}
                     | {name: value.replace(PORT, str(self._port)) for name, value in command.env.items()},
+                    "python_path": os.environ.get("PYTHONPATH"),
                     "output": str(command.output),
                     "cpus": list(self._cpus),
                 }

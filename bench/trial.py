@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bench import registry, resultfile, stores
 from bench.brokerserver import BrokerServer
 from bench.certificates import certificates
+from bench.childprocess import ROOT
 from bench.contract import Security
 from bench.doubts import Host, find_doubts
 from bench.errors import LabFailedError, LoadFailedError, ServerFailedError, TargetError
@@ -41,8 +43,10 @@ def run_trial(
     load_processes: int,
     placement: Placement,
     on_progress: Callable[[Progress], None],
+    root: Path = ROOT,
 ) -> dict[str, Any]:
-    """The trial's record, as result files hold it. A trial that gave no figures says why under "error"."""
+    """The trial's record, as result files hold it. A trial that gave no figures says why under "error". `root` is the
+    checkout of this project that the server is of; all else is that which runs."""
     trial = {**NO_FIGURES, "scenario": scenario.record(), "round": round_number, "seed": seed}
     trial["started"] = resultfile.now()
     pattern = pattern_of(scenario.pattern)
@@ -54,7 +58,7 @@ def run_trial(
             LoadProcesses(processes, on_progress, link.client) as load,
             LoadProcesses(int(scenario.beside is not None), lambda _progress: None, link.client) as beside,
             _store(scenario, placement.server) as store,
-            _server(scenario, placement.server, link, state, store) as server,
+            _server(scenario, placement.server, link, state, store, root) as server,
             path_to(scenario, server.host, server.port, placement.server, link.server, seed) as path,
         ):
             if scenario.restart:
@@ -106,7 +110,7 @@ def _store(scenario: Scenario, cpus: Sequence[int]) -> AbstractContextManager[Ru
 
 
 def _server(
-    scenario: Scenario, cpus: Sequence[int], link: Network, state: str, store: RunningStore
+    scenario: Scenario, cpus: Sequence[int], link: Network, state: str, store: RunningStore, root: Path
 ) -> ServerProcess | BrokerServer:
     pattern, words = parse_pattern(scenario.pattern, "pattern")
     if pattern.server:
@@ -125,6 +129,7 @@ def _server(
         state=state,
         within=link.server,
         redis=store.address,
+        root=root,
         **{word: words[word] for word in pattern.server_words},
     )
 

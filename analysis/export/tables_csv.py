@@ -36,6 +36,11 @@ def _others(runs: Sequence[Run]) -> list[Metric]:
     return [metric for metric in map(metric_named, names) if metric is not None]
 
 
+def run_csv(run: Run) -> str:
+    """One row for each trial of one run."""
+    return figures_csv([run])
+
+
 def summary_csv(runs: Sequence[Run]) -> str:
     """One row for each scenario: of each figure the median over the trials, and the ends of its 95 % interval."""
     estimates = [f"{name}_{part}" for name in _METRICS for part in ("median", "low", "high")]

@@ -58,3 +58,24 @@ Vias = Annotated[
 ]
 Kernel = Annotated[str | None, typer.Option(metavar="NAME=VALUE,…", help=_KERNEL)]
 Kernels = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE,…", help=f"{_KERNEL} May be repeated.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="What is compared, like latency_p99_ns; may be repeated. [default: throughput, latency, CPU, failures]",
+    ),
+]
+CompareExports = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FORMAT=FILE", help="Write it as markdown, junit, github or csv too; - to show it."),
+]
+Command = Annotated[
+    str | None,
+    typer.Option(metavar="COMMAND", help="How your server starts in a checkout, with {port} where its port goes."),
+]
+AbUrl = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="What it is asked. [default: http://127.0.0.1:{port}/]"),
+]
+Build = Annotated[str | None, typer.Option(metavar="COMMAND", help="What is run in each checkout first.")]

@@ -124,8 +124,9 @@ class PeerProcess:
             main = psutil.Process(self._process.pid)
             for process in (main, *main.children(recursive=True)):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    for connection in process.net_connections("tcp"):
-                        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    for connection in process.net_connections("inet"):
+                        takes = connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+                        if takes and connection.laddr and connection.laddr.port == port:
                             return True
         return False
 

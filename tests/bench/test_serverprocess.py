@@ -44,6 +44,7 @@ def test_ipv6(serve: Serve) -> None:
 
 def test_starts_from_any_directory(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "servers").mkdir()  # not ours, and first on the path of a `python -m` that is run there
+    (tmp_path / "servers" / "__init__.py").touch()
     (tmp_path / "servers" / "__main__.py").write_text("raise SystemExit('the wrong one')")
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
@@ -132,3 +133,15 @@ def test_stop_twice_and_what_can_be_read_afterwards() -> None:
         server.stop()
         assert server.events == [Death(0, "killed by SIGKILL", restarted=True)]
         assert server.stderr == ""
+
+
+def test_a_server_is_of_the_checkout_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "servers").mkdir()
+    (tmp_path / "servers" / "__init__.py").touch()
+    (tmp_path / "servers" / "__main__.py").write_text(
+        'import json, os\nprint(json.dumps({"event": "ready", "host": "elsewhere", "port": 1, "pid": os.getpid()}))\n'
+        'input()\ninput()\nprint(json.dumps({"event": "stopped"}))\n',
+        encoding="utf-8",
+    )
+    with ServerProcess("http1", root=tmp_path) as server:
+        assert server.host == "elsewhere"

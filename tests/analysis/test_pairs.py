@@ -1,0 +1,137 @@
+"""Pairs of trials: their order, when they end, and what is kept, with sides whose difference is known."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_run import Plan as Made
+from synthetic_run import build_run
+
+from analysis.load_results import load_run
+from analysis.metrics import THROUGHPUT
+from analysis.regression import Change, Comparison
+from bench.ab import COMPARISON, Plan, Service, run_pairs
+from bench.claimview import Silent
+from bench.errors import UsageError
+from bench.placement import Placement
+from bench.scenario import Scenario, parse_scenario
+from bench.target import Wanted
+
+SCENARIO = parse_scenario({"protocol": "http1", "load": "closed:64"}, "test", "run")
+
+
+@dataclass
+class FakeSide:
+    """A side whose trials are made up; `log` is told who is measured, and in which pair."""
+
+    name: str
+    log: list[tuple[str, int]]
+    slower: float = 1.0
+    fails_from: int = 1000
+    does_not_build: bool = False
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+    def build(self) -> None:
+        if self.does_not_build:
+            raise UsageError(f"{self.name} does not build: no rule")
+        self.trials = build_run(seed=len(self.name), rounds=40, plans=[Made("run", "http1")], noise=0.005)["trials"]
+
+    def trial(
+        self, scenario: Scenario, number: int, seed: int, placement: Placement, on_progress: Callable[..., None]
+    ) -> dict[str, Any]:
+        self.log.append((self.name, number))
+        trial = {**self.trials[number], "seed": seed}
+        if number >= self.fails_from:
+            nothing = dict.fromkeys(("counts", "latency_ns", "service_ns", "throughput_per_s", "server"))
+            return {**trial, **nothing, "intervals": [], "client": None, "valid": False, "error": "it has gone"}
+        trial["throughput_per_s"] /= self.slower
+        return trial
+
+
+def plan(pairs: int = 40, **options: Any) -> Plan:
+    return Plan((SCENARIO,), (THROUGHPUT,), 0.02, pairs, 7, Placement((), ()), ["test"], **options)
+
+
+def run(tmp_path: Path, base: FakeSide, head: FakeSide, of: Plan) -> tuple[Comparison, list[int]]:
+    looks: list[int] = []
+    found = run_pairs(of, (base, head), tmp_path, Silent(), lambda one: looks.append(one.answers[0].n))
+    return found, looks
+
+
+def test_each_side_is_first_in_one_of_two_pairs(tmp_path: Path) -> None:
+    log: list[tuple[str, int]] = []
+    found, looks = run(tmp_path, FakeSide("base", log), FakeSide("head", log), plan(20, stop_early=False))
+    pairs = [log[at : at + 2] for at in range(0, 40, 2)]
+    assert all(one[1] == other[1] == number for number, (one, other) in enumerate(pairs))
+    first = [pair[0][0] for pair in pairs]
+    assert all({first[at], first[at + 1]} == {"base", "head"} for at in range(0, 20, 2))
+    assert len({tuple(first[at : at + 2]) for at in range(0, 20, 2)}) == 2
+    assert looks == [12, 18, 20]
+    base, head = (load_run(tmp_path / f"{name}.json") for name in ("base", "head"))
+    assert [trial.seed for trial in base.trials] == [trial.seed for trial in head.trials]
+    assert base.status == head.status == "complete"
+    assert json.loads((tmp_path / COMPARISON).read_text()) == found.record()
+
+
+def test_it_ends_when_it_is_decided(tmp_path: Path) -> None:
+    found, looks = run(tmp_path, FakeSide("base", []), FakeSide("head", [], slower=1.1), plan())
+    assert found.change is Change.WORSE
+    assert looks == [12]
+    assert (found.base, found.head) == ("base", "head")
+
+
+def test_a_side_that_does_not_build_or_start_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="head does not build"):
+        run(tmp_path / "a", FakeSide("base", []), FakeSide("head", [], does_not_build=True), plan())
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(UsageError, match="base, base, cannot be measured: it has gone"):
+        run(tmp_path / "b", FakeSide("base", [], fails_from=0), FakeSide("head", []), plan())
+
+
+def test_a_side_that_has_gone_ends_it(tmp_path: Path) -> None:
+    log: list[tuple[str, int]] = []
+    found, _ = run(tmp_path, FakeSide("base", log), FakeSide("head", log, fails_from=4), plan())
+    assert len(log) == 14
+    assert found.answers[0].n == 4
+    assert found.change is Change.UNKNOWN
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
+    head = FakeSide("head", [])
+    measure = head.trial
+
+    def interrupted(scenario: Scenario, number: int, *others: Any) -> dict[str, Any]:
+        if number == 3:
+            raise KeyboardInterrupt
+        return measure(scenario, number, *others)
+
+    head.trial = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, FakeSide("base", []), head, plan())
+    runs = [load_run(tmp_path / f"{name}.json") for name in ("base", "head")]
+    assert [run.status for run in runs] == ["interrupted"] * 2
+    assert json.loads((tmp_path / COMPARISON).read_text())["answers"][0]["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "url", "message"),
+    [
+        ("server", "http://127.0.0.1:{port}/", "--command: .* has no {port}"),
+        ("server '{port}", "http://127.0.0.1:{port}/", "--command: .*quotation"),
+        ("server {port}", "http://127.0.0.1:80/", "--url: .* has no {port}"),
+        ("server {port}", "http://example.org:{port}/", "is started here"),
+        ("server {port}", "ftp://127.0.0.1:{port}/", "the scheme ftp"),
+    ],
+)
+def test_a_service_that_cannot_be_started_or_reached_is_refused(command: str, url: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Service(command, url, "", Wanted())
+
+
+def test_a_service_over_tls_is_measured_with_whatever_certificate() -> None:
+    security = Service("server {port}", "https://localhost:{port}/a?b", "", Wanted()).target(443).security
+    assert security is not None
+    assert security.insecure
