@@ -15,14 +15,12 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Command
 
 from analysis.load_results import load_run
-from bench import cli
+from bench import cli, ownservice
+from tests.commands.conftest import DEADLINE_S, ROOT, Command
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/service"
-DEADLINE_S = 30.0
 
 SERVICE = """
 import http.server, os, subprocess, sys, time
@@ -224,8 +222,6 @@ def test_init_asks(folder: Path, wirebench: Command) -> None:
     )
     assert (result.returncode, result.stdout) == (0, "wrote wirebench.toml; next: wirebench load\n")
     assert "What starts the service?" in result.stderr
-    from bench import ownservice
-
     own = ownservice.read(folder / "wirebench.toml")
     assert own.url == "http://127.0.0.1:{port}"
     assert [request.name for request in own.mix] == ["GET /items", "POST /orders"]
