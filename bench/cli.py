@@ -33,10 +33,10 @@ from bench.commands.peers import peers
 from bench.commands.report import report
 from bench.commands.run import run
 from bench.commands.serve import serve
-from bench.errors import WirebenchError
+from bench.errors import INTERRUPTED, WirebenchError
 from bench.output import ReaderGoneError
 
-_BAD_INPUT, _INTERNAL, _INTERRUPTED = 2, 70, 130
+_BAD_INPUT, _INTERNAL = 2, 70
 
 # Plain help: drawing it with rich would take half of the 0.2 s that it may take.
 app = typer.Typer(
@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message().rstrip('.')}; see {command} --help", _BAD_INPUT)
     except Exception as error:  # noqa: BLE001  # no traceback reaches a user
         return _fail_internally(error)
-    if status == _INTERRUPTED:
-        return _fail("interrupted", _INTERRUPTED)
+    if status == INTERRUPTED:
+        return _fail("interrupted", INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 
@@ -110,7 +110,7 @@ def _fail(message: str, status: int) -> int:
     """The only line about it; what is in its way (a terminal's control codes in a file name, say) is spelled out."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split("\n")))
     with contextlib.suppress(OSError):
-        print(f"wirebench: {'' if status == _INTERRUPTED else 'error: '}{line}", file=sys.stderr, flush=True)
+        print(f"wirebench: {'' if status == INTERRUPTED else 'error: '}{line}", file=sys.stderr, flush=True)
     return status
 
 

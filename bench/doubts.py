@@ -147,6 +147,8 @@ def _little(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
 
 
 def _steadiness(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
+    if trial.get("measured_ns", scenario.duration_ns) < scenario.duration_ns:
+        return  # it ended before its time
     if scenario.restart or (isinstance(scenario.load, Open) and scenario.load.duration_ns is not None):
         return  # a load whose rate changes is not meant to be steady, nor a server that is restarted
     completed = [interval["completed"] for interval in trial["intervals"]]

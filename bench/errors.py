@@ -3,7 +3,7 @@
 A message is one line: what is wrong, where, what is allowed, what to do.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 ErrorKind = Literal[
     "refused",  # no connection could be made
@@ -18,6 +18,10 @@ ErrorKind = Literal[
     "not-fast-open",  # a right answer, but no data went with the SYN, and some should have
 ]
 """How an exchange of a load can fail."""
+
+
+INTERRUPTED = 130
+"""The exit code of a command that was interrupted, as shells have it."""
 
 
 class WirebenchError(Exception):
@@ -58,6 +62,14 @@ class LabFailedError(WirebenchError):
     """The lab's router ended by itself, or a node of it did."""
 
     exit_code = 3
+
+
+class TrialInterruptedError(KeyboardInterrupt):
+    """The user interrupted a trial under way; `trial` is its record, with what was measured until then."""
+
+    def __init__(self, trial: dict[str, Any]) -> None:
+        super().__init__()
+        self.trial = trial
 
 
 class CaptureError(WirebenchError):

@@ -35,7 +35,7 @@ from urllib.parse import quote
 from bench import openapi
 from bench.address import SCHEMES, parse_address, parse_security
 from bench.contract import Exchange, foreign_exchange
-from bench.errors import UsageError
+from bench.errors import TrialInterruptedError, UsageError
 from bench.mix import Checks, Mix, NamedRequest
 from bench.placement import Placement
 from bench.protocols import PROTOCOLS
@@ -99,7 +99,7 @@ class OwnService:
         """Where the load goes, if the service has that port. Raises UsageError."""
         address = parse_address(self.url.replace(PORT, str(port)))
         security = parse_security(address, self.insecure, self.cacert, self.tls)
-        return mix_target(address, security, self.mix)
+        return mix_target(address, security, self.mix, self.url)
 
     def scenario(self, target: Target, changes: Mapping[str, str]) -> Scenario:
         """The scenario of a load against it: the file's, with `changes` to keys of a scenario. Raises UsageError."""
@@ -133,7 +133,11 @@ class Running:
     ) -> dict[str, Any]:
         """One trial at the scenario's load, as result files hold it, with the thresholds judged. Raises
         TargetError, and UnsupportedError where a link cannot be had."""
-        trial = run_load(self.target, scenario, seed, load_processes, placement.load_only(), watcher, self.process)
+        try:
+            trial = run_load(self.target, scenario, seed, load_processes, placement.load_only(), watcher, self.process)
+        except TrialInterruptedError as interrupt:
+            trial = interrupt.trial
+            raise TrialInterruptedError({**trial, "thresholds": judge(self.own.thresholds, trial)}) from None
         return {**trial, "thresholds": judge(self.own.thresholds, trial)}
 
 

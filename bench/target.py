@@ -18,7 +18,7 @@ from typing import Any
 from bench import resultfile
 from bench.address import ANY_TLS, Address, parse_address, parse_security
 from bench.contract import MIN_EVENT_BYTES, Security
-from bench.errors import LoadFailedError, TargetError, UsageError
+from bench.errors import LoadFailedError, TargetError, TrialInterruptedError, UsageError
 from bench.lab import probes
 from bench.lab.network import Network, network
 from bench.lab.relay import Reach
@@ -29,7 +29,7 @@ from bench.mix import Mix, encode_mix
 from bench.placement import Placement
 from bench.plan import PlannedTrial
 from bench.protocols import PROTOCOLS
-from bench.resultfile import ResultFile
+from bench.resultfile import ResultFile, Status
 from bench.run import Watcher, head
 from bench.scenario import Scenario, parse_operation, parse_payload, parse_scenario
 from bench.schedule import Closed
@@ -76,6 +76,12 @@ class Target:
     """Where events are pushed through, if the pattern is push."""
     mix: Mix = ()
     """What is asked in the place of `request`, if the pattern is mix."""
+    label: str = ""
+    """What records call it, where its address is another one each time."""
+
+    @property
+    def called(self) -> str:
+        return (self.label or self.address.url)[:300]
 
     @property
     def pattern(self) -> str:
@@ -109,10 +115,10 @@ def parse_target(url: str, wanted: Wanted, insecure: bool, cacert: str | None, t
     return Target(address, security, *_foreign_request(address, wanted))
 
 
-def mix_target(address: Address, security: Security | None, mix: Mix) -> Target:
+def mix_target(address: Address, security: Security | None, mix: Mix, label: str) -> Target:
     """A target that is asked for the requests of a mix."""
     operation = mix[0].name if len(mix) == 1 else f"{len(mix)} requests: {', '.join(request.name for request in mix)}"
-    return Target(address, security, Request(), operation, mix=mix)
+    return Target(address, security, Request(), operation, mix=mix, label=label)
 
 
 def _check_wanted(address: Address, wanted: Wanted) -> None:
@@ -202,7 +208,7 @@ def target_scenario(target: Target, values: Mapping[str, str]) -> Scenario:
     is_push = target.pattern == "push"
     given = {"protocol": target.protocol, "pattern": target.pattern, **DEFAULTS, **values}
     given.setdefault("load", DEFAULT_PUSH_LOAD if is_push else DEFAULT_LOAD)
-    scenario = parse_scenario({**given}, "command line", target.address.url[:300])
+    scenario = parse_scenario({**given}, "command line", target.called)
     if is_push and isinstance(scenario.load, Closed):
         raise UsageError(
             f"--load: a publisher needs a rate, like {DEFAULT_PUSH_LOAD}; --connections says how many listen"
@@ -213,7 +219,7 @@ def target_scenario(target: Target, values: Mapping[str, str]) -> Scenario:
 def scenario_record(target: Target, scenario: Scenario) -> dict[str, Any]:
     """The scenario as result files hold it: what is not known of the server is said to be so."""
     spelled = {"execution": UNKNOWN, "stack": UNKNOWN, "tier": UNKNOWN, "tls": target.tls}
-    name = f"{target.protocol} {scenario.load} {target.operation} {target.address.url}"
+    name = f"{target.protocol} {scenario.load} {target.operation} {target.called}"
     return {**scenario.record(), **spelled, "operation": target.operation[:300], "name": name[:300]}
 
 
@@ -243,7 +249,7 @@ def run_load(
     unless it is a `service` of the user's own that was started here.
 
     Raises TargetError if it cannot be reached or does not give a right answer to a first request, UnsupportedError
-    where the link cannot be had.
+    where the link cannot be had, TrialInterruptedError for an interrupt while it is measured.
     """
     trial: dict[str, Any] = {
         **NO_FIGURES,
@@ -257,6 +263,7 @@ def run_load(
     reach = Reach(resolve(target), address.port, "stream" if is_stream else "datagram")
     link = network(scenario, seed, (reach,))
     processes = min(load_processes, scenario.concurrency.connections)
+    mix = encode_mix(target.mix)
     specs = [
         replace(
             spec,
@@ -264,25 +271,29 @@ def run_load(
             authority=address.authority,
             security=target.security,
             topic=target.topic,
-            mix=encode_mix(target.mix),
+            mix=mix,
         )
         for spec in load_specs(scenario, link.server_host, address.port, seed, processes, placement)
     ]
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:
-        trial = _measured(trial, scenario, specs, link, watcher.progress, service)
+        trial, interrupted = _measured(trial, scenario, specs, link, watcher.progress, service)
     except LoadFailedError as error:
-        trial = {**trial, "error": str(error)}
+        trial, interrupted = {**trial, "error": str(error)}, False
     watcher.trial_ended(trial)
+    if interrupted:
+        raise TrialInterruptedError(trial)
     return trial
 
 
-def target_results(trial: dict[str, Any], placement: Placement, command: Sequence[str]) -> ResultFile:
+def target_results(
+    trial: dict[str, Any], placement: Placement, command: Sequence[str], status: Status = "complete"
+) -> ResultFile:
     """A run of this trial alone, as a result file holds it."""
     title = f"load against {trial['scenario']['group']}"
     results = ResultFile(None, head("load", title, 1, trial["seed"], placement, command), [])
     results.add(trial)
-    results.finish("complete")
+    results.finish(status)
     return results
 
 
@@ -293,7 +304,9 @@ def _measured(
     link: Network,
     on_progress: Callable[[Progress], None],
     service: ServiceProcess | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
+    """The trial, and whether it was interrupted: then it holds what was measured until then."""
+    interrupted = False
     with link, LoadProcesses(len(specs), on_progress, link.client) as load:
         load.connect(specs)
         window = load.release()
@@ -302,14 +315,18 @@ def _measured(
             raise LoadFailedError(f"before anything was measured, the service {death}")
         used = probes.usage(service.pids()) if service is not None else None
         before, sent_before = probes.host_load(), link.account()
-        _watch(load, window.end_ns, service)
+        try:
+            _watch(load, window.end_ns, service)
+        except KeyboardInterrupt:
+            load.stop()
+            interrupted = True
         after, sent_after = probes.host_load(), link.account()
         if service is not None and used is not None:
             trial["server"] = _service_record(service, used)
         trial["wire"] = link.carried(sent_before, sent_after)
         memory = probes.memory(load.pids())
         results = load.results()
-    return conclude(trial, scenario, results, memory, before, after)
+    return conclude(trial, scenario, results, memory, before, after), interrupted
 
 
 def _watch(load: LoadProcesses, until_ns: int, service: ServiceProcess | None) -> None:

@@ -98,14 +98,16 @@ def load(
     what it says. wirebench init writes one.
 
     Exit status: 0 fine; 1 a threshold failed; 2 bad input, or the server cannot be reached or answers wrongly; 3 the
-    trial has a fatal doubt or gave no figures, or the service did not start; 130 interrupted.
+    trial has a fatal doubt or gave no figures, or the service did not start; 130 interrupted, and what was measured
+    until then is shown.
     """
     from bench import display, preflight
-    from bench.errors import UsageError
+    from bench.errors import INTERRUPTED, TrialInterruptedError, UsageError
     from bench.loadview import load_view
     from bench.output import answer, check_json
     from bench.ownload import load_own_service
     from bench.placement import choose_placement
+    from bench.resultfile import Status
     from bench.run import choose_seed, exit_code
     from bench.target import Wanted, parse_target, run_load, target_results, target_scenario
 
@@ -133,9 +135,14 @@ def load(
     target = parse_target(url, Wanted(operation, method, payload, message, proto, topic), insecure, cacert, tls)
     scenario = target_scenario(target, options)
     preflight.check([scenario])
+    status: Status
     seed, placement = choose_seed(seed), choose_placement(load_processes).load_only()
     with display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as watcher:
-        trial = run_load(target, scenario, seed, load_processes, placement, watcher)
-    results = target_results(trial, placement, command)
+        try:
+            trial = run_load(target, scenario, seed, load_processes, placement, watcher)
+            status, code = "complete", exit_code([trial])
+        except TrialInterruptedError as interrupt:
+            trial, status, code = interrupt.trial, "interrupted", INTERRUPTED
+    results = target_results(trial, placement, command, status)
     answer(json_file, results.text, lambda: load_view(trial))
-    raise typer.Exit(exit_code([trial]))
+    raise typer.Exit(code)

@@ -3,16 +3,19 @@
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.contract import foreign_exchange
+from bench.certificates import certificates
+from bench.contract import Security, foreign_exchange
 from bench.errors import TargetError
 from bench.load.mixing import Asks, MixRecorder
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, merge
 from bench.mix import Checks, Mix, NamedRequest, Order, encode_mix
+from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
 
 MS = 1_000_000
@@ -70,26 +73,29 @@ def test_what_is_recorded_by_name_adds_up() -> None:
     assert np.flatnonzero(recorder._by_name[0].counts).size == 1
 
 
-def spec(server: ServerProcess, mix: Mix, process: int = 0, processes: int = 1) -> LoadSpec:
-    return LoadSpec(
-        protocol="http1",
-        client="clients.http1_mixed:Http1MixedClient",
-        host="127.0.0.1",
-        port=server.port,
-        request=Request(),
-        load="closed:4",
-        connections="4",
-        warmup_ns=100 * MS,
-        duration_ns=300 * MS,
-        timeout_ns=1000 * MS,
-        queue_limit=100,
-        intervals=10,
-        seed=1,
-        process=process,
-        processes=processes,
-        pattern="mix",
-        mix=encode_mix(mix),
-    )
+def spec(
+    server: ServerProcess, mix: Mix, process: int = 0, processes: int = 1, protocol: str = "http1", **changes: Any
+) -> LoadSpec:
+    values: dict[str, Any] = {
+        "protocol": protocol,
+        "client": PROTOCOLS[protocol].mixed_client,
+        "host": "127.0.0.1",
+        "port": server.port,
+        "request": Request(),
+        "load": "closed:4",
+        "connections": "4",
+        "warmup_ns": 100 * MS,
+        "duration_ns": 300 * MS,
+        "timeout_ns": 1000 * MS,
+        "queue_limit": 100,
+        "intervals": 10,
+        "seed": 1,
+        "process": process,
+        "processes": processes,
+        "pattern": "mix",
+        "mix": encode_mix(mix),
+    }
+    return LoadSpec(**{**values, **changes})
 
 
 def health(name: str, **checks: str) -> NamedRequest:
@@ -108,6 +114,37 @@ def test_several_processes_send_one_mix(serve: Callable[..., ServerProcess]) -> 
     assert merged["errors"] == {}
     assert sum(found["latency"].total_count for found in by_name.values()) == merged["latency"].total_count
     assert min(found["completed"] for found in by_name.values()) > 0
+
+
+RIGHT = (foreign_exchange("POST", "/echo", b'{"a": 1}'), Checks(json=(("a", 1),)))
+SHORT = (foreign_exchange("GET", "/health"), Checks(contains=("ok",), fields=(("content-length", "2"),)))
+CALL = foreign_exchange("POST", "/wirebench.v1.Wirebench/Health")
+MIXES = {
+    "http1": (RIGHT, SHORT),
+    "http2": (RIGHT, SHORT),
+    "http3": (RIGHT, SHORT),
+    "websocket": ((foreign_exchange("GET", "/echo", b'{"a": 1}'), Checks(max_bytes=8)), (RIGHT[0], Checks())),
+    "grpc": ((CALL, Checks()), (CALL, Checks(max_bytes=9))),
+}
+
+
+def test_every_protocol_that_carries_mixes_is_tried() -> None:
+    assert set(MIXES) == {name for name, protocol in PROTOCOLS.items() if protocol.mixed_client}
+
+
+@pytest.mark.parametrize("protocol", [name for name in MIXES if name != "http1"])
+def test_mixes_over_every_protocol(serve: Callable[..., ServerProcess], protocol: str) -> None:
+    is_quic = PROTOCOLS[protocol].transport_kind == "quic"
+    server = serve(protocol, tls="1.3" if is_quic else None)
+    security = Security("1.3", str(certificates().authority), "127.0.0.1", insecure=False) if is_quic else None
+    mix = tuple(NamedRequest(str(n), (asked,), checks) for n, (asked, checks) in enumerate(MIXES[protocol]))
+    with LoadProcesses(1, lambda progress: None) as load:
+        load.connect([spec(server, mix, protocol=protocol, security=security, load="closed:2x4")])
+        load.release()
+        merged = merge(load.results())
+        load.leave()
+    assert merged["errors"] == {}
+    assert min(found["completed"] for found in merged["requests"].values()) > 0
 
 
 def test_a_request_that_is_answered_wrongly_stops_the_load(serve: Callable[..., ServerProcess]) -> None:
