@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -223,7 +224,7 @@ def _build(name: str, folder: Path, command: Sequence[str]) -> None:
 def _end_group(process: "subprocess.Popen[str]") -> None:
     if process.returncode is None:  # interrupted
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
