@@ -117,7 +117,7 @@ class CommandSide:
 
     def __init__(self, checkout: Checkout, service: Service) -> None:
         self.name = checkout.name
-        self._folder = checkout.folder
+        self._folder = checkout.here
         self._service = service
 
     def build(self) -> None:

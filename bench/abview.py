@@ -16,7 +16,7 @@ from analysis.regression import Change, Comparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
 from bench import compareview, display, preflight
-from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, Side, run_pairs
+from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, run_pairs
 from bench.claimview import Silent
 from bench.errors import UsageError
 from bench.output import say
@@ -25,7 +25,7 @@ from bench.run import Watcher, choose_seed
 from bench.scenario import Scenario
 from bench.selection import choose_suite
 from bench.target import Wanted, target_scenario
-from bench.worktrees import SIDES, Checkout, checkouts, repository
+from bench.worktrees import SIDES, checkouts, repository
 
 FOLDER = Path("results/ab")
 """Where results go that nobody named a place for."""
@@ -79,7 +79,7 @@ def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparis
     folder = _folder(asked.out)
     watch: AbstractContextManager[Watcher] = nullcontext(Silent())
     with checkouts(top, base, head) as made:
-        one, other = (_side(checkout, service) for checkout in made)
+        one, other = (OwnSide(each) if service is None else CommandSide(each, service) for each in made)
         say(f"base {one.name}, head {other.name}: up to {plan.pairs} pairs, kept in {folder}")
         if sys.stderr.isatty():
             watch = display.watch("base against head", plan.scenarios * 2, plan.pairs)
@@ -141,10 +141,6 @@ def _scenarios(asked: Asked, service: Service | None) -> tuple[Scenario, ...]:
                 raise UsageError(f"--{key}: a server of yours is asked to bear one load at a time")
             values[key] = given[0]
     return (replace(target_scenario(service.target(1), values), group="run"),)
-
-
-def _side(checkout: Checkout, service: Service | None) -> Side:
-    return OwnSide(checkout) if service is None else CommandSide(checkout, service)
 
 
 def _folder(out: str | None) -> Path:
