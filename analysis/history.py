@@ -67,11 +67,9 @@ def entry(run: Run) -> dict[str, Any]:
     """What a history keeps of a run. Raises UsageError if the run has no valid trial."""
     scenarios = {}
     for summary in summaries(run):
-        trusted = {trial.round for trial in summary.trials if trial.valid}
         metrics = {}
         for metric in METRICS:
-            values = [value for number, value in summary.by_round(metric).items() if number in trusted]
-            if (found := stats.estimate(values)) is not None:
+            if (found := stats.estimate(list(summary.valid_by_round(metric).values()))) is not None:
                 metrics[metric.name] = asdict(found)
         if metrics:
             scenarios[scenario_hash(summary.scenario)] = {"name": full_name(summary.scenario), "metrics": metrics}

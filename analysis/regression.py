@@ -233,9 +233,8 @@ def _questions(base: Summary, head: Summary, metrics: Sequence[Metric]) -> Itera
 
 
 def _figures(side: Summary, metric: Metric) -> dict[int, float]:
-    """The figures of the trials that may be trusted. How many requests failed is known of the others too."""
-    trusted = {trial.round for trial in side.trials if trial.valid or is_difference(metric)}
-    return {number: value for number, value in side.by_round(metric).items() if number in trusted}
+    """The figures of valid trials. How many requests failed is known of the others too."""
+    return side.by_round(metric) if is_difference(metric) else side.valid_by_round(metric)
 
 
 def _why_not(name: str, side: Summary, metric: Metric, figures: Mapping[int, float]) -> str:

@@ -59,6 +59,11 @@ class Summary:
         values = ((trial.round, metric.of(trial)) for trial in self.trials)
         return {number: value for number, value in values if value is not None}
 
+    def valid_by_round(self, metric: Metric) -> dict[int, float]:
+        """The same without trials that no verdict may rest on."""
+        valid = {trial.round for trial in self.trials if trial.valid}
+        return {number: value for number, value in self.by_round(metric).items() if number in valid}
+
     def estimate(self, metric: Metric) -> Estimate | None:
         """The median over the trials with its interval; None if no trial has the figure."""
         if metric.name not in self._estimates:

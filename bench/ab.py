@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +116,7 @@ class CommandSide:
 
     def __init__(self, checkout: Checkout, service: Service, output: Path) -> None:
         self.name = checkout.name
-        self._folder = checkout.folder
+        self._folder = checkout.here
         self._service = service
         self._command = Command(tuple(words(service.command, "--command")), self._folder, output)
 
@@ -183,7 +184,7 @@ def _build(name: str, folder: Path, command: Sequence[str]) -> None:
 def _end_group(process: "subprocess.Popen[str]") -> None:
     if process.returncode is None:  # interrupted
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -1,6 +1,7 @@
 """What `wirebench ab` and `wirebench aa` make of their options, and what they show while they run."""
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from analysis.load_results import load_run
-from analysis.metrics import Metric
 from analysis.regression import Change, Comparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
 from bench import compareview, display, preflight
-from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, Side, run_pairs
+from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, run_pairs
 from bench.claimview import Silent
 from bench.errors import UsageError
 from bench.output import say
@@ -25,7 +25,7 @@ from bench.run import Watcher, choose_seed
 from bench.scenario import Scenario
 from bench.selection import choose_suite
 from bench.target import Wanted, target_scenario
-from bench.worktrees import SIDES, Checkout, checkouts, repository
+from bench.worktrees import SIDES, checkouts, repository
 
 FOLDER = Path("results/ab")
 """Where results go that nobody named a place for."""
@@ -83,7 +83,7 @@ def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparis
             _side(checkout, service, folder / f"{name}.log") for name, checkout in zip(SIDES, made, strict=True)
         )
         say(f"base {one.name}, head {other.name}: up to {plan.pairs} pairs, kept in {folder}")
-        if _is_terminal():
+        if sys.stderr.isatty():
             watch = display.watch("base against head", plan.scenarios * 2, plan.pairs)
         with watch as watcher:
             began_s = time.monotonic()
@@ -96,12 +96,6 @@ def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparis
             took_s = time.monotonic() - began_s
     pairs = max((len(summary.trials) for summary in summaries(load_run(folder / "head.json"))), default=1)
     return found, folder, took_s / pairs
-
-
-def _is_terminal() -> bool:
-    import sys
-
-    return sys.stderr.isatty()
 
 
 def _service(asked: Asked) -> Service | None:
@@ -176,20 +170,24 @@ def gates(folder: Path, metrics: Sequence[str], margin: float, most: int) -> tup
     pairs on these figures would say. Raises UsageError if there are too few pairs."""
     base, head = (load_run(folder / f"{name}.json") for name in SIDES)
     one, other = summaries(base)[0], summaries(head)[0]
-    sides: tuple[dict[Metric, np.ndarray], dict[Metric, np.ndarray]] = ({}, {})
-    noise = {}
-    for metric in choose_metrics(metrics):
-        figures = one.by_round(metric), other.by_round(metric)
-        shared = sorted(figures[0].keys() & figures[1].keys())
-        if not shared or min(min(side[n] for n in shared) for side in figures) <= 0:
-            continue
-        for side, found in zip(sides, figures, strict=True):
-            side[metric] = np.array([found[number] for number in shared])
-        ratios = np.log(sides[1][metric] / sides[0][metric])
-        noise[metric.title] = float(np.median(np.abs(ratios))) / 0.6745 / math.sqrt(2)
-    if not sides[0]:
-        raise UsageError(f"{folder}: no figure was measured on both sides")
+    found = {metric: (one.valid_by_round(metric), other.valid_by_round(metric)) for metric in choose_metrics(metrics)}
+    found = {metric: sides for metric, sides in found.items() if all(sides) and min(map(_least, sides)) > 0}
+    pairs = sorted(set.intersection(*(set(side) for sides in found.values() for side in sides))) if found else []
+    if not pairs:
+        raise UsageError(f"{folder}: no figure was measured on both sides of a pair")
+    base_side, head_side = (
+        {metric: np.array([sides[which][number] for number in pairs]) for metric, sides in found.items()}
+        for which in (0, 1)
+    )
+    noise = {
+        metric.title: float(np.median(np.abs(np.log(head_side[metric] / base_side[metric])))) / 0.6745 / math.sqrt(2)
+        for metric in found
+    }
     return noise, [
-        simulate_gates(*sides, one.scenario, slowdown, margin, most, _GATES, seed=number)
+        simulate_gates(base_side, head_side, one.scenario, slowdown, margin, most, _GATES, seed=number)
         for number, slowdown in enumerate(_SLOWDOWNS)
     ]
+
+
+def _least(figures: Mapping[int, float]) -> float:
+    return min(figures.values())

@@ -28,6 +28,8 @@ class Checkout:
     revision: str
     commit: str
     folder: Path
+    here: Path
+    """In it, what the current folder is in the repository."""
 
     @property
     def name(self) -> str:
@@ -77,7 +79,10 @@ def checkouts(top: Path, base: str, head: str) -> Iterator[tuple[Checkout, Check
     remove_stale(top)
     parent = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
-        one, other = (Checkout(revisions[name], commit, parent / name) for name, commit in commits.items())
+        inside = Path.cwd().relative_to(top) if Path.cwd().is_relative_to(top) else Path()
+        one, other = (
+            Checkout(revisions[name], commit, parent / name, parent / name / inside) for name, commit in commits.items()
+        )
         for checkout in (one, other):
             git(top, "worktree", "add", "--detach", "--quiet", str(checkout.folder), checkout.commit)
         yield one, other

@@ -1,5 +1,4 @@
-"""The figures of a run as exporters take them: of each scenario and metric the values of the trials that may be
-trusted."""
+"""The figures of a run as exporters take them: of each scenario and metric the values of the valid trials."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -49,9 +48,8 @@ class Figure:
 def figures(run: Run, metrics: Sequence[Metric] = METRICS) -> Iterator[Figure]:
     """All that were measured."""
     for summary in summaries(run):
-        trusted = {trial.round for trial in summary.trials if trial.valid}
         for metric in metrics:
-            values = tuple(value for number, value in summary.by_round(metric).items() if number in trusted)
+            values = tuple(summary.valid_by_round(metric).values())
             if (estimate := stats.estimate(values)) is not None:
                 yield Figure(summary.scenario, metric, values, estimate)
 

@@ -72,7 +72,10 @@ CompareExports = Annotated[
 ]
 Command = Annotated[
     str | None,
-    typer.Option(metavar="COMMAND", help="How your server starts in a checkout, with {port} where its port goes."),
+    typer.Option(
+        metavar="COMMAND",
+        help="How your server starts in a checkout (in this folder of it), with {port} for its port.",
+    ),
 ]
 AbUrl = Annotated[
     str | None,

@@ -40,6 +40,13 @@ def test_both_revisions_are_there_and_gone_afterwards(top: Path) -> None:
     assert not parent.exists()
 
 
+def test_a_command_runs_where_the_user_is(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (top / "api").mkdir()
+    monkeypatch.chdir(top / "api")
+    with checkouts(repository(), "one", "two") as (base, _):
+        assert base.here == base.folder / "api"
+
+
 def test_an_interrupt_leaves_nothing(top: Path) -> None:
     def interrupted() -> None:
         with checkouts(top, "one", "two") as (base, _):
