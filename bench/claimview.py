@@ -17,29 +17,14 @@ from bench.claim import DEFAULT_ROUNDS, Claim, read_claim
 from bench.claiming import CLAIMS, MODES, ClaimsFolder, Done, Mode, changed, record, run_claims
 from bench.claims import CHAPTERS, claim_files
 from bench.errors import UsageError
-from bench.loadprocess import Progress
 from bench.output import STDOUT, columns, say, show, write_json
 from bench.placement import choose_placement
-from bench.plan import PlannedTrial
 from bench.registry import choose
-from bench.run import Watcher, choose_seed
+from bench.run import Silent, Watcher, choose_seed
 
 _DIFFERENCES, _NOISES = (0.0, 0.03, 0.10), (0.01, 0.02, 0.04)
 _SIMULATED_CLAIMS = 400
 _SIMULATED_MARGIN = 0.03
-
-
-class Silent:
-    """A watcher that shows nothing: what it would be told is no load."""
-
-    def trial_begins(self, planned: PlannedTrial) -> None:
-        pass
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def trial_ended(self, trial: dict[str, Any]) -> None:
-        pass
 
 
 def choose_claims(names: Sequence[str]) -> list[Claim]:

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from bench import __version__
+from bench.commands.capacity import capacity
 from bench.commands.claims import claims
 from bench.commands.doctor import doctor
 from bench.commands.lab import lab
@@ -41,6 +42,7 @@ app.command()(run)
 app.command("list")(list_command)
 app.command()(serve)
 app.command()(load)
+app.command()(capacity)
 app.command(context_settings={"allow_interspersed_args": False})(lab)
 app.command()(report)
 app.command()(doctor)
