@@ -208,7 +208,8 @@ class CapacityRun:
         """All stages. Raises TargetError if the service is not there to begin with, OutputError."""
         try:
             found = self._search(subject, self._settings.objectives, self._settings.start_per_s)
-            for objective in self._single():
+            judged = found.reason in (Reason.OBJECTIVE, Reason.UNMET, Reason.MAX_RATE)
+            for objective in self._single() if judged else ():
                 self._search(subject, (objective,), found.rate_per_s or self._settings.start_per_s)
             if found.rate_per_s is not None:
                 self._curve(subject, found.rate_per_s)

@@ -41,7 +41,7 @@ class Outcome(StrEnum):
     SATURATED = "generator-saturated"
     """Missed, and the load generator had no CPU time left: it may be why."""
     DISTURBED = "disturbed"
-    """Missed, and the load generator was kept from its CPU by something else: the trial says nothing."""
+    """Missed, and something kept the load generator from its CPU now and then: the trial says nothing."""
     DIED = "died"
     """There are no figures, for the service did not live through it."""
 
@@ -141,6 +141,8 @@ def judge(objectives: Sequence[Objective], trial: dict[str, Any], strict: bool =
     if not reasons:
         return Verdict(Outcome.MET)
     outcome, guilty = _generator(objectives, trial)
+    if outcome is Outcome.DISTURBED and growth > _MAX_GROWTH:
+        return Verdict(Outcome.MISSED, "; ".join(reasons))  # from one end to the other: that is no disturbance
     return Verdict(outcome, "; ".join([*reasons, *guilty]))
 
 

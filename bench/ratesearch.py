@@ -58,7 +58,8 @@ _MISSES = 2
 _MEETS = {Stage.SEARCH: 2, Stage.CONFIRM: 3}
 """So many trials that meet the objectives do."""
 _MAX_DISTURBED = 3
-"""So many disturbed trials of a rate do not count; more do, as missed."""
+"""So many disturbed trials of a rate do not count. Where there are more, the search goes on as if the rate were met, as
+the confirmation will tell; a confirmation counts them as missed."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class RateSearch:
             lower = _rounded(min(refuted) * (1 - RESOLUTION * 2 ** len(refuted)))
             if tries_left and lower >= LOWEST_PER_S:
                 return Step(Stage.CONFIRM, lower)
-            return Found(None, high, Reason.UNCONFIRMED)
+            why = self._why(high)
+            return Found(None, high, why if why is not Reason.OBJECTIVE else Reason.UNCONFIRMED)
         if refuted and tries_left and min(refuted) / best > 1 + 3 * RESOLUTION:
             return Step(Stage.CONFIRM, _rounded(math.sqrt(best * min(refuted))))
         above = min((rate for rate in [*self._missed(), *refuted] if rate > self._highest_met()), default=high)
@@ -156,8 +158,12 @@ class RateSearch:
         """The rates that a stage has decided that way. In the search a rate that is met at first is met."""
         decided = []
         for rate, tally in self._tallies[stage].items():
-            right = tally[Outcome.MET]
-            wrong = tally.total() - right - min(_MAX_DISTURBED, tally[Outcome.DISTURBED])
+            right, disturbed = tally[Outcome.MET], max(0, tally[Outcome.DISTURBED] - _MAX_DISTURBED)
+            wrong = tally.total() - right - tally[Outcome.DISTURBED]
+            if stage is Stage.SEARCH:
+                right += disturbed
+            else:
+                wrong += disturbed
             at_once = stage is Stage.SEARCH and wrong == 0
             is_met, is_missed = right >= _MEETS[stage] or (at_once and right > 0), wrong >= _MISSES
             if (is_met and not is_missed) if met else is_missed:

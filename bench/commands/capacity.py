@@ -137,6 +137,12 @@ def capacity(
         raise
     record = file.record()
     answer(json_file, file.text, lambda: capacity_view(record))
+    last = path
+    if report:
+        from analysis.report.capacity import write_capacity_page
+        from bench.reporting import report_folder
+
+        last = write_capacity_page(record, report_folder(path))
     if json_file != STDOUT:
-        show(f"\n{path}")
+        show(f"\n{last}")
     raise typer.Exit(exit_code(record))
