@@ -41,6 +41,7 @@ CURVE = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.1)
 _NEAR = 0.04
 """A point of the curve is not measured again if the search has one that near, relative to it."""
 _SAMPLES_BEYOND = 10
+_FEWEST = 3
 _LONGEST_NS = 60_000_000_000
 _SHORTEST_NS = 500_000_000
 
@@ -79,9 +80,10 @@ class Settings:
         return {**asdict(self), "objectives": [objective.text for objective in self.objectives]}
 
     def length_ns(self, step: Step) -> int:
-        """How long the trial of a step measures. One that confirms is long enough for its highest percentile."""
+        """How long the trial of a step measures: long enough for a few requests, or, if it confirms, for the highest
+        percentile."""
         if step.stage is Stage.SEARCH:
-            return self.duration_ns
+            return max(self.duration_ns, round(_FEWEST / step.rate_per_s * 1e9))
         rarest = min(1 - objective.within for objective in self.objectives)
         enough_ns = round(_SAMPLES_BEYOND / rarest / step.rate_per_s * 1e9)
         return max(self.confirm_ns, min(enough_ns, _LONGEST_NS))

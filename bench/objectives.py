@@ -133,6 +133,8 @@ def judge(objectives: Sequence[Objective], trial: dict[str, Any], strict: bool =
         return Verdict(Outcome.DIED, why=trial["error"])
     if deaths := (trial["server"] or {}).get("deaths"):
         return Verdict(Outcome.DIED, why=f"worker {deaths[0]['worker']} {deaths[0]['reason']}")
+    if not trial["counts"]["offered"]:
+        return Verdict(Outcome.DISTURBED, "no request was due")
     missed = [objective for objective in objectives if not objective.is_met(trial, strict)]
     reasons = [f"{objective.seen(trial)} ({objective.text})" for objective in missed]
     growth = backlog_growth(trial)
@@ -140,22 +142,35 @@ def judge(objectives: Sequence[Objective], trial: dict[str, Any], strict: bool =
         reasons.append(f"latency grew by {growth * 1000:.0f} ms a second")
     if not reasons:
         return Verdict(Outcome.MET)
-    outcome, guilty = _generator(objectives, trial)
-    if outcome is Outcome.DISTURBED and growth > _MAX_GROWTH:
-        return Verdict(Outcome.MISSED, "; ".join(reasons))  # from one end to the other: that is no disturbance
+    if growth > _MAX_GROWTH or any(_most_too_slow(objective, trial) for objective in missed):
+        outcome, guilty = _exhausted(trial)  # from one end to the other: that is no disturbance
+    else:
+        outcome, guilty = _generator(objectives, trial)
     return Verdict(outcome, "; ".join([*reasons, *guilty]))
+
+
+def _most_too_slow(objective: Objective, trial: dict[str, Any]) -> bool:
+    """Whether the median request took too long even from when it was sent."""
+    service = trial["service_ns"]
+    return service is not None and objective.limit_ns is not None and bool(service["p50"] >= objective.limit_ns)
 
 
 def _generator(objectives: Sequence[Objective], trial: dict[str, Any]) -> tuple[Outcome, list[str]]:
     """What a trial that missed comes to, by what the load generator had to do with that."""
+    limits = [objective.limit_ns for objective in objectives if objective.limit_ns is not None]
+    outcome, guilty = _exhausted(trial)
+    lateness = trial["lateness_ns"]
+    late = lateness and limits and lateness["p99"] > max(MAX_LATENESS_NS, _LATE_SHARE * min(limits))
+    if outcome is Outcome.MISSED and late:
+        duration = format_duration(lateness["p99"])
+        return Outcome.DISTURBED, [f"the generator sent 1 % of the requests {duration} or more late"]
+    return outcome, guilty
+
+
+def _exhausted(trial: dict[str, Any]) -> tuple[Outcome, list[str]]:
     share = trial["client"]["cpu_share_max"]
     if share is not None and share > MAX_CLIENT_CPU:
         return Outcome.SATURATED, [f"a load process used {share:.0%} of its core"]
-    limits = [objective.limit_ns for objective in objectives if objective.limit_ns is not None]
-    lateness = trial["lateness_ns"]
-    if lateness and limits and lateness["p99"] > max(MAX_LATENESS_NS, _LATE_SHARE * min(limits)):
-        late = format_duration(lateness["p99"])
-        return Outcome.DISTURBED, [f"the generator sent 1 % of the requests {late} or more late"]
     return Outcome.MISSED, []
 
 

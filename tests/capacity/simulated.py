@@ -65,6 +65,7 @@ def record(rate_per_s: float, due_s: Any, done_s: Any, duration_s: float) -> dic
         "counts": {"offered": count, "sent": count, "completed": count, "errors": {}, "dropped": 0},
         "throughput_per_s": float(answered_in_window.sum()) / duration_s,
         "latency_ns": summarise(_histogram(latency[measured])),
+        "service_ns": {"p50": int(np.median(latency[measured])) if count else 0},
         "lateness_ns": {"p99": 20_000},
         "intervals": [
             {
