@@ -30,7 +30,7 @@ def conclusions(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "curve": points,
         "knee": knee(points),
-        "queue": _queue(points),
+        "queue": _queue(points) if answer["rate_per_s"] is not None else None,
         "scaling": _scaling(closed),
         "workers": workers(record["searches"]),
         "cpu": cpu(entries, answer, record["environment"]),
@@ -44,10 +44,10 @@ def _has_figures(entry: Entry) -> bool:
 
 
 def curve(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """A point for each rate, rates ascending: the medians of its trials."""
+    """A point for each rate, rates ascending: the medians of its trials, those left out that were disturbed."""
     by_rate: dict[float, list[Entry]] = {}
     for entry in entries:
-        if entry["rate_per_s"] is not None and _has_figures(entry):
+        if entry["rate_per_s"] is not None and entry["outcome"] != "disturbed" and _has_figures(entry):
             by_rate.setdefault(entry["rate_per_s"], []).append(entry)
     return [_point(rate, by_rate[rate]) for rate in sorted(by_rate)]
 

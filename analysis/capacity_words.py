@@ -11,7 +11,7 @@ _STOPPED = {
     "max-rate": "no higher rate was asked for: raise --max-rate",
     "generator-saturated": "the load generator, not the service, was the limit: {why}; try more --load-processes",
     "disturbed": "other work on this machine disturbed every higher rate: {why}; stop it, and try again",
-    "died": "the service did not live through more: {why}",
+    "died": "a higher rate broke the service: {why}",
     "unmet": "no rate meets the objectives; even at {lowest}: {why}",
     "unconfirmed": "short trials met the objectives, long ones did not: {why}",
 }
@@ -28,10 +28,11 @@ def headline(search: Mapping[str, Any]) -> str:
 
 
 def rate_words(search: Mapping[str, Any]) -> str:
-    """ "386/s (386/s to 390/s)"."""
+    """ "386/s (met at 386/s, missed at 390.2/s)"."""
     rate, missed = search["rate_per_s"], search["missed_per_s"]
     if rate is None:
-        return "none"
+        met = search["met_per_s"]
+        return "none" if met is None else f"none confirmed; short trials were met up to {format_rate(met)}"
     if missed is None:
         return f"at least {format_rate(rate)}"
     return f"{format_rate(rate)} (met at {rate:,.6g}/s, missed at {missed:,.6g}/s)"
@@ -54,7 +55,8 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if record["scaling"] and record["scaling"]["fit"]:
         yield ("scaling", scaling_words(record["scaling"]["fit"]))
     if record["queue"]:
-        yield ("queue", queue_words(record["queue"], record["settings"]["arrivals"]))
+        least = record["curve"][0]["rate_per_s"]
+        yield ("queue", queue_words(record["queue"], record["settings"]["arrivals"], least))
     if record["cpu"]:
         yield ("server CPU", cpu_words(record["cpu"]))
 
@@ -82,8 +84,8 @@ def _value(parameter: Mapping[str, float]) -> str:
     return f"{parameter['value']:.2g} ± {parameter['error']:.1g}"
 
 
-def queue_words(queue: Mapping[str, Any], arrivals: str) -> str:
-    """Where the service leaves M/M/c."""
+def queue_words(queue: Mapping[str, Any], arrivals: str, least_per_s: float) -> str:
+    """Where the service leaves M/M/c; `least_per_s` is the lowest rate measured."""
     name = f"like M/M/{queue['servers']} with {show_duration(queue['service_s'] * 1e9)} of service"
     left = queue["departure"]
     if left is None:
@@ -95,6 +97,8 @@ def queue_words(queue: Mapping[str, Any], arrivals: str) -> str:
         why = "evenly spaced requests and even service times wait less"
     else:
         why = "service times vary less than that model's"
+    if left["rate_per_s"] <= least_per_s:
+        return f"un{name} at every rate measured; at {format_rate(least_per_s)} {measured}, not {model}: {why}"
     return f"{name} below {format_rate(left['rate_per_s'])}; there {measured}, not {model} on average: {why}"
 
 

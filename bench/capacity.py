@@ -40,6 +40,8 @@ CURVE = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.1)
 """Where the curve has points beside those of the search, as multiples of the capacity."""
 _NEAR = 0.04
 """A point of the curve is not measured again if the search has one that near, relative to it."""
+_CURVE_TRIES = 2
+"""A point of the curve that was disturbed is measured again."""
 _SAMPLES_BEYOND = 10
 _FEWEST = 3
 _LONGEST_NS = 60_000_000_000
@@ -263,6 +265,8 @@ class CapacityRun:
     def _conclude(
         self, subject: Subject, objectives: Sequence[Objective], found: Found, why: str, begun: float
     ) -> None:
+        known = self._known(subject, objectives)
+        met = [step.rate_per_s for step, outcome in known if outcome is Outcome.MET and step.stage is Stage.SEARCH]
         self._file.conclude(
             {
                 "subject": subject.name,
@@ -271,6 +275,7 @@ class CapacityRun:
                 "objectives": [objective.text for objective in objectives],
                 "rate_per_s": found.rate_per_s,
                 "missed_per_s": found.missed_per_s,
+                "met_per_s": max(met, default=None),
                 "reason": str(found.reason),
                 "why": why,
                 "seconds": round(time.monotonic() - begun, 1),
@@ -289,8 +294,12 @@ class CapacityRun:
             ]
             if near:
                 continue
-            trial = self._trial(subject, self._settings.load(wanted), self._settings.duration_ns)
-            self._keep(subject, "curve", wanted, trial, judge(self._settings.objectives, trial))
+            for _ in range(_CURVE_TRIES):
+                trial = self._trial(subject, self._settings.load(wanted), self._settings.duration_ns)
+                verdict = judge(self._settings.objectives, trial)
+                self._keep(subject, "curve", wanted, trial, verdict)
+                if verdict.outcome is not Outcome.DISTURBED:
+                    break
 
     def _concurrency(self, subject: Subject) -> None:
         """Closed loads: so many requests in flight, one on each connection."""
