@@ -1,13 +1,16 @@
 """`wirebench capacity` as its users start it, and what it says to bad input."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
+from bench import cli
 from bench.serverprocess import ServerProcess
-from tests.commands.conftest import Command
+from tests.commands.conftest import DEADLINE_S, Command
 
 Refused = Callable[..., str]
 
@@ -44,6 +47,7 @@ def test_nothing_listens_there(refused: Refused, tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.json")) == []
 
 
+@pytest.mark.long
 def test_an_objective_that_no_server_meets(
     serve: Callable[..., ServerProcess], wirebench: Command, tmp_path: Path
 ) -> None:
@@ -57,3 +61,34 @@ def test_an_objective_that_no_server_meets(
     answer = json.loads((tmp_path / "a.json").read_text())
     assert answer["searches"][0]["reason"] == "unmet"
     assert len(answer["trials"]) == 2
+
+
+def test_ctrl_c_keeps_what_was_measured_and_leaves_nothing_running(wirebench: Command, tmp_path: Path) -> None:
+    short = ("--operation", "block:for=5ms", "--duration", "500ms", "--warmup", "0s", "--out", "c.json")
+    process = wirebench.start("capacity", "--protocol", "http1", *short)
+    assert process.stderr is not None
+    assert "search: open:20/s" in process.stderr.readline()
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert "what was measured is kept in c.json" in err
+    assert psutil.wait_procs(started, timeout=5)[1] == []
+    kept = json.loads((tmp_path / "c.json").read_text())
+    assert kept["status"] == "interrupted"
+    assert kept["trials"]
+
+
+@pytest.mark.long
+def test_the_capacity_of_a_server_whose_limit_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers that take 5 ms each carry 400/s, less what it takes to wake them: closed loads show how much."""
+    monkeypatch.chdir(tmp_path)
+    server = ("--protocol", "http1", "--execution", "dispatch", "--workers", "2", "--operation", "block:for=5ms")
+    status = cli.main(["capacity", *server, "--objective", "p99<200ms", "--out", "c.json"])
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert status == 0
+    answer = found["searches"][0]
+    limit = max(point["throughput_per_s"] for point in found["scaling"]["points"])
+    assert limit == pytest.approx(400, rel=0.05)
+    assert 0.95 * limit <= answer["rate_per_s"] <= 1.02 * limit
+    assert answer["seconds"] <= 180
