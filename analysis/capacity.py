@@ -16,6 +16,9 @@ from bench.quantities import format_rate
 CPU_BOUND = 0.8
 """A service is bound by CPU if it used so much of what it had, or its busiest worker so much of a core."""
 
+UNEVEN = 1.2
+"""A multiple of the even share of the requests that says that a worker had more to do than others."""
+
 Entry = Mapping[str, Any]
 
 
@@ -155,6 +158,15 @@ def plan(record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     ]
 
 
+def _busiest_share(trials: Sequence[Mapping[str, Any]], workers: int) -> float:
+    """The requests of the busiest of so many workers as a multiple of the even share, in the worst trial."""
+    worst = 0.0
+    for trial in trials:
+        requests = [worker["requests"] for worker in (trial["server"] or {"workers": []})["workers"]]
+        worst = max(worst, max(requests, default=0) * workers / max(1, sum(requests)))
+    return worst
+
+
 def doubts(record: Mapping[str, Any], entries: Sequence[Entry], answer: Mapping[str, Any]) -> Iterator[str]:
     """Sentences about what the answer may not be trusted for."""
     if record["status"] == "interrupted":
@@ -183,6 +195,11 @@ def doubts(record: Mapping[str, Any], entries: Sequence[Entry], answer: Mapping[
                 f"The rates between {format_rate(rate)} and {format_rate(answer['missed_per_s'])} were met in some "
                 "trials and missed in others."
             )
+    if (share := _busiest_share(confirming, answer["workers"] or 1)) > UNEVEN:
+        yield (
+            f"The busiest worker got up to {share:.1f} times its even share of the requests: connections were spread "
+            "unevenly, and each trial draws a spread of its own. A model that shares out requests (dispatch) does not."
+        )
     placement = record["environment"]["placement"]
     if not placement["load_cpus"]:
         yield "The load had no CPU of its own: it may have taken time from the service."

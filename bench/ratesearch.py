@@ -53,6 +53,8 @@ class Reason(StrEnum):
 
 
 _UP, _DOWN = 2.0, 0.25
+_STEEPER = 4
+"""By how much the next step down is larger than the last, where confirmation fails again."""
 _MISSES = 2
 """So many misses decide a rate."""
 _MEETS = {Stage.SEARCH: 2, Stage.CONFIRM: 3}
@@ -135,7 +137,7 @@ class RateSearch:
             return Step(Stage.CONFIRM, low)
         tries_left = len(self._tallies[Stage.CONFIRM]) < MAX_CONFIRMATIONS
         if best is None:
-            lower = _rounded(min(refuted) * (1 - RESOLUTION * 2 ** len(refuted)))
+            lower = _rounded(min(refuted) * (1 - 2 * RESOLUTION * _STEEPER ** (len(refuted) - 1)))
             if tries_left and lower >= LOWEST_PER_S:
                 return Step(Stage.CONFIRM, lower)
             why = self._why(high)
