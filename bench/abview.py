@@ -16,16 +16,15 @@ from analysis.regression import Change, Comparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
 from bench import compareview, display, preflight
-from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, run_pairs
-from bench.claimview import Silent
+from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, Side, run_pairs
 from bench.errors import UsageError
 from bench.output import say
 from bench.placement import choose_placement
-from bench.run import Watcher, choose_seed
+from bench.run import Silent, Watcher, choose_seed
 from bench.scenario import Scenario
 from bench.selection import choose_suite
 from bench.target import Wanted, target_scenario
-from bench.worktrees import SIDES, checkouts, repository
+from bench.worktrees import SIDES, Checkout, checkouts, repository
 
 FOLDER = Path("results/ab")
 """Where results go that nobody named a place for."""

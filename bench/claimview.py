@@ -17,25 +17,10 @@ from bench.claim import Claim, read_claim
 from bench.claiming import CLAIMS, MODES, ClaimsFolder, Done, Mode, changed, record, run_claims
 from bench.claims import CHAPTERS, claim_files
 from bench.errors import UsageError
-from bench.loadprocess import Progress
 from bench.output import STDOUT, columns, say, show, write_json
 from bench.placement import choose_placement
-from bench.plan import PlannedTrial
 from bench.registry import choose
-from bench.run import Watcher, choose_seed
-
-
-class Silent:
-    """A watcher that shows nothing: what it would be told is no load."""
-
-    def trial_begins(self, planned: PlannedTrial) -> None:
-        pass
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def trial_ended(self, trial: dict[str, Any]) -> None:
-        pass
+from bench.run import Silent, Watcher, choose_seed
 
 
 def choose_claims(names: Sequence[str]) -> list[Claim]:

@@ -19,6 +19,7 @@ import typer
 from bench import __version__
 from bench.commands.aa import aa
 from bench.commands.ab import ab
+from bench.commands.capacity import capacity
 from bench.commands.claims import claims
 from bench.commands.compare import compare
 from bench.commands.doctor import doctor
@@ -49,6 +50,7 @@ app.command("list")(list_command)
 app.command()(serve)
 app.command()(load)
 app.command()(init)
+app.command()(capacity)
 app.command(context_settings={"allow_interspersed_args": False})(lab)
 app.command()(report)
 app.command()(doctor)

@@ -29,6 +29,19 @@ class Watcher(Protocol):
     def trial_ended(self, trial: dict[str, Any]) -> None: ...
 
 
+class Silent:
+    """A watcher that shows nothing."""
+
+    def trial_begins(self, planned: PlannedTrial) -> None:
+        pass
+
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def trial_ended(self, trial: dict[str, Any]) -> None:
+        pass
+
+
 def run_suite(
     suite: Suite,
     rounds: int,

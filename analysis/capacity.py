@@ -1,0 +1,209 @@
+"""What follows from the trials of a capacity search (see `results/README.md`): the curve and its knee, how throughput
+grows with concurrency and workers, where the service leaves the queue M/M/c, what a target rate needs, and what there
+is to doubt."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from analysis.queueing import departure, queue_like
+from analysis.scalability import fit
+from analysis.sizing import size
+from bench.quantities import format_rate
+
+CPU_BOUND = 0.8
+"""A service is bound by CPU if it used so much of what it had, or its busiest worker so much of a core."""
+
+UNEVEN = 1.2
+"""A multiple of the even share of the requests that says that a worker had more to do than others."""
+
+Entry = Mapping[str, Any]
+
+
+def conclusions(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that follows, as capacity files hold it. What cannot be told is null."""
+    if not record["searches"]:
+        return {}
+    answer = record["searches"][0]
+    entries = [entry for entry in record["trials"] if entry["subject"] == answer["subject"]]
+    points = curve(entries)
+    closed = [entry["trial"] for entry in entries if entry["stage"] == "concurrency" and _has_figures(entry)]
+    return {
+        "curve": points,
+        "knee": knee(points),
+        "queue": _queue(points) if answer["rate_per_s"] is not None else None,
+        "scaling": _scaling(closed),
+        "workers": workers(record["searches"]),
+        "cpu": cpu(entries, answer, record["environment"]),
+        "plan": plan(record),
+        "doubts": list(doubts(record, entries, answer)),
+    }
+
+
+def _has_figures(entry: Entry) -> bool:
+    return entry["trial"]["error"] is None and entry["trial"]["latency_ns"] is not None
+
+
+def curve(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """A point for each rate, rates ascending: the medians of its trials, those left out that were disturbed."""
+    by_rate: dict[float, list[Entry]] = {}
+    for entry in entries:
+        if entry["rate_per_s"] is not None and entry["outcome"] != "disturbed" and _has_figures(entry):
+            by_rate.setdefault(entry["rate_per_s"], []).append(entry)
+    return [_point(rate, by_rate[rate]) for rate in sorted(by_rate)]
+
+
+def _point(rate_per_s: float, entries: Sequence[Entry]) -> dict[str, Any]:
+    trials = [entry["trial"] for entry in entries]
+    outcomes = Counter(entry["outcome"] for entry in entries)
+    latencies = {}
+    for name in ("mean", "p50", "p99", "p999"):
+        known = [trial["latency_ns"][name] for trial in trials if trial["latency_ns"][name] is not None]
+        latencies[f"{name}_ns"] = median(known) if known else None
+    failed = [1 - trial["counts"]["completed"] / trial["counts"]["offered"] for trial in trials]
+    return {
+        "rate_per_s": rate_per_s,
+        "throughput_per_s": median(trial["throughput_per_s"] for trial in trials),
+        **latencies,
+        "failed_share": median(failed),
+        "trials": len(trials),
+        "met": outcomes["met"],
+    }
+
+
+def knee(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The rate where throughput over mean latency is highest (Kleinrock's power, 1979), with the measured rates on both
+    sides: it lies between those. None for fewer than three points."""
+    if len(points) < 3:
+        return None
+    powers = [point["throughput_per_s"] / point["mean_ns"] for point in points]
+    at = powers.index(max(powers))
+    return {
+        "rate_per_s": points[at]["rate_per_s"],
+        "above_per_s": points[at - 1]["rate_per_s"] if at else None,
+        "below_per_s": points[at + 1]["rate_per_s"] if at + 1 < len(points) else None,
+    }
+
+
+def _queue(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    if len(points) < 3:
+        return None
+    measured = [(point["rate_per_s"], point["mean_ns"] / 1e9) for point in points]
+    queue = queue_like(min(latency for _, latency in measured), max(point["throughput_per_s"] for point in points))
+    left = departure(queue, measured)
+    return {**asdict(queue), "departure": None if left is None else asdict(left)}
+
+
+def _scaling(closed: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    points = [(int(trial["scenario"]["load"].partition(":")[2]), trial["throughput_per_s"]) for trial in closed]
+    if not points:
+        return None
+    found = fit([n for n, _ in points], [throughput for _, throughput in points])
+    measured = [{"concurrency": n, "throughput_per_s": throughput} for n, throughput in points]
+    return {"points": measured, "fit": None if found is None else asdict(found)}
+
+
+def workers(searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each execution model and number of workers was found to carry; nothing where there was but one."""
+    first = searches[0]["objectives"]
+    found = [search for search in searches if search["objectives"] == first and search["workers"] is not None]
+    keys = ("subject", "execution", "workers", "rate_per_s", "missed_per_s", "reason")
+    return [{key: search[key] for key in keys} for search in found] if len(found) > 1 else []
+
+
+def cpu(entries: Sequence[Entry], answer: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the server used of its CPUs at its capacity; None where that is not known."""
+    cpus = len(environment["placement"]["server_cpus"]) or environment["cpu"]["usable"]
+    used = []
+    for entry in entries:
+        server = entry["trial"]["server"]
+        if entry["rate_per_s"] == answer["rate_per_s"] and server and server["cpu_user_s"] is not None:
+            duration_s = entry["trial"]["scenario"]["duration_ns"] / 1e9
+            busiest = max((worker["cpu_s"] or 0.0 for worker in server["workers"]), default=0.0)
+            used.append(((server["cpu_user_s"] + server["cpu_system_s"]) / duration_s, busiest / duration_s))
+    if not used or not isinstance(cpus, int):
+        return None
+    cores, busiest = (median(values) for values in zip(*used, strict=True))
+    return {
+        "cores": cores,
+        "of_cores": cpus,
+        "busiest_worker": busiest,
+        "is_bound": cores >= CPU_BOUND * cpus or busiest >= CPU_BOUND,
+    }
+
+
+def plan(record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """For each configuration that was measured what the target rate needs of it; None where no target was given."""
+    wanted = record["settings"]["plan"]
+    if wanted is None:
+        return None
+    first = record["searches"][0]["objectives"]
+    return [
+        {
+            "subject": search["subject"],
+            **asdict(
+                size(
+                    wanted["target_per_s"],
+                    wanted["headroom"],
+                    wanted["growth"],
+                    search["rate_per_s"],
+                    search["missed_per_s"],
+                )
+            ),
+        }
+        for search in record["searches"]
+        if search["objectives"] == first and search["rate_per_s"] is not None
+    ]
+
+
+def _busiest_share(trials: Sequence[Mapping[str, Any]], workers: int) -> float:
+    """The requests of the busiest of so many workers as a multiple of the even share, in the worst trial."""
+    worst = 0.0
+    for trial in trials:
+        requests = [worker["requests"] for worker in (trial["server"] or {"workers": []})["workers"]]
+        worst = max(worst, max(requests, default=0) * workers / max(1, sum(requests)))
+    return worst
+
+
+def doubts(record: Mapping[str, Any], entries: Sequence[Entry], answer: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences about what the answer may not be trusted for."""
+    if record["status"] == "interrupted":
+        yield "The search was interrupted: what is here is what was measured until then."
+    if record["settings"]["arrivals"] == "constant":
+        yield (
+            "Requests were evenly spaced. Those of independent users come in clusters and wait longer: ask with "
+            "--arrivals poisson for the rate that holds then, which is lower."
+        )
+    confirming = [entry["trial"] for entry in entries if entry["stage"] == "confirm"]
+    kinds = Counter(doubt["kind"] for trial in confirming for doubt in trial["doubts"])
+    if kinds["noisy-host"]:
+        yield (
+            f"Other work took CPU time in {kinds['noisy-host']} of {len(confirming)} trials that confirm: on a quiet "
+            "machine the capacity may be higher."
+        )
+    if kinds["too-few-samples"]:
+        yield "The trials that confirm have too few samples for p99: raise --confirm."
+    met = sum(entry["outcome"] == "met" for entry in entries if entry["stage"] == "confirm")
+    if 0 < met < len(confirming):
+        yield f"Only {met} of {len(confirming)} trials that confirm met the objectives: the service is not steady."
+    if (rate := answer["rate_per_s"]) is not None and answer["missed_per_s"] is not None:
+        gap = answer["missed_per_s"] / rate - 1
+        if gap > 0.05:
+            yield (
+                f"The rates between {format_rate(rate)} and {format_rate(answer['missed_per_s'])} were met in some "
+                "trials and missed in others."
+            )
+    if (share := _busiest_share(confirming, answer["workers"] or 1)) > UNEVEN:
+        yield (
+            f"The busiest worker got up to {share:.1f} times its even share of the requests: connections were spread "
+            "unevenly, and each trial draws a spread of its own. A model that shares out requests (dispatch) does not."
+        )
+    placement = record["environment"]["placement"]
+    if not placement["load_cpus"]:
+        yield "The load had no CPU of its own: it may have taken time from the service."
+    if disturbed := sum(entry["outcome"] == "disturbed" for entry in entries):
+        yield f"{disturbed} trials did not count, for other work kept the load generator from its CPU."
+    if answer["reason"] == "generator-saturated":
+        yield "The load generator was the limit, not the service: give it more --load-processes, or another machine."

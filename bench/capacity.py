@@ -1,0 +1,347 @@
+"""Finds the capacity of a service, stage by stage, and keeps what was measured.
+
+Search and confirmation for all objectives together; then for each by itself, on the same trials as far as they go; the
+curve of latency against rate; closed loads of growing concurrency; the same search for each other number of workers or
+execution model. Who is measured is known to `bench.subjects` alone.
+"""
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.capacity import conclusions
+from bench import environment, resultfile
+from bench.errors import OutputError, TargetError, UsageError
+from bench.objectives import DEFAULT, Objective, Outcome, Verdict, judge, parse_objectives
+from bench.placement import Placement
+from bench.quantities import (
+    format_duration,
+    format_rate,
+    parse_duration_ns,
+    parse_rate_per_s,
+    parse_share,
+    spell_rate,
+)
+from bench.ratesearch import Found, RateSearch, Reason, Stage, Step
+from bench.resultfile import write_atomically
+from bench.schedule import parse_concurrency
+from bench.subjects import Subject
+
+KIND, SCHEMA_VERSION = "wirebench-capacity", 1
+
+Arrivals = Literal["constant", "poisson"]
+
+CURVE = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.1)
+"""Where the curve has points beside those of the search, as multiples of the capacity."""
+_NEAR = 0.04
+"""A point of the curve is not measured again if the search has one that near, relative to it."""
+_CURVE_TRIES = 2
+"""A point of the curve that was disturbed is measured again."""
+_SAMPLES_BEYOND = 10
+_FEWEST = 3
+_LONGEST_NS = 60_000_000_000
+_SHORTEST_NS = 500_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan is made for: a rate, the share of each unit that is to stay free, and by how much the rate grows."""
+
+    target_per_s: float
+    headroom: float
+    growth: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a capacity is looked for."""
+
+    objectives: tuple[Objective, ...]
+    arrivals: Arrivals
+    start_per_s: float
+    max_per_s: float
+    duration_ns: int
+    """Of a trial of the search."""
+    confirm_ns: int
+    """Of a trial that confirms."""
+    concurrencies: tuple[int, ...]
+    """Of the sweep of closed loads."""
+    plan: Plan | None = None
+
+    def load(self, rate_per_s: float) -> str:
+        """A rate as a load."""
+        return f"{'open' if self.arrivals == 'constant' else 'poisson'}:{spell_rate(rate_per_s)}"
+
+    def record(self) -> dict[str, Any]:
+        """As capacity files hold it."""
+        return {**asdict(self), "objectives": [objective.text for objective in self.objectives]}
+
+    def length_ns(self, step: Step) -> int:
+        """How long the trial of a step measures: long enough for a few requests, or, if it confirms, for the highest
+        percentile."""
+        if step.stage is Stage.SEARCH:
+            return max(self.duration_ns, round(_FEWEST / step.rate_per_s * 1e9))
+        rarest = min(1 - objective.within for objective in self.objectives)
+        enough_ns = round(_SAMPLES_BEYOND / rarest / step.rate_per_s * 1e9)
+        return max(self.confirm_ns, min(enough_ns, _LONGEST_NS))
+
+
+def settings_of(
+    objectives: Sequence[str],
+    arrivals: Arrivals,
+    start: str,
+    max_rate: str,
+    duration: str,
+    confirm: str,
+    timeout: str,
+    connections: str,
+    target: str | None,
+    headroom: str,
+    growth: str,
+) -> Settings:
+    """Settings from a command line. Raises UsageError."""
+    start_per_s, max_per_s = parse_rate_per_s(start, "--from"), parse_rate_per_s(max_rate, "--max-rate")
+    if start_per_s > max_per_s:
+        raise UsageError(f"--from: {start} is more than --max-rate {max_rate}")
+    lengths = {"--duration": duration, "--confirm": confirm}
+    duration_ns, confirm_ns = (parse_duration_ns(text, option) for option, text in lengths.items())
+    for option, length_ns in zip(lengths, (duration_ns, confirm_ns), strict=True):
+        if length_ns < _SHORTEST_NS:
+            raise UsageError(f"{option}: {lengths[option]!r} is too short to judge a rate by; the least is 500ms")
+    plan = None
+    if target is not None:
+        shares = {"--headroom": headroom, "--growth": growth}
+        kept, growing = (parse_share(text, option) for option, text in shares.items())
+        if kept == 1:
+            raise UsageError("--headroom: 100% leaves nothing to use")
+        plan = Plan(parse_rate_per_s(target, "--target"), kept, growing)
+    most = parse_concurrency(connections, "--connections").connections
+    return Settings(
+        parse_objectives(objectives or (DEFAULT,), parse_duration_ns(timeout, "--timeout")),
+        arrivals,
+        start_per_s,
+        max_per_s,
+        duration_ns,
+        confirm_ns,
+        tuple(1 << power for power in range(most.bit_length())),
+        plan,
+    )
+
+
+class CapacityFile:
+    """What is kept of a search: `results/README.md` explains it. It is replaced whole after every trial."""
+
+    def __init__(self, path: Path, settings: Settings, seed: int, placement: Placement, command: Sequence[str]) -> None:
+        """Raises OutputError if it cannot be written."""
+        self.path = path
+        self._head = {
+            "kind": KIND,
+            "schema": SCHEMA_VERSION,
+            "command": list(command),
+            "seed": seed,
+            "settings": settings.record(),
+            "environment": environment.describe(placement),
+            "started": resultfile.now(),
+        }
+        self._status: resultfile.Status = "running"
+        self._finished: str | None = None
+        self.searches: list[dict[str, Any]] = []
+        self.trials: list[dict[str, Any]] = []
+        self._encoded: list[str] = []
+        self._write()
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Keep a trial. Raises OutputError."""
+        self.trials.append(entry)
+        self._encoded.append(json.dumps(entry, separators=(",", ":")))
+        self._write()
+
+    def conclude(self, search: dict[str, Any]) -> None:
+        """Keep how a search ended."""
+        self.searches.append(search)
+        self._write()
+
+    def finish(self, status: resultfile.Status) -> None:
+        """Nothing more is measured."""
+        self._status, self._finished = status, resultfile.now()
+        self._write()
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the trials, with what follows from them."""
+        so_far = {**self._head, "finished": self._finished, "status": self._status, "searches": self.searches}
+        found = conclusions({**so_far, "trials": self.trials}) if self._status != "running" else {}
+        return {**so_far, **found}
+
+    def text(self) -> str:
+        """The whole file: each trial on a line of its own."""
+        head = json.dumps(self.record(), indent=1)
+        trials = ",\n".join(self._encoded)
+        return f'{head[:-2]},\n "trials": [\n{trials}\n]}}\n'
+
+    def interrupt(self) -> None:
+        """The run ended before its time; a file without a trial is not kept."""
+        with contextlib.suppress(OutputError):  # what went wrong first is what is told
+            self.finish("interrupted")
+        if not self.trials:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _write(self) -> None:
+        write_atomically(self.path, self.text())
+
+
+class ServiceGoneError(Exception):
+    """The service did not live through a trial, and there is no other."""
+
+
+class CapacityRun:
+    """The stages, one after the other. `tell` is given a line about each trial."""
+
+    def __init__(self, settings: Settings, seed: int, file: CapacityFile, tell: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._seeds = random.Random(seed)
+        self._file = file
+        self._tell = tell
+
+    def run(self, subject: Subject, others: Sequence[Subject]) -> None:
+        """All stages. Raises TargetError if the service is not there to begin with, OutputError."""
+        try:
+            found = self._search(subject, self._settings.objectives, self._settings.start_per_s)
+            judged = found.reason in (Reason.OBJECTIVE, Reason.UNMET, Reason.MAX_RATE)
+            for objective in self._single() if judged else ():
+                self._search(subject, (objective,), found.rate_per_s or self._settings.start_per_s)
+            if found.rate_per_s is not None:
+                self._curve(subject, found.rate_per_s)
+                self._concurrency(subject)
+                for other in others:
+                    self._search(other, self._settings.objectives, max(1.0, round(found.rate_per_s / 2)))
+        except ServiceGoneError:
+            pass
+        self._file.finish("complete")
+
+    def _single(self) -> tuple[Objective, ...]:
+        """The objectives that are worth a search of their own: those of latency, where there are several."""
+        latencies = [objective for objective in self._settings.objectives if objective.limit_ns is not None]
+        return tuple(latencies) if len(latencies) > 1 else ()
+
+    def _search(self, subject: Subject, objectives: Sequence[Objective], start_per_s: float) -> Found:
+        """One search, on what is known of the subject already."""
+        begun = time.monotonic()
+        search = RateSearch(start_per_s, self._settings.max_per_s, self._known(subject, objectives))
+        try:
+            while isinstance(step := search.next(), Step):
+                trial = self._trial(subject, self._settings.load(step.rate_per_s), self._settings.length_ns(step))
+                verdict = judge(objectives, trial, strict=step.stage is Stage.CONFIRM)
+                self._keep(subject, step.stage, step.rate_per_s, trial, verdict)
+                search.tell(step, verdict.outcome)
+        except ServiceGoneError as error:
+            found = Found(None, None, Reason.DIED)
+            self._conclude(subject, objectives, found, str(error), begun)
+            raise
+        self._conclude(subject, objectives, step, self._why(subject, objectives, step), begun)
+        return step
+
+    def _known(self, subject: Subject, objectives: Sequence[Objective]) -> list[tuple[Step, Outcome]]:
+        return [
+            (Step(stage, entry["rate_per_s"]), judge(objectives, entry["trial"], stage is Stage.CONFIRM).outcome)
+            for entry in self._file.trials
+            if entry["subject"] == subject.name and entry["stage"] in tuple(Stage) and (stage := Stage(entry["stage"]))
+        ]
+
+    def _why(self, subject: Subject, objectives: Sequence[Objective], found: Found) -> str:
+        """What the last trial showed that missed at the lowest rate missed."""
+        for entry in reversed(self._file.trials):
+            if (entry["subject"], entry["rate_per_s"]) == (subject.name, found.missed_per_s):
+                strict = entry["stage"] == Stage.CONFIRM
+                if (verdict := judge(objectives, entry["trial"], strict)).outcome is not Outcome.MET:
+                    return verdict.why
+        return ""
+
+    def _conclude(
+        self, subject: Subject, objectives: Sequence[Objective], found: Found, why: str, begun: float
+    ) -> None:
+        known = self._known(subject, objectives)
+        met = [step.rate_per_s for step, outcome in known if outcome is Outcome.MET and step.stage is Stage.SEARCH]
+        self._file.conclude(
+            {
+                "subject": subject.name,
+                "execution": subject.execution,
+                "workers": subject.workers,
+                "objectives": [objective.text for objective in objectives],
+                "rate_per_s": found.rate_per_s,
+                "missed_per_s": found.missed_per_s,
+                "met_per_s": max(met, default=None),
+                "reason": str(found.reason),
+                "why": why,
+                "seconds": round(time.monotonic() - begun, 1),
+            }
+        )
+
+    def _curve(self, subject: Subject, rate_per_s: float) -> None:
+        """Points between those of the search."""
+        for share in CURVE:
+            wanted = float(f"{rate_per_s * share:.3g}")
+            near = [
+                entry
+                for entry in self._file.trials
+                if entry["subject"] == subject.name and entry["rate_per_s"] is not None
+                if abs(entry["rate_per_s"] / wanted - 1) < _NEAR
+            ]
+            if near:
+                continue
+            for _ in range(_CURVE_TRIES):
+                trial = self._trial(subject, self._settings.load(wanted), self._settings.duration_ns)
+                verdict = judge(self._settings.objectives, trial)
+                self._keep(subject, "curve", wanted, trial, verdict)
+                if verdict.outcome is not Outcome.DISTURBED:
+                    break
+
+    def _concurrency(self, subject: Subject) -> None:
+        """Closed loads: so many requests in flight, one on each connection."""
+        for concurrency in self._settings.concurrencies:
+            trial = self._trial(subject, f"closed:{concurrency}", self._settings.duration_ns)
+            self._keep(subject, "concurrency", None, trial, None)
+
+    def _trial(self, subject: Subject, load: str, duration_ns: int) -> dict[str, Any]:
+        try:
+            return subject.measure(load, duration_ns, self._seeds.getrandbits(32))
+        except TargetError as error:
+            if not self._file.trials:
+                raise
+            self._tell(f"{load}: {error}")
+            raise ServiceGoneError(str(error)) from None
+
+    def _keep(
+        self, subject: Subject, stage: str, rate_per_s: float | None, trial: dict[str, Any], verdict: Verdict | None
+    ) -> None:
+        entry = {
+            "subject": subject.name,
+            "stage": str(stage),
+            "rate_per_s": rate_per_s,
+            "outcome": None if verdict is None else str(verdict.outcome),
+            "why": "" if verdict is None else verdict.why,
+            "trial": trial,
+        }
+        self._file.add(entry)
+        self._tell(line_of(entry))
+        if trial["error"] is not None and not subject.outlives:
+            raise ServiceGoneError(trial["error"])
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """A trial in a line."""
+    trial = entry["trial"]
+    latency = trial["latency_ns"]
+    said = f"{entry['stage']}: {trial['scenario']['load']}: "
+    if entry["outcome"] not in (None, str(Outcome.MET)):
+        return f"{said}{entry['outcome']}: {entry['why']}"
+    if trial["error"] is not None:
+        return f"{said}failed: {trial['error']}"
+    said += "met: " if entry["outcome"] else ""
+    p99 = f", p99 {format_duration(latency['p99'])}" if latency else ""
+    return f"{said}{format_rate(trial['throughput_per_s'])}{p99}"

@@ -1,0 +1,199 @@
+"""Objectives: what a service must still hold to at a rate, and whether a trial shows that it does.
+
+A latency objective counts every request that was due: one that failed or was dropped was not answered in time. So
+"p99<50ms" says that 99 % of the requests were answered rightly within 50 ms of when they were due. Beside what is asked
+for, a service has to keep up: if latency grows all through a trial, the rate is above what it sustains, however short
+the queue still is.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from analysis.histograms import decode
+from bench.doubts import MAX_CLIENT_CPU, MAX_LATENESS_NS
+from bench.errors import UsageError
+from bench.quantities import format_duration, parse_duration_ns, parse_share
+
+EXAMPLES = "p99<50ms, p99.9<100ms or errors<1%"
+ERRORS = "errors<1%"
+"""What holds if no objective says how many requests may fail."""
+DEFAULT = "p99<100ms"
+
+_OBJECTIVE = re.compile(r"(p\d{1,2}(?:\.\d{1,3})?|errors)\s*<\s*(\S+)")
+_LATE_SHARE = 0.2
+"""The generator was disturbed if it sent 1 % of the requests later than this share of the tightest latency limit."""
+_CHANCE = 0.05
+_MAX_GROWTH = 0.005
+"""Seconds of latency a second. A queue in front of a server that is offered a share x too much grows by x."""
+_GROWTH_ERRORS = 3.0
+
+
+class Outcome(StrEnum):
+    """What a trial at a rate shows."""
+
+    MET = "met"
+    MISSED = "missed"
+    SATURATED = "generator-saturated"
+    """Missed, and the load generator had no CPU time left: it may be why."""
+    DISTURBED = "disturbed"
+    """Missed, and something kept the load generator from its CPU now and then: the trial says nothing."""
+    DIED = "died"
+    """There are no figures, for the service did not live through it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a trial shows, and in words why."""
+
+    outcome: Outcome
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """At least the share `within` of all requests is answered within `limit_ns`; or, if that is None, at all."""
+
+    text: str
+    within: float
+    limit_ns: int | None
+
+    def shortfall(self, trial: dict[str, Any]) -> int:
+        """How many of the requests that were due did not do what the objective asks of them."""
+        counts, latency = trial["counts"], trial["latency_ns"]
+        failed = int(counts["offered"] - counts["completed"])
+        if self.limit_ns is None or latency is None or latency["max"] < self.limit_ns:
+            return failed
+        histogram = decode(latency["hdr"], self.text)
+        return failed + int(histogram.counts[histogram.values_ns >= self.limit_ns].sum())
+
+    def is_met(self, trial: dict[str, Any], strict: bool) -> bool:
+        """Whether the shortfall is allowed; where that is not `strict`, one that chance alone may be the reason of (at
+        5 %) is, for a short trial says little of a high percentile."""
+        due = trial["counts"]["offered"]
+        allowed = (1 - self.within) * due
+        if not strict:
+            from scipy.stats import binom
+
+            allowed = max(allowed, float(binom.ppf(1 - _CHANCE, due, 1 - self.within)))
+        return bool(self.shortfall(trial) <= allowed)
+
+    def seen(self, trial: dict[str, Any]) -> str:
+        """What the trial shows of it: "p99 81.5 ms"."""
+        name, due = self.text.partition("<")[0], max(1, trial["counts"]["offered"])
+        if self.limit_ns is None:
+            return f"errors {self.shortfall(trial) / due:.2%}"
+        answered = trial["counts"]["completed"]
+        if answered < self.within * due:
+            return f"{name} never: {1 - answered / due:.1%} were not answered rightly"
+        value = decode(trial["latency_ns"]["hdr"], self.text).quantiles([min(1.0, self.within * due / answered)])[0]
+        return f"{name} {format_duration(float(value)).replace(' us', ' µs')}"
+
+
+def parse_objectives(texts: Sequence[str], timeout_ns: int, where: str = "--objective") -> tuple[Objective, ...]:
+    """Objectives as users spell them, with a bound on errors if none was given. Raises UsageError."""
+    found: dict[str, Objective] = {}
+    for text in (piece.strip() for given in texts for piece in given.split(",")):
+        objective = _parse(text, where)
+        if objective.limit_ns is not None and objective.limit_ns > timeout_ns:
+            raise UsageError(
+                f"{where}: {text!r}: an answer that takes longer than --timeout {format_duration(timeout_ns)} counts as"
+                " none; raise --timeout, or lower the objective"
+            )
+        found[objective.text] = objective
+    if all(objective.limit_ns is not None for objective in found.values()):
+        found[ERRORS] = _parse(ERRORS, where)
+    return tuple(found.values())
+
+
+def _parse(text: str, where: str) -> Objective:
+    match = _OBJECTIVE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{where}: {text!r} is not an objective; write one like {EXAMPLES}")
+    name, limit = match.groups()
+    if name == "errors":
+        share = parse_share(limit, where)
+        if share == 0:
+            raise UsageError(f"{where}: {text!r}: nothing is below 0%; write errors<1% or errors<0.1%")
+        return Objective(f"errors<{limit}", 1 - share, None)
+    within = float(name[1:]) / 100
+    limit_ns = parse_duration_ns(limit, where)
+    if limit_ns == 0 or within == 0:
+        raise UsageError(f"{where}: {text!r} asks for nothing that can be measured; write one like {EXAMPLES}")
+    return Objective(f"{name}<{limit}", within, limit_ns)
+
+
+def judge(objectives: Sequence[Objective], trial: dict[str, Any], strict: bool = False) -> Verdict:
+    """Whether the trial meets all objectives, and keeps up."""
+    if trial["error"] is not None:
+        return Verdict(Outcome.DIED, why=trial["error"])
+    if deaths := (trial["server"] or {}).get("deaths"):
+        return Verdict(Outcome.DIED, why=f"worker {deaths[0]['worker']} {deaths[0]['reason']}")
+    if not trial["counts"]["offered"]:
+        return Verdict(Outcome.DISTURBED, "no request was due")
+    missed = [objective for objective in objectives if not objective.is_met(trial, strict)]
+    reasons = [f"{objective.seen(trial)} ({objective.text})" for objective in missed]
+    growth = backlog_growth(trial)
+    if growth > _MAX_GROWTH:
+        reasons.append(f"latency grew by {growth * 1000:.0f} ms a second")
+    if not reasons:
+        return Verdict(Outcome.MET)
+    if growth > _MAX_GROWTH or any(_most_too_slow(objective, trial) for objective in missed):
+        outcome, guilty = _exhausted(trial)  # from one end to the other: that is no disturbance
+    else:
+        outcome, guilty = _generator(objectives, trial)
+    return Verdict(outcome, "; ".join([*reasons, *guilty]))
+
+
+def _most_too_slow(objective: Objective, trial: dict[str, Any]) -> bool:
+    """Whether the median request took too long even from when it was sent."""
+    service = trial["service_ns"]
+    return service is not None and objective.limit_ns is not None and bool(service["p50"] >= objective.limit_ns)
+
+
+def _generator(objectives: Sequence[Objective], trial: dict[str, Any]) -> tuple[Outcome, list[str]]:
+    """What a trial that missed comes to, by what the load generator had to do with that."""
+    limits = [objective.limit_ns for objective in objectives if objective.limit_ns is not None]
+    outcome, guilty = _exhausted(trial)
+    lateness = trial["lateness_ns"]
+    late = lateness and limits and lateness["p99"] > max(MAX_LATENESS_NS, _LATE_SHARE * min(limits))
+    if outcome is Outcome.MISSED and late:
+        duration = format_duration(lateness["p99"])
+        return Outcome.DISTURBED, [f"the generator sent 1 % of the requests {duration} or more late"]
+    return outcome, guilty
+
+
+def _exhausted(trial: dict[str, Any]) -> tuple[Outcome, list[str]]:
+    share = trial["client"]["cpu_share_max"]
+    if share is not None and share > MAX_CLIENT_CPU:
+        return Outcome.SATURATED, [f"a load process used {share:.0%} of its core"]
+    return Outcome.MISSED, []
+
+
+def backlog_growth(trial: dict[str, Any]) -> float:
+    """By how many seconds latency grew in each second of the trial, where that is more than its scatter; else 0.
+
+    The slope of a line through the mean latencies of the intervals of the measured window (least squares).
+    """
+    points = [
+        (part["start_ns"] + part["duration_ns"] / 2, _mean_ns(part["hdr"]))
+        for part in trial["intervals"]
+        if part["hdr"]
+    ]
+    if len(points) < 4:
+        return 0.0
+    at, latency = np.array(points).T
+    at -= at.mean()
+    slope = float((at * latency).sum() / (at * at).sum())
+    residual = latency - latency.mean() - slope * at
+    error = float(np.sqrt((residual**2).sum() / (len(points) - 2) / (at * at).sum()))
+    return slope if slope > _GROWTH_ERRORS * error else 0.0
+
+
+def _mean_ns(hdr: str) -> float:
+    histogram = decode(hdr, "interval")
+    return float((histogram.values_ns * histogram.counts).sum() / histogram.total)

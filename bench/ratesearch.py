@@ -1,0 +1,192 @@
+"""The search for the highest rate that is met: no clock, no load, only outcomes that it is told and the rate it wants
+next.
+
+Rates double from a first one until one is missed (or fall until one is met), then the gap is halved until it is as
+narrow as wanted. A rate that is missed once is tried again, and two of three decide: what disturbs a trial makes it
+worse, hardly ever better. Trials that are known to be disturbed do not count, as long as they are few.
+
+Then comes a stage of its own: longer trials, judged strictly, at the highest rate met, of which three must meet the
+objectives before two miss them: the highest of many rates may have been met by luck. One that fails there counts as
+missed, and a lower one is asked for.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench.objectives import Outcome
+
+RESOLUTION = 0.01
+"""How far apart the highest rate met and the lowest missed may lie in the end, relative to the lower."""
+LOWEST_PER_S = 1.0
+"""A service that misses its objectives there has no capacity worth the name."""
+MAX_CONFIRMATIONS = 5
+"""Rates that are tried for confirmation before the search gives up."""
+
+
+class Stage(StrEnum):
+    """What a trial is for."""
+
+    SEARCH = "search"
+    CONFIRM = "confirm"
+
+
+class Reason(StrEnum):
+    """Why a search stopped."""
+
+    OBJECTIVE = "objective"
+    """The next higher rate misses an objective."""
+    DIED = "died"
+    """The service does not live through the next higher rate."""
+    GENERATOR = "generator-saturated"
+    """The next higher rate is more than the load generator can offer."""
+    DISTURBED = "disturbed"
+    """Trials of the next higher rate were disturbed by other work on the machine, again and again."""
+    MAX_RATE = "max-rate"
+    """The highest rate that was allowed is met."""
+    UNMET = "unmet"
+    """Even the lowest rate misses an objective."""
+    UNCONFIRMED = "unconfirmed"
+    """No rate that short trials meet is met in long ones."""
+
+
+_UP, _DOWN = 2.0, 0.25
+_STEEPER = 4
+"""By how much the next step down is larger than the last, where confirmation fails again."""
+_MISSES = 2
+"""So many misses decide a rate."""
+_MEETS = {Stage.SEARCH: 2, Stage.CONFIRM: 3}
+"""So many trials that meet the objectives do."""
+_MAX_DISTURBED = 3
+"""So many disturbed trials of a rate do not count. Where there are more, the search goes on as if the rate were met, as
+the confirmation will tell; a confirmation counts them as missed."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The trial that the search wants next."""
+
+    stage: Stage
+    rate_per_s: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a search ended: the highest rate confirmed, None if there is none, and the lowest rate missed above all that
+    were met, None if none was missed. Where trials of a rate differ, rates between both were met and missed."""
+
+    rate_per_s: float | None
+    missed_per_s: float | None
+    reason: Reason
+
+
+class RateSearch:
+    """Tell it what came of each step, and ask for the next one."""
+
+    def __init__(self, start_per_s: float, max_per_s: float, known: Iterable[tuple[Step, Outcome]] = ()) -> None:
+        """`known` are outcomes of earlier trials, of a search for other objectives perhaps."""
+        self._start = min(start_per_s, max_per_s)
+        self._max = max_per_s
+        self._tallies: dict[Stage, dict[float, Counter[Outcome]]] = {stage: {} for stage in Stage}
+        self._failures = 0
+        for step, outcome in known:
+            self.tell(step, outcome)
+
+    def tell(self, step: Step, outcome: Outcome) -> None:
+        """What came of a trial."""
+        tally = self._tallies[step.stage].setdefault(step.rate_per_s, Counter())
+        tally[outcome] += 1
+
+    def next(self) -> Step | Found:
+        """The step to take, or how the search has ended."""
+        confirmed, refuted = (self._decided(Stage.CONFIRM, met) for met in (True, False))
+        met, missed = (self._decided(Stage.SEARCH, met) for met in (True, False))
+        pending = [rate for rate in self._tallies[Stage.SEARCH] if rate not in met and rate not in missed]
+        if pending:
+            return Step(Stage.SEARCH, pending[0])
+        high = min([*missed, *refuted], default=None)
+        low = max((rate for rate in met if high is None or rate < high), default=None)
+        if not refuted and (step := self._searching(low, high)) is not None:
+            return step
+        if low is None and not refuted:
+            return Found(None, high, self._why(high))
+        return self._confirming(low, high, confirmed, refuted)
+
+    def _searching(self, low: float | None, high: float | None) -> Step | None:
+        """The next step of the search; None if it has closed in."""
+        if low is None and high is None:
+            return Step(Stage.SEARCH, self._start)
+        if low is None:
+            assert high is not None
+            return Step(Stage.SEARCH, max(LOWEST_PER_S, _rounded(high * _DOWN))) if high > LOWEST_PER_S else None
+        if high is None:
+            return Step(Stage.SEARCH, min(self._max, low * _UP)) if low < self._max else None
+        between = _rounded(math.sqrt(low * high))
+        return Step(Stage.SEARCH, between) if high / low > 1 + RESOLUTION and low < between < high else None
+
+    def _confirming(
+        self, low: float | None, high: float | None, confirmed: list[float], refuted: list[float]
+    ) -> Step | Found:
+        pending = [rate for rate in self._tallies[Stage.CONFIRM] if rate not in confirmed and rate not in refuted]
+        if pending:
+            return Step(Stage.CONFIRM, pending[0])
+        best = max((rate for rate in confirmed if high is None or rate < high), default=None)
+        if not refuted and low is not None and (best is None or low > best):
+            return Step(Stage.CONFIRM, low)
+        tries_left = len(self._tallies[Stage.CONFIRM]) < MAX_CONFIRMATIONS
+        if best is None:
+            lower = _rounded(min(refuted) * (1 - 2 * RESOLUTION * _STEEPER ** (len(refuted) - 1)))
+            if tries_left and lower >= LOWEST_PER_S:
+                return Step(Stage.CONFIRM, lower)
+            why = self._why(high)
+            return Found(None, high, why if why is not Reason.OBJECTIVE else Reason.UNCONFIRMED)
+        if refuted and tries_left and min(refuted) / best > 1 + 3 * RESOLUTION:
+            return Step(Stage.CONFIRM, _rounded(math.sqrt(best * min(refuted))))
+        above = min((rate for rate in [*self._missed(), *refuted] if rate > self._highest_met()), default=high)
+        return Found(best, above, Reason.MAX_RATE if above is None else self._why(above))
+
+    def _missed(self) -> list[float]:
+        return self._decided(Stage.SEARCH, met=False)
+
+    def _highest_met(self) -> float:
+        """By trials of whichever stage; what a confirmation refutes is not met."""
+        refuted = self._decided(Stage.CONFIRM, met=False)
+        met = [rate for stage in Stage for rate in self._decided(stage, met=True) if rate not in refuted]
+        return max(met, default=0.0)
+
+    def _decided(self, stage: Stage, met: bool) -> list[float]:
+        """The rates that a stage has decided that way. In the search a rate that is met at first is met."""
+        decided = []
+        for rate, tally in self._tallies[stage].items():
+            right, disturbed = tally[Outcome.MET], max(0, tally[Outcome.DISTURBED] - _MAX_DISTURBED)
+            wrong = tally.total() - right - tally[Outcome.DISTURBED]
+            if stage is Stage.SEARCH:
+                right += disturbed
+            else:
+                wrong += disturbed
+            at_once = stage is Stage.SEARCH and wrong == 0
+            is_met, is_missed = right >= _MEETS[stage] or (at_once and right > 0), wrong >= _MISSES
+            if (is_met and not is_missed) if met else is_missed:
+                decided.append(rate)
+        return decided
+
+    def _why(self, rate: float | None) -> Reason:
+        """Why nothing higher was found, given the lowest rate missed."""
+        seen: Counter[Outcome] = Counter()
+        for tallies in self._tallies.values():
+            seen += tallies.get(rate, Counter()) if rate is not None else Counter()
+        wrong = seen.total() - seen[Outcome.MET]
+        if 2 * seen[Outcome.SATURATED] > wrong:
+            return Reason.GENERATOR
+        if 2 * seen[Outcome.DISTURBED] > wrong:
+            return Reason.DISTURBED
+        if 2 * seen[Outcome.DIED] > wrong:
+            return Reason.DIED
+        return Reason.OBJECTIVE if self._decided(Stage.SEARCH, met=True) else Reason.UNMET
+
+
+def _rounded(rate_per_s: float) -> float:
+    """Four significant digits: a rate that can be written down."""
+    return float(f"{rate_per_s:.4g}")

@@ -1,0 +1,85 @@
+"""What a trial shows of objectives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bench.objectives import Outcome, backlog_growth, judge, parse_objectives
+from tests.capacity import simulated
+
+TIMEOUT_NS = 5_000_000_000
+
+
+@pytest.fixture
+def trial() -> dict[str, Any]:
+    """One server that takes 5 ms, at 100/s for 2 s: every request takes 5 ms."""
+    return simulated.trial(1, simulated.fixed(0.005), 100.0, 2.0, 1)
+
+
+def outcome(trial: dict[str, Any], *texts: str, strict: bool = True) -> Outcome:
+    return judge(parse_objectives(texts, TIMEOUT_NS), trial, strict).outcome
+
+
+def test_objectives_are_read_and_errors_are_bounded_where_nobody_says_so() -> None:
+    found = parse_objectives(["p99<50ms, p99.9 < 100ms"], TIMEOUT_NS)
+    assert [objective.text for objective in found] == ["p99<50ms", "p99.9<100ms", "errors<1%"]
+    assert [objective.text for objective in parse_objectives(["errors<0.1%"], TIMEOUT_NS)] == ["errors<0.1%"]
+
+
+@pytest.mark.parametrize(("text", "met"), [("p99<6ms", True), ("p50<4ms", False), ("p99.9<10ms", True)])
+def test_latency(trial: dict[str, Any], text: str, met: bool) -> None:
+    assert outcome(trial, text) is (Outcome.MET if met else Outcome.MISSED)
+
+
+def test_a_request_that_failed_was_not_answered_in_time(trial: dict[str, Any]) -> None:
+    trial["counts"]["completed"] -= 3  # of 200
+    assert outcome(trial, "p99<6ms", "errors<5%") is Outcome.MISSED
+    assert outcome(trial, "p90<6ms", "errors<5%") is Outcome.MET
+    assert outcome(trial, "p90<6ms") is Outcome.MISSED  # errors<1%
+
+
+def test_chance_is_allowed_for_in_short_trials_alone(trial: dict[str, Any]) -> None:
+    trial["counts"]["completed"] -= 4
+    assert outcome(trial, "p99<6ms", "errors<5%", strict=False) is Outcome.MET
+    assert outcome(trial, "p99<6ms", "errors<5%", strict=True) is Outcome.MISSED
+
+
+@pytest.mark.parametrize(("rate_per_s", "growth"), [(190.0, 0.0), (204.0, 4 / 204), (220.0, 20 / 220)])
+def test_a_queue_in_front_of_too_little_grows_by_what_is_too_much(rate_per_s: float, growth: float) -> None:
+    found = backlog_growth(simulated.trial(1, simulated.fixed(0.005), rate_per_s, 2.0, 1))
+    assert found == pytest.approx(growth, rel=0.1, abs=1e-4)
+
+
+def test_a_rate_above_the_limit_is_missed_however_short_the_queue_still_is() -> None:
+    over = simulated.trial(1, simulated.fixed(0.005), 204.0, 2.0, 1)
+    assert outcome(over, "p99<4s") is Outcome.MISSED
+
+
+def be_late(trial: dict[str, Any]) -> None:
+    trial["lateness_ns"]["p99"] = 30_000_000
+
+
+def use_the_core(trial: dict[str, Any]) -> None:
+    trial["client"]["cpu_share_max"] = 0.97
+
+
+@pytest.mark.parametrize(("how", "expected"), [(be_late, Outcome.DISTURBED), (use_the_core, Outcome.SATURATED)])
+def test_the_generator_is_blamed_for_what_it_misses_and_not_for_what_it_meets(
+    trial: dict[str, Any], how: Callable[[dict[str, Any]], None], expected: Outcome
+) -> None:
+    how(trial)
+    assert outcome(trial, "p99<6ms") is Outcome.MET
+    trial["counts"]["completed"] -= 10
+    assert outcome(trial, "p99<6ms") is expected
+
+
+def test_lateness_is_no_excuse_where_most_requests_are_too_slow_from_when_they_were_sent(trial: dict[str, Any]) -> None:
+    be_late(trial)
+    assert outcome(trial, "p99<1ms") is Outcome.MISSED
+
+
+def test_a_service_that_died(trial: dict[str, Any]) -> None:
+    assert outcome({**trial, "error": "the server was killed by SIGKILL"}, "p99<6ms") is Outcome.DIED
+    deaths = [{"worker": 1, "reason": "was killed by SIGKILL", "restarted": True}]
+    assert outcome({**trial, "server": {"deaths": deaths}}, "p99<6ms") is Outcome.DIED

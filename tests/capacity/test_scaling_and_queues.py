@@ -1,0 +1,72 @@
+"""The Universal Scalability Law, the queue M/M/c and the size of a plan, beside values from elsewhere."""
+
+import numpy as np
+import pytest
+
+from analysis.queueing import departure, erlang_c, queue_like
+from analysis.scalability import fit, usl
+from analysis.sizing import size
+from tests.capacity import simulated
+
+N = [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_the_law_is_found_again_with_errors_that_cover_it() -> None:
+    generator = np.random.default_rng(1)
+    truth = (1000.0, 0.05, 0.001)
+    within = 0
+    for _ in range(40):
+        found = fit(N, list(usl(np.array(N, float), *truth) * generator.normal(1, 0.02, len(N))))
+        assert found is not None
+        parameters = (found.rate_of_one_per_s, found.contention, found.coherency)
+        within += sum(abs(p.value - true) < 2.78 * p.error for p, true in zip(parameters, truth, strict=True))
+    assert within / 120 > 0.9  # Student's t with four degrees of freedom: 95 %
+
+
+def test_a_peak_within_what_was_measured() -> None:
+    found = fit(N, list(usl(np.array(N, float), 1000.0, 0.05, 0.002)))
+    assert found is not None
+    assert found.peak is not None
+    assert found.peak.value == pytest.approx((0.95 / 0.002) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("coherency", [0.0, 1e-5])
+def test_no_peak_where_none_was_measured(coherency: float) -> None:
+    noise = np.random.default_rng(3).normal(1, 0.01, len(N))
+    found = fit(N, list(usl(np.array(N, float), 1000.0, 0.05, coherency) * noise))
+    assert found is not None
+    assert found.peak is None
+
+
+def test_too_few_points_for_the_law() -> None:
+    assert fit([1, 2, 4], [10.0, 20.0, 30.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("servers", "load", "waits"),
+    [(1, 0.5, 0.5), (2, 1.0, 1 / 3), (5, 4.0, 0.5541), (10, 8.0, 0.4092)],  # printed tables of Erlang's C
+)
+def test_the_probability_of_waiting(servers: int, load: float, waits: float) -> None:
+    assert erlang_c(servers, load) == pytest.approx(waits, abs=1e-4)
+
+
+def test_the_queue_is_that_of_a_simulated_one() -> None:
+    trial = simulated.trial(2, simulated.exponential(0.005), 300.0, 60.0, 5, poisson=True)
+    queue = queue_like(0.005, 400.0)
+    assert (queue.servers, queue.besides_s) == (2, 0.0)
+    assert trial["latency_ns"]["mean"] / 1e9 == pytest.approx(queue.latency_s(300.0), rel=0.12)
+
+
+def test_where_reality_leaves_the_queue() -> None:
+    queue = queue_like(0.005, 400.0)
+    measured = [(rate, queue.latency_s(rate) * (1.0 if rate < 250 else 2.0)) for rate in (50, 100, 200, 300, 350)]
+    left = departure(queue, measured)
+    assert left is not None
+    assert (left.rate_per_s, left.measured_s) == (300, pytest.approx(2 * left.model_s))
+    assert departure(queue, measured[:3]) is None
+
+
+def test_units_for_a_rate() -> None:
+    found = size(5000.0, headroom=0.3, growth=0.2, capacity_per_s=386.0, missed_per_s=390.0)
+    assert (found.needed_per_s, found.units, found.with_spare, found.least) == (6000.0, 23, 24, 23)
+    assert size(100.0, 0.0, 0.0, 50.0, None).units == 2
