@@ -195,6 +195,8 @@ class GrpcConnection(Http2Server[Call, CallHead]):
     def gone(self, stream: Call) -> None:
         if isinstance(stream.state, Subscription):
             stream.state.end()
+        elif stream.running:
+            self.worker.deferrals.hasten(self, lambda token: token is stream)
 
     def write(self) -> None:
         super().write()

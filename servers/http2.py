@@ -143,7 +143,9 @@ class Http2Connection(Http2Server[_Stream, Request]):
     def gone(self, stream: _Stream) -> None:
         if stream.events is not None:
             stream.events.unsubscribe()
-        elif stream.running:
+        elif not stream.running:
+            self._waiting = deque(waiting for waiting in self._waiting if waiting[0] is not stream)
+        else:
             self.worker.deferrals.hasten(self, lambda token: token is stream)
 
     # Http2Peer

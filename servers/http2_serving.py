@@ -36,6 +36,9 @@ STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 1 << 20, 16 << 20
 BURST_BYTES = 256 * 1024
 """How much of the answers is put together for one write."""
 
+MAX_UNSENT_BYTES = 4 * BURST_BYTES
+"""How much may wait for the socket before nothing more is read, whatever it is."""
+
 LINGER_S = 1.0
 """How long a client that broke the protocol, or whose request was answered early, may go on sending before the
 connection, or the stream, is cut. Cut at once, it could lose what says why: a connection that is closed with something
@@ -162,7 +165,7 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
             self._fail(error)
         self.batching = False
         self.flush()
-        if self.blocked and not (self.closed or self.reads_while_blocked):
+        if self.blocked and not self.closed and not self._may_read_on():
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
@@ -280,10 +283,16 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
 
     def write(self) -> None:
         """Send what has gathered in `outgoing`."""
-        self._write_promptly(b"".join(self.outgoing))  # calls pause_writing at once if the socket takes no more
+        data = b"".join(self.outgoing)
         self.outgoing.clear()
+        self._write_promptly(data)  # calls pause_writing at once if the socket takes no more
 
     # The connection
+
+    def _may_read_on(self) -> bool:
+        """Whether more is read although the socket takes no more now. What is answered at once, like refusals without a
+        body, gathers meanwhile."""
+        return self.reads_while_blocked and self._transport.get_write_buffer_size() < MAX_UNSENT_BYTES
 
     def _cut(self, stream: P) -> None:
         """The rest of a request that was answered early is not wanted (section 8.1)."""

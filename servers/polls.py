@@ -20,8 +20,9 @@ class Poll:
         self._answer = once(reply)
 
     def deliver(self, event: Event) -> bool:
-        """See `servers.topics.Subscription`. Called on the thread that publishes."""
-        if event.id > self._after_id and self._answer(lambda: event.encoded("poll", _encode_alone)):
+        """See `servers.topics.Subscription`. Called on the thread that publishes: several may, and none says what came
+        before its event, so the topic does."""
+        if event.id > self._after_id and self._answer(lambda: self._encode_from(event)):
             self._leave()
         return True
 
@@ -36,6 +37,12 @@ class Poll:
         """Answer, unless an event has done so already."""
         if self._answer(lambda: encode(last, events, lost)):
             self._leave()
+
+    def _encode_from(self, event: Event) -> bytes:
+        events = self._topic.after(self._after_id) or [event]
+        if events == [event] and event.id == self._after_id + 1:
+            return event.encoded("poll", _encode_alone)
+        return encode(events[-1].id, events, events[0].id - self._after_id - 1)
 
     def _leave(self) -> None:
         self._topic.unsubscribe(self, _at_once)
@@ -59,7 +66,6 @@ def defer(
     poll = Poll(topic, after_id, reply)
     missed = topic.join(poll, _at_once, after_id)
     if missed:
-        # What the history reaches back to begins later than what was asked for.
         poll.end(missed[-1].id, missed, missed[0].id - after_id - 1)
     elif not wait_s:
         poll.expire()

@@ -210,11 +210,12 @@ def _publish(topic: Topic, body: bytes) -> bytes:
     return b"%d" % topic.publish(body)
 
 
-def _publish_held(topic: Topic, body: bytes, reply: Reply) -> None:
+def _publish_held(topic: Topic, body: bytes, reply: Reply) -> Hasten | None:
     try:
-        topic.publish_held(body, lambda event_id: reply(b"%d" % event_id))
+        return topic.publish_held(body, lambda event_id: reply(b"%d" % event_id))
     except ServiceError as error:
         reply(Refused.of(error))
+        return None
 
 
 def _publish_route(topic: Topic) -> Route:

@@ -73,7 +73,7 @@ class Event:
 
 
 class Subscription(Protocol):
-    """Whoever wants a topic's events. It is called on the thread of its worker, and must not raise."""
+    """Whoever wants a topic's events. It is called on the thread that `post` leads to, and must not raise."""
 
     def deliver(self, event: Event) -> bool:
         """Send the event on. Gives whether the next may follow at once; if not, `Topic.drained` says when it may."""
@@ -89,6 +89,10 @@ class SlowCounts:
         self._values = slot.values
         self._lock = threading.Lock()
 
+    def move_to(self, slot: Slot) -> None:
+        """Count in another slot."""
+        self._values = slot.values
+
     def add(self, field: int, count: int = 1) -> None:
         """Count DROPPED, DISCONNECTED or HELD. Called from any thread."""
         with self._lock:
@@ -102,7 +106,7 @@ class _Member:
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.deliver = subscription.deliver
+        self.deliver: Callable[[Event], bool] = subscription.deliver
         self.cut_off = subscription.cut_off
         self.is_full = False
         """Whether it takes no event now."""
@@ -121,6 +125,14 @@ class _Member:
         self.waiting.append(event)
         self.waiting_bytes += len(event.data)
 
+    def take(self, events: Iterable[Event]) -> None:
+        """Deliver events, as far as they are taken; the rest waits."""
+        for event in events:
+            if self.is_full:
+                self.keep(event)
+            else:
+                self.is_full = not self.deliver(event)
+
     def drop_oldest(self) -> int:
         """Drop what waits, from the oldest, until there is no more than may. Gives how many events that were."""
         dropped = 0
@@ -138,11 +150,16 @@ class _Member:
             self.is_full = not self.deliver(event)
 
     def leave(self) -> list[Event]:
-        """Nothing waits any more. Gives what did."""
+        """Nothing is delivered or waits any more. Gives what did wait."""
         waited = list(self.waiting)
         self.waiting.clear()
         self.waiting_bytes = 0
+        self.deliver, self.is_full = _pass_over, False  # whoever goes through the members may still come by
         return waited
+
+
+def _pass_over(_event: Event) -> bool:
+    return True
 
 
 class _Group:
@@ -269,7 +286,7 @@ class Topic:
     def __init__(self, policy: str = contract.DISCONNECT, counts: SlowCounts | None = None) -> None:
         self.policy = policy
         self._counts = counts or SlowCounts(Counters(1)[0])
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call `hold_nothing`
         self._last_id = 0
         self._history: deque[Event] = deque()
         self._history_bytes = 0
@@ -286,9 +303,9 @@ class Topic:
         """
         return self._publish(data)
 
-    def publish_held(self, data: bytes, go_on: Callable[[int], None]) -> None:
+    def publish_held(self, data: bytes, go_on: Callable[[int], None]) -> Callable[[], None] | None:
         """The same for a publisher that can wait: `go_on` is called with the event's id once all subscriptions have
-        room, at once or from whatever thread makes it.
+        room, at once or from whatever thread makes it. Gives what lets it go on before that; None if it need not wait.
 
         Raises ServiceError 503 too, while too many publishers wait.
         """
@@ -296,14 +313,25 @@ class Topic:
             if len(self._held) >= MAX_HELD:
                 raise ServiceError(503, f"{MAX_HELD} publishers wait for slow subscribers already")
         event_id, thread_id = self._publish(data), threading.get_ident()
+        held = thread_id, partial(go_on, event_id)
         with self._lock:
             is_held = not self._has_room({thread_id, *(waiting for waiting, _ in self._held)})
             if is_held:
-                self._held.append((thread_id, lambda: go_on(event_id)))
-        if is_held:
-            self._counts.add(HELD)
-        else:
+                self._held.append(held)
+        if not is_held:
             go_on(event_id)
+            return None
+        self._counts.add(HELD)
+
+        def hasten() -> None:
+            with self._lock:
+                waits = held in self._held
+                if waits:
+                    self._held.remove(held)
+            if waits:
+                go_on(event_id)
+
+        return hasten
 
     def hold_nothing(self) -> None:
         """The server is to stop: no publisher waits any longer."""
@@ -313,8 +341,11 @@ class Topic:
     def subscribe(self, subscription: Subscription, post: Post, after_id: int | None = None) -> None:
         """Deliver events to a subscription from now on, or from the one after `after_id` as far as it is still there.
         `post` is how other threads reach the subscription's worker; it is called on that worker's thread."""
-        for event in self.join(subscription, post, after_id):
-            subscription.deliver(event)
+        missed = self.join(subscription, post, after_id)
+        group = self._groups.get(post)
+        member = None if group is None else group.members.get(subscription)
+        if member is not None:
+            member.take(missed)
 
     def join(self, subscription: Subscription, post: Post, after_id: int | None = None) -> list[Event]:
         """As `subscribe`, but what was there before is given, to be sent before this thread does anything else. So a
@@ -397,11 +428,11 @@ class Topic:
 
     def _release(self) -> None:
         """There may be room: let publishers go on."""
-        if not self._held:
+        if self.policy != contract.BLOCK:
             return
         with self._lock:
             going: list[tuple[int, Callable[[], None]]] = []
-            if self._has_room({thread_id for thread_id, _ in self._held}):
+            if self._held and self._has_room({thread_id for thread_id, _ in self._held}):
                 going, self._held = self._held, []
         for _, go_on in going:
             go_on()
@@ -412,6 +443,11 @@ class Topic:
         self._history_bytes += len(event.data)
         while len(history) > HISTORY or self._history_bytes > HISTORY_BYTES:
             self._history_bytes -= len(history.popleft().data)
+
+    def after(self, event_id: int) -> list[Event]:
+        """The events after that one, as far as they are still there."""
+        with self._lock:
+            return [event for event in self._history if event.id > event_id]
 
     @property
     def last_id(self) -> int:
@@ -440,7 +476,11 @@ class Topics:
         self._topics: dict[str, Topic] = {}
         self._own: dict[str, Topic] = {}
         """Those that the service itself has made."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as a topic's
+
+    def count_in(self, slot: Slot) -> None:
+        """Count slow subscribers in another slot from now on: that of the process that this has become."""
+        self._counts.move_to(slot)
 
     def topic(self, name: str) -> Topic:
         """The topic of that name. Raises ServiceError 400 for a name that cannot be one, 503 for one too many."""

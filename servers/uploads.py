@@ -46,7 +46,7 @@ def _digest(file: IO[bytes]) -> bytes:
 
 
 class Uploads:
-    """The uploads of a process that are not complete. Safe to use from many threads."""
+    """The uploads of a process that are not complete, and those that have ended last. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._uploads: dict[str, _Upload] = {}

@@ -350,7 +350,12 @@ class _Events(_Channel):
 
     def cut_off(self) -> None:
         """See `servers.topics.Subscription`."""
-        self.close()
+        super().close()
+
+    def close(self) -> None:
+        for event in self._topic.unsubscribe(self, self._inbox):
+            self.deliver(event)
+        super().close()
 
     def _closed(self) -> None:
         self._topic.unsubscribe(self, self._inbox)

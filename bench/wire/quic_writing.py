@@ -255,6 +255,8 @@ class QuicWriter(QuicConnection):
             or not self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
             or not all(cid.was_sent for cid in self._host_cids)
         )
+        if self._urgencies:
+            self._urgencies = {key: self._urgencies[key] for key in self._urgencies.keys() & self._streams.keys()}
         self._to_send = {}
         for stream in self._streams.values():
             sender, receiver = stream.sender, stream.receiver

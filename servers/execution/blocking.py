@@ -40,6 +40,7 @@ class BlockingTransport(asyncio.Transport):
         self._sock = sock
         self._wait_to_send = wait_to_send
         self._closing = False
+        self._is_writing = False
         self.error: OSError | None = None
         """What broke the connection."""
 
@@ -53,6 +54,12 @@ class BlockingTransport(asyncio.Transport):
         return b"" if self._closing else data
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """What is urgent may want to write while something else is being written: what it has to say would come into
+        the middle of that, so the connection is cut instead."""
+        if self._is_writing:
+            self.abort()
+            return
+        self._is_writing = True
         rest = memoryview(data)
         while rest and not self._closing:
             try:
@@ -61,6 +68,7 @@ class BlockingTransport(asyncio.Transport):
                 self._wait_to_send()
             except OSError as error:
                 self._break(error)
+        self._is_writing = False
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))

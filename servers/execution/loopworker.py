@@ -98,4 +98,5 @@ class LoopWorker:
         on_serving()
         await self._stopping.wait()
         self.worker.draining = True
+        self.worker.service.hold_nothing()
         await listener.stop(spec.grace_s)

@@ -27,10 +27,11 @@ class ProcessPerConnection:
         spec = control.spec
         free = list(range(MAX_CONNECTIONS - 1, -1, -1))
 
+        service = make_service(spec, control.counters[0])  # each process has it as it is now
+
         def take(sock: socket.socket) -> None:
             worker = free[-1]
             slot = control.counters[worker]
-            service = make_service(spec, slot)
             blocking = BlockingConnection(connection, service, slot, spec, sock)
             children.fork(worker, partial(run, worker, blocking), on_terminate=blocking.drain)
             sock.close()
@@ -38,6 +39,7 @@ class ProcessPerConnection:
 
         def run(worker: int, blocking: BlockingConnection) -> None:
             listener.close()
+            service.topics.count_in(control.counters[worker])
             pin(spec, worker)
             blocking.run()
 

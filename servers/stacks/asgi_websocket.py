@@ -108,12 +108,15 @@ class Conversation:
         delivery.begin()
         try:
             await self._send({"type": "websocket.accept"})
+            conversing = asyncio.create_task(self._converse(partial(_publish, publishing)))
             sending = asyncio.create_task(delivery.send_all(self._send))
             try:
-                return await self._converse(partial(_publish, publishing, delivery))
+                await asyncio.wait((conversing, sending), return_when=asyncio.FIRST_COMPLETED)
+                return _TRY_AGAIN if delivery.behind else await conversing
             finally:
+                conversing.cancel()
                 sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+                await asyncio.gather(conversing, sending, return_exceptions=True)
         finally:
             delivery.leave()
 
@@ -128,14 +131,14 @@ class Conversation:
             await self._send({"type": "websocket.close"})
 
 
-async def _publish(publishing: Route, delivery: Delivery, message: Message) -> int:
+async def _publish(publishing: Route, message: Message) -> int:
     text = message.get("text")
     if text is None:
         return _UNSUPPORTED
     answer = await answer_awaited(publishing, text.encode())
     if isinstance(answer, Refused):
         return _TOO_BIG if answer.status == 413 else _TRY_AGAIN
-    return _TRY_AGAIN if delivery.behind else _GO_ON
+    return _GO_ON
 
 
 def _encode_event(event: Event) -> Message:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-from websockets.sync.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from bench.contract import BLOCK, DROP_OLDEST
 from bench.serverprocess import ServerProcess
@@ -246,28 +246,26 @@ def test_a_server_stops_although_publishers_wait(serve: Serve) -> None:
 def test_a_websocket_that_publishes_is_held_too(serve: Serve) -> None:
     """It hears of no acknowledgement; its messages wait in its connection."""
     server = serve("websocket", policy=BLOCK)
-    with (
-        closing(Reluctant(server, "sse")) as slow,
-        connect(f"ws://{server.address}/topics/news", proxy=None, compression=None) as client,
-    ):
-        got: list[Any] = []
+    got: list[Any] = []
 
-        def read() -> None:
-            while len(got) < MANY:
-                got.append(client.recv(DEADLINE_S))
+    async def read(client: ClientConnection) -> None:
+        while len(got) < MANY:
+            got.append(await asyncio.wait_for(client.recv(), DEADLINE_S))
 
-        def send() -> None:
+    async def converse() -> None:
+        async with connect(f"ws://{server.address}/topics/news", proxy=None, compression=None) as client:
+            reading = asyncio.ensure_future(read(client))
             for number in range(1, MANY + 1):
-                client.send(event(number).decode())
+                await client.send(event(number).decode())
+            await reading
 
-        threads = [threading.Thread(target=target) for target in (read, send)]
-        for thread in threads:
-            thread.start()
+    with closing(Reluctant(server, "sse")) as slow:
+        thread = threading.Thread(target=lambda: asyncio.run(converse()))
+        thread.start()
         await_held(server)
         assert len(got) < MANY
         assert slow.read_until(MANY) == list(range(1, MANY + 1))
-        for thread in threads:
-            thread.join(DEADLINE_S)
+        thread.join(DEADLINE_S)
         assert len(got) == MANY
 
 

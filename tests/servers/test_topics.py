@@ -1,5 +1,6 @@
 """Topics: who gets which events, in which order, on which thread, and what is kept."""
 
+import json
 import math
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from bench.contract import BLOCK, DISCONNECT, DROP_OLDEST, POLICIES
-from servers import topics
+from servers import polls, topics
 from servers.counters import DISCONNECTED, DROPPED, HELD, Counters, Slot
 from servers.service_error import ServiceError
 from servers.topics import (
@@ -355,6 +356,57 @@ def test_publishers_go_on_when_the_slow_one_leaves_or_the_server_stops() -> None
         go_on(case)
         case.publish(1)
         assert case.acknowledged == list(range(1, BOUND + 4))
+
+
+def test_a_publisher_whose_client_has_left_goes_on() -> None:
+    case = Slow(BLOCK)
+    case.publish(BOUND + 1)
+    hasten = case.topic.publish_held(EVENT, case.acknowledged.append)
+    assert hasten is not None
+    assert case.topic.held == 1
+    hasten()
+    hasten()
+    assert (case.topic.held, case.acknowledged[-1]) == (0, BOUND + 2)
+
+
+def test_what_was_missed_is_bounded_as_all_else() -> None:
+    topic, inbox, late = Topic(), Inbox(), Listener()
+    for _ in range(10):
+        topic.publish(b"x")
+    late.room = 3
+    topic.subscribe(late, inbox.post, 0)
+    assert late.ids == [1, 2, 3]
+    late.room = 1000
+    topic.drained(late, inbox.post)
+    assert late.ids == list(range(1, 11))
+
+
+def test_who_was_cut_off_while_an_event_is_delivered_gets_it_no_more() -> None:
+    topic, inbox = Topic(), Inbox()
+    second = Listener()
+
+    class First(Listener):
+        def deliver(self, event: Event) -> bool:
+            if topic.subscribers == 2:
+                topic.unsubscribe(second, inbox.post)
+            return super().deliver(event)
+
+    first = First()
+    for subscription in (first, second):
+        topic.subscribe(subscription, inbox.post)
+    topic.publish(b"x")
+    assert (first.ids, second.ids) == ([1], [])
+
+
+def test_a_poll_is_answered_with_all_that_came_after_its_cursor() -> None:
+    """Whichever of several events, on whichever thread, is the first to reach it."""
+    topic, answers = Topic(), list[bytes]()
+    poll = polls.Poll(topic, 0, answers.append)
+    topic.publish(b"one")
+    topic.publish(b"two")
+    poll.deliver(topic.after(1)[0])
+    assert [event["id"] for event in json.loads(answers[0])["events"]] == [1, 2]
+    assert json.loads(answers[0])["last"] == 2
 
 
 def test_publishers_that_wait_are_bounded() -> None:
