@@ -134,6 +134,7 @@ class Http3Client(Http3End):
         self._endpoint.forget(self)
 
     def _abandon_all(self) -> None:
+        self._begun.clear()
         for stream in list(self.streams.values()):
             self.drop(stream)
             if stream.exchange is not None:
@@ -186,6 +187,7 @@ class Http3Client(Http3End):
 
     def _drop(self, stream: RelayedStream) -> None:
         self.drop(stream)
+        self._begun.pop(stream, None)
         if stream.exchange is None or not stream.exchange.is_complete:
             self._ignored.add(stream.id)
 
@@ -229,10 +231,9 @@ class Http3Client(Http3End):
             self.touch()
 
     def answer_flush(self) -> None:
-        for stream in self._begun:
-            if stream.id in self.streams:
-                self.push(stream)
-        self._begun.clear()
+        begun, self._begun = self._begun, {}
+        for stream in begun:
+            self.push(stream)
         self.touch()
 
     def failed(self, exchange: Exchange, status: int, message: str) -> None:
