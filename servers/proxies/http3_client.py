@@ -22,8 +22,8 @@ from servers.proxies.field_sections import answer_section, exchange_of, is_reque
 from servers.proxies.fields import Fields
 from servers.proxies.http3_end import Http3End, RelayedStream
 from servers.proxies.splice import End
-from servers.proxies.strain import Strain
 from servers.quic_endpoint import QuicEndpoint
+from servers.strain import Strain
 
 if TYPE_CHECKING:
     from servers.proxies.layer7 import Layer7
