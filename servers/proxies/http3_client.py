@@ -67,12 +67,8 @@ class Http3Client(Http3End):
         self._ignored: set[int] = set()
         """Streams that are of no use any more, and that the client has not ended."""
 
-    # servers.quic_endpoint.EndpointConnection
-
-    def drain(self) -> None:
-        self.abort()
-
     def abort(self) -> None:
+        """Let go of the connection."""
         self._proxy.watch.members.discard(self)
         self.quic.close(error_code=ErrorCode.NO_ERROR)
         self.touch()
