@@ -2,7 +2,6 @@
 frame to the last, what it may ask for, and how bytes get out."""
 
 import asyncio
-import time
 from abc import abstractmethod
 from collections import deque
 from functools import partial
@@ -25,6 +24,7 @@ from bench.wire.prompt_writing import prompt_writer
 from servers.counters import ACCEPTS
 from servers.http2_messages import MAX_HEADER_LIST_BYTES
 from servers.service import Route
+from servers.strain import Strain
 from servers.worker import Lives, TransportKind, Worker
 
 MAX_STREAMS = 256
@@ -43,10 +43,6 @@ LINGER_S = 1.0
 """How long a client that broke the protocol, or whose request was answered early, may go on sending before the
 connection, or the stream, is cut. Cut at once, it could lose what says why: a connection that is closed with something
 unread is reset, and some clients forget an answer when its stream is reset, even with NO_ERROR (section 8.1)."""
-
-STRAIN_BURST, STRAIN_PER_S = 1000, 100
-"""How much a client may ask for that does nobody any good, at once and then each second: PING, SETTINGS, empty DATA,
-requests that it resets (CVE-2023-44487) or makes us reset."""
 
 MAX_REMEMBERED = 256
 """Streams that ended last, of which it is known how: to tell late frames from wrong ones."""
@@ -108,8 +104,7 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
         self._ended_ids: deque[int] = deque(maxlen=MAX_REMEMBERED)
         # Requests that run although their stream was reset.
         self._orphans = 0
-        self._strain_left = float(STRAIN_BURST)
-        self._strained_at = 0.0
+        self._strain = Strain()
 
     # Hooks
 
@@ -240,11 +235,7 @@ class Http2Server(Http2Peer[P], asyncio.Protocol, Generic[P, R]):
         return stream_id % 2 == 0 or (stream_id > self._last_id and not self.draining)
 
     def strain(self) -> None:
-        now = time.monotonic()
-        left = self._strain_left + (now - self._strained_at) * STRAIN_PER_S
-        self._strain_left = min(left, STRAIN_BURST) - 1
-        self._strained_at = now
-        if self._strain_left < 0:
+        if self._strain.is_too_much():
             raise ProtocolError("too much work for nothing", ErrorCode.ENHANCE_YOUR_CALM)
 
     # What subclasses need

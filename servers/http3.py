@@ -14,6 +14,7 @@ same: each ticket is taken once by all workers of a process (see `bench.wire.qui
 processes cannot know of each other's. So of many processes none is asked to take it (see `bench.registry`).
 """
 
+import asyncio
 import socket
 from typing import ClassVar
 
@@ -45,13 +46,31 @@ class Http3Endpoint(QuicEndpoint[Http3Connection]):
         self.blocks = BlockReader(lambda fields: Request(worker.service, fields))
         self.heads = AnswerHeads()
         self.tickets = _TICKETS.setdefault(worker.spec, ServerTickets(worker.spec.early_data))
+        self._stopping = False
 
-    def make_connection(self, original_destination_id: bytes) -> Http3Connection:
-        return Http3Connection(self, original_destination_id)
+    def make_connection(self, original_destination_id: bytes) -> Http3Connection | None:
+        return None if self._stopping else Http3Connection(self, original_destination_id)
 
     async def start(self, sock: socket.socket, backlog: int) -> None:
         """See `servers.worker.Listener`."""
         self.begin(sock)
+
+    async def stop(self, grace_s: float) -> None:
+        """See `servers.worker.Listener`."""
+        loop = asyncio.get_running_loop()
+        self._stopping = True
+        for connection in list(self._connections):
+            connection.drain()
+        until = loop.time() + grace_s
+        while any(not connection.quic.is_closing for connection in self._connections) and loop.time() < until:
+            await asyncio.sleep(0.005)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)
+        for connection in list(self._connections):
+            connection.end()
+            self.forget(connection)
+        self.datagrams.close()
 
     def forget(self, connection: Http3Connection) -> None:
         super().forget(connection)

@@ -1,6 +1,5 @@
 """A UDP socket with connections of QUIC: whose a datagram is, and who may have something to send."""
 
-import asyncio
 import socket
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -31,12 +30,6 @@ class EndpointConnection(Protocol):
     def flush_soon(self) -> None:
         """Do so at the end of the loop's turn."""
 
-    def drain(self) -> None:
-        """Take no more requests, and end after the last answer."""
-
-    def abort(self) -> None:
-        """End now."""
-
     def end(self) -> None:
         """Nothing is sent or taken any more."""
 
@@ -60,32 +53,14 @@ class QuicEndpoint(Generic[C]):
         # Connections that may have something to send, in the order of their turns.
         self._touched: dict[C, None] = {}
         self._reading = False
-        self._stopping = False
 
-    def make_connection(self, original_destination_id: bytes) -> C:
-        """The connection of a client that is new."""
+    def make_connection(self, original_destination_id: bytes) -> C | None:
+        """The connection of a client that is new; None if there are to be no more."""
         raise NotImplementedError
 
     def begin(self, sock: socket.socket) -> None:
         """Read a bound socket, which is non-blocking and not closed here."""
         self.datagrams = DatagramSocket(sock, self._datagram_received, self._flush, lambda error: None)
-
-    async def stop(self, grace_s: float) -> None:
-        """End all connections, at the latest after that time, and read no more."""
-        loop = asyncio.get_running_loop()
-        self._stopping = True
-        for connection in list(self._connections):
-            connection.drain()
-        until = loop.time() + grace_s
-        while any(not connection.quic.is_closing for connection in self._connections) and loop.time() < until:
-            await asyncio.sleep(0.005)
-        for connection in list(self._connections):
-            connection.abort()
-        await asyncio.sleep(0)
-        for connection in list(self._connections):
-            connection.end()
-            self.forget(connection)
-        self.datagrams.close()
 
     # Connections
 
@@ -154,11 +129,11 @@ class QuicEndpoint(Generic[C]):
             )
             self.datagrams.send([(packet, address)])
             return None
-        if header.packet_type != QuicPacketType.INITIAL or self._stopping:
-            return None
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if header.packet_type != QuicPacketType.INITIAL or len(self._connections) >= MAX_CONNECTIONS:
             return None
         connection = self.make_connection(header.destination_cid)
+        if connection is None:
+            return None
         self._connections.add(connection)
         for cid in connection.cids:
             self._by_cid[cid] = connection

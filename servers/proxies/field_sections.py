@@ -41,6 +41,14 @@ def is_request(head: Head) -> bool:
     return b"scheme" in pseudo and (path[:1] == b"/" or path == b"*")
 
 
+def status_of(head: Head) -> int | None:
+    """The status of an answer's head (RFC 9113, section 8.3.2); None if the head is none that an answer may have."""
+    status = head.pseudo.get(b"status", b"")
+    if len(head.pseudo) != 1 or len(status) != 3 or not status.isdigit() or status < b"100" or status == b"101":
+        return None
+    return int(status)
+
+
 def exchange_of(proxy: "Layer7", down: Downstream, head: Head, has_body: bool, stream: int) -> Exchange:
     """The exchange that a request's section begins."""
     pseudo = head.pseudo

@@ -25,7 +25,7 @@ from servers.proxies.field_sections import (
 from servers.proxies.fields import Fields
 from servers.proxies.http2_end import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Http2End, RelayedStream
 from servers.proxies.splice import End
-from servers.proxies.strain import Strain
+from servers.strain import Strain
 
 if TYPE_CHECKING:
     from servers.proxies.layer7 import Layer7

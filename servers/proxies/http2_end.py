@@ -70,7 +70,8 @@ class Http2End(Http2Peer[RelayedStream], asyncio.Protocol):
         self._reader = HeaderReader(read_head)
         self._blocked = False
         self._receiving = False
-        self._to_begin: list[RelayedStream] = []
+        self._to_begin: dict[RelayedStream, None] = {}
+        """Streams whose head is to be sent."""
         self._blocks: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
         self._blocks_version = 0
 
@@ -121,7 +122,7 @@ class Http2End(Http2Peer[RelayedStream], asyncio.Protocol):
     def begin(self, stream: RelayedStream, fields: list[tuple[bytes, bytes]]) -> None:
         """Have a stream begin with these fields; they go out with what follows at once, if something does."""
         stream.head = fields
-        self._to_begin.append(stream)
+        self._to_begin[stream] = None
 
     def add(self, stream: RelayedStream, data: bytes) -> None:
         """Send more of a stream's body."""
@@ -172,10 +173,10 @@ class Http2End(Http2Peer[RelayedStream], asyncio.Protocol):
 
     def send_heads(self) -> None:
         """Send the heads that nothing has followed so far."""
-        for stream in self._to_begin:
+        to_begin, self._to_begin = self._to_begin, {}
+        for stream in to_begin:
             if stream.id in self.streams:
                 self._send_head(stream)
-        self._to_begin.clear()
         self.send()
 
     def send(self) -> None:
@@ -193,6 +194,7 @@ class Http2End(Http2Peer[RelayedStream], asyncio.Protocol):
     def _send_head(self, stream: RelayedStream, end_flag: int = 0) -> None:
         fields, stream.head = stream.head, None
         if fields is not None:
+            self._to_begin.pop(stream, None)
             self.send_block(stream.id, fields, end_flag)
 
     def _send_trailers(self, stream: RelayedStream) -> None:

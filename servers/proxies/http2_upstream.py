@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bench.errors import ProtocolError
+from bench.wire.header_blocks import Head
 from bench.wire.http2_frames import (
     INITIAL_WINDOW_BYTES,
     PREFACE,
@@ -13,7 +14,7 @@ from bench.wire.http2_frames import (
     encode_window_update,
 )
 from servers.proxies.exchange import Downstream, Exchange
-from servers.proxies.field_sections import request_section
+from servers.proxies.field_sections import request_section, status_of
 from servers.proxies.http2_end import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Http2End, RelayedStream
 from servers.proxies.upstreams import Upstream
 
@@ -152,25 +153,19 @@ class Http2Upstream(Http2End):
                 exchange.trailers = head.fields
                 self._answer_ended(stream)
         else:
-            self._head_received(stream, exchange, head.pseudo.get(b"status", b""), head.fields, head.content_length)
-            if end_stream and not exchange.is_over:
+            self._head_received(stream, exchange, head)
+            if end_stream and stream.exchange is exchange:
                 self._answer_ended(stream)
 
-    def _head_received(
-        self,
-        stream: RelayedStream,
-        exchange: Exchange,
-        status: bytes,
-        fields: list[tuple[bytes, bytes]],
-        length: int | None,
-    ) -> None:
-        if len(status) != 3 or not status.isdigit() or status == b"101":
+    def _head_received(self, stream: RelayedStream, exchange: Exchange, head: Head) -> None:
+        status = status_of(head)
+        if status is None:
             self.malformed(stream.id)
-        elif status < b"200":
-            exchange.down.interim(exchange, int(status), fields)
+        elif status < 200:
+            exchange.down.interim(exchange, status, head.fields)
         else:
             self._told.add(exchange.down)
-            exchange.head(int(status), fields, length)
+            exchange.head(status, head.fields, head.content_length)
 
     def body_received(self, stream: RelayedStream, data: bytes, end_stream: bool) -> None:
         exchange = stream.exchange
@@ -186,11 +181,12 @@ class Http2Upstream(Http2End):
             self._answer_ended(stream)
 
     def _answer_ended(self, stream: RelayedStream) -> None:
-        assert stream.exchange is not None
-        if stream.exchange.is_short:
+        exchange = stream.exchange
+        assert exchange is not None
+        if not exchange.answered or exchange.is_short:
             self.malformed(stream.id)
             return
-        exchange, stream.exchange = stream.exchange, None
+        stream.exchange = None
         if stream.is_done and stream.sent_bytes >= len(stream.body):
             self.drop(stream.id)
         else:

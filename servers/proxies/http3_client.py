@@ -22,8 +22,8 @@ from servers.proxies.field_sections import answer_section, exchange_of, is_reque
 from servers.proxies.fields import Fields
 from servers.proxies.http3_end import Http3End, RelayedStream
 from servers.proxies.splice import End
-from servers.proxies.strain import Strain
 from servers.quic_endpoint import QuicEndpoint
+from servers.strain import Strain
 
 if TYPE_CHECKING:
     from servers.proxies.layer7 import Layer7
@@ -67,12 +67,8 @@ class Http3Client(Http3End):
         self._ignored: set[int] = set()
         """Streams that are of no use any more, and that the client has not ended."""
 
-    # servers.quic_endpoint.EndpointConnection
-
-    def drain(self) -> None:
-        self.abort()
-
     def abort(self) -> None:
+        """Let go of the connection."""
         self._proxy.watch.members.discard(self)
         self.quic.close(error_code=ErrorCode.NO_ERROR)
         self.touch()
@@ -134,6 +130,7 @@ class Http3Client(Http3End):
         self._endpoint.forget(self)
 
     def _abandon_all(self) -> None:
+        self._begun.clear()
         for stream in list(self.streams.values()):
             self.drop(stream)
             if stream.exchange is not None:
@@ -186,6 +183,7 @@ class Http3Client(Http3End):
 
     def _drop(self, stream: RelayedStream) -> None:
         self.drop(stream)
+        self._begun.pop(stream, None)
         if stream.exchange is None or not stream.exchange.is_complete:
             self._ignored.add(stream.id)
 
@@ -229,10 +227,9 @@ class Http3Client(Http3End):
             self.touch()
 
     def answer_flush(self) -> None:
-        for stream in self._begun:
-            if stream.id in self.streams:
-                self.push(stream)
-        self._begun.clear()
+        begun, self._begun = self._begun, {}
+        for stream in begun:
+            self.push(stream)
         self.touch()
 
     def failed(self, exchange: Exchange, status: int, message: str) -> None:

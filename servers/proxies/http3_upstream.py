@@ -10,7 +10,7 @@ from bench.wire.http3 import ErrorCode
 from bench.wire.quic_client import Http3ClientSession
 from bench.wire.quic_security import configure
 from servers.proxies.exchange import Downstream, Exchange
-from servers.proxies.field_sections import request_section
+from servers.proxies.field_sections import request_section, status_of
 from servers.proxies.http3_end import Http3End, RelayedStream
 from servers.proxies.upstreams import Upstream
 
@@ -164,15 +164,15 @@ class Http3Upstream(Http3End, Http3ClientSession[Head | None]):
             else:
                 exchange.trailers = head.fields
             return
-        status = b"" if head is None or len(head.pseudo) != 1 else head.pseudo.get(b"status", b"")
-        if head is None or len(status) != 3 or not status.isdigit() or not status >= b"100" or status == b"101":
+        status = None if head is None else status_of(head)
+        if head is None or status is None:
             self.malformed(stream)
-        elif status < b"200":
+        elif status < 200:
             stream.reader.head_again()
-            exchange.down.interim(exchange, int(status), head.fields)
+            exchange.down.interim(exchange, status, head.fields)
         else:
             self._told.add(exchange.down)
-            exchange.head(int(status), head.fields, head.content_length)
+            exchange.head(status, head.fields, head.content_length)
 
     def body_received(self, stream: RelayedStream, data: bytes) -> None:
         exchange = stream.exchange

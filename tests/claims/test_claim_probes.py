@@ -4,7 +4,8 @@ import pytest
 
 from bench.claim import read_claim
 from bench.claims import claim_files
-from bench.probes import PROBES
+from bench.errors import UsageError
+from bench.probes import PROBES, sidecars
 from bench.probing import ProbeScenario, run_probe
 
 PROBED = [claim for claim in map(read_claim, claim_files()) if claim.probe]
@@ -52,3 +53,8 @@ def test_a_probe_that_fails_says_why() -> None:
     trial = run_probe(ProbeScenario("formats", (("format", "runes"),), "test"), 0, 0)
     assert "KeyError: 'runes'" in trial["error"]
     assert not trial["valid"]
+
+
+def test_sidecars_speak_no_protocol_that_is_none() -> None:
+    with pytest.raises(UsageError, match="http9"):
+        sidecars.measure("http9", "0%")

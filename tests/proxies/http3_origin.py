@@ -17,6 +17,7 @@ from bench.certificates import certificates
 from servers.proxies.layer7 import Layer7
 from servers.proxies.spec import Counts, ProxySpec
 from servers.proxies.upstreams import Upstreams
+from tests.servers.http3_harness import DEADLINE_S
 
 CERTIFICATE = {"certificate": str(certificates().certificate), "private_key": str(certificates().private_key)}
 DOWN = {"http": "3", "tls": "1.3", **CERTIFICATE}
@@ -25,10 +26,12 @@ UP = {"upstream_http": "3", "upstream_tls": "1.3", "authorities": str(certificat
 
 @contextlib.asynccontextmanager
 async def proxying(*ports: int, **spec: Any) -> AsyncIterator[tuple[int, Counts]]:
-    """A proxy of layer 7 in front of these ports of 127.0.0.1: its own port, and what it counts."""
+    """A proxy of layer 7 in front of these ports of 127.0.0.1: its own port, and what it counts. It shares its loop
+    with both ends, so a machine that is busy elsewhere holds up every step of a handshake: it may take long."""
     raised: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
-    made = ProxySpec(layer=7, upstreams=tuple(("127.0.0.1", port) for port in ports), **spec)
+    upstreams = tuple(("127.0.0.1", port) for port in ports)
+    made = ProxySpec(layer=7, upstreams=upstreams, **{"connect_timeout_s": DEADLINE_S, **spec})
     counts = Counts()
     proxy = Layer7(made, Upstreams(made), counts)
     listener = await proxy.listen()

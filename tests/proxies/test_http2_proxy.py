@@ -1,6 +1,7 @@
 """The proxy of layer 7 between ends that speak HTTP/2, or the client alone (RFC 9113; section 8.1.1 for what an
 intermediary must not pass on)."""
 
+import asyncio
 import contextlib
 import socket
 import subprocess
@@ -11,10 +12,12 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import hyperframe.frame as hf
 import pytest
 
 from bench.serverprocess import ServerProcess
 from tests.proxies.conftest import TIMEOUT_S, Proxy, Upstream, read_head
+from tests.proxies.http3_origin import proxying
 
 Start = Callable[..., Proxy]
 StartUpstream = Callable[..., Upstream]
@@ -261,6 +264,45 @@ def test_an_answer_of_another_length_than_it_says_does_not_pass(
     head, _, rest = found.partition(b"\r\n\r\n")
     assert not rest.startswith(b"abc") or (b"content-length: 9" in head and rest == b"abcd")
     assert proxy.count("upstream_errors") == 1
+
+
+HEADS_THAT_END_IT = [
+    [(b":status", b"103")],
+    [(b":status", b"2x0")],
+    [(b":status", b"101")],
+    [(b":status", b"099")],
+    [(b":status", b"200"), (b":path", b"/")],
+    [(b"x", b"y")],
+]
+"""Each with END_STREAM, and none a final answer."""
+
+
+def test_heads_that_are_no_answer_do_not_pass(start_upstream: StartUpstream) -> None:
+    def answer(sock: socket.socket) -> None:
+        server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        server.initiate_connection()
+        sock.sendall(server.data_to_send())
+        while data := sock.recv(1 << 16):
+            for event in server.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    case = int(dict(event.headers)[b":path"][1:])
+                    block = server.encoder.encode(HEADS_THAT_END_IT[case])
+                    flags = ["END_HEADERS", "END_STREAM"]
+                    sock.sendall(hf.HeadersFrame(event.stream_id, block, flags=flags).serialize())
+            sock.sendall(server.data_to_send())
+
+    async def run() -> None:
+        async with proxying(start_upstream(answer).port, upstream_http="2") as (port, counts):
+            for case in range(len(HEADS_THAT_END_IT)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /%d HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" % case)
+                async with asyncio.timeout(TIMEOUT_S):
+                    assert b" 502 " in await reader.read(), HEADS_THAT_END_IT[case]
+                writer.close()
+            assert counts.upstream_connections == 1  # the other streams of it are not to blame
+            assert counts.upstream_errors == 3 * len(HEADS_THAT_END_IT)  # GET is tried again
+
+    asyncio.run(run())
 
 
 def test_lost_answers_reset_their_streams(start_proxy: Start, serve: Serve, connect: Callable[[Proxy], Client]) -> None:

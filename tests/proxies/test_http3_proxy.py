@@ -514,6 +514,17 @@ def test_silent_connections_are_closed_on_both_sides() -> None:
     asyncio.run(run())
 
 
+def test_a_client_is_told_that_the_proxy_ends() -> None:
+    async def run() -> None:
+        async with upstream(echo) as origins, contextlib.AsyncExitStack() as clients:
+            async with proxying(origins.port, **BOTH) as (port, _):
+                client = await clients.enter_async_context(asking(port))
+                assert (await client.ask("GET", "/")).status == b"200"
+            assert (await client.end()).error_code == ErrorCode.NO_ERROR
+
+    asyncio.run(run())
+
+
 def test_an_upstream_whose_certificate_is_not_trusted_gets_no_request() -> None:
     async def run() -> None:
         async with upstream(echo) as origins:

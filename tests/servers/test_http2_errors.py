@@ -12,12 +12,13 @@ from bench.contract import pattern
 from bench.wire.http2 import MAX_CONTINUATIONS
 from bench.wire.http2_frames import PREFACE, ErrorCode, encode_settings
 from servers.http2 import Http2Connection
-from servers.http2_serving import MAX_STREAMS, STRAIN_BURST
+from servers.http2_serving import MAX_STREAMS
+from servers.strain import BURST
 
 
 def in_vain(spoil: Callable[[int], hf.Frame]) -> Iterator[hf.Frame]:
     """More requests that come to nothing than anybody needs."""
-    for stream_id in range(1, 2 * STRAIN_BURST + 400, 2):
+    for stream_id in range(1, 2 * BURST + 400, 2):
         yield headers(stream_id, PUT, end=False)
         yield spoil(stream_id)
 
@@ -90,14 +91,14 @@ FRAME_ERRORS: dict[str, tuple[list[Any], int]] = {
         [HELLO, *in_vain(lambda i: hf.WindowUpdateFrame(i, 2**31 - 1))],
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
-    "10.5 pings": ([HELLO, *[hf.PingFrame(0)] * (STRAIN_BURST + 200)], ErrorCode.ENHANCE_YOUR_CALM),
-    "10.5 settings": ([HELLO, *[encode_settings({})] * (STRAIN_BURST + 200)], ErrorCode.ENHANCE_YOUR_CALM),
+    "10.5 pings": ([HELLO, *[hf.PingFrame(0)] * (BURST + 200)], ErrorCode.ENHANCE_YOUR_CALM),
+    "10.5 settings": ([HELLO, *[encode_settings({})] * (BURST + 200)], ErrorCode.ENHANCE_YOUR_CALM),
     "10.5 settings in one frame": (
         [HELLO, raw(4, 0, 0, b"\0\4\0\0\0\1\0\4\0\0\0\2" * 600)],
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "10.5 empty data": (
-        [HELLO, headers(1, PUT, False), *[data(1, b"")] * (STRAIN_BURST + 200)],
+        [HELLO, headers(1, PUT, False), *[data(1, b"")] * (BURST + 200)],
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
 }
@@ -198,12 +199,12 @@ def test_too_many_streams_are_refused_and_orphans_count() -> None:
 
 def test_a_client_may_reset_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("servers.http2_serving.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("servers.strain.time.monotonic", lambda: now[0])
     server = greeted()
-    for stream_id in range(1, 6 * STRAIN_BURST, 2):
+    for stream_id in range(1, 6 * BURST, 2):
         assert goaways(server.feed(headers(stream_id, PUT, False), hf.RstStreamFrame(stream_id, 8))) == []
         now[0] += 0.02
-    assert len(server.feed(headers(6 * STRAIN_BURST + 1))) == 2
+    assert len(server.feed(headers(6 * BURST + 1))) == 2
 
 
 def test_random_bytes() -> None:

@@ -1,8 +1,9 @@
-"""How much a client may ask for that does nobody any good, like requests that it takes back (CVE-2023-44487)."""
+"""How much a client may ask for that does nobody any good: requests that it resets (CVE-2023-44487) or makes us reset;
+over HTTP/2 also PING, SETTINGS and empty DATA."""
 
 import time
 
-_BURST, _PER_S = 1000, 100
+BURST, _PER_S = 1000, 100
 
 
 class Strain:
@@ -11,12 +12,12 @@ class Strain:
     __slots__ = ("_at", "_left")
 
     def __init__(self) -> None:
-        self._left = float(_BURST)
+        self._left = float(BURST)
         self._at = 0.0
 
     def is_too_much(self) -> bool:
         """Take one; whether there was none left."""
         now = time.monotonic()
-        self._left = min(self._left + (now - self._at) * _PER_S, _BURST) - 1
+        self._left = min(self._left + (now - self._at) * _PER_S, BURST) - 1
         self._at = now
         return self._left < 0
