@@ -90,7 +90,6 @@ class RateSearch:
         self._start = min(start_per_s, max_per_s)
         self._max = max_per_s
         self._tallies: dict[Stage, dict[float, Counter[Outcome]]] = {stage: {} for stage in Stage}
-        self._failures = 0
         for step, outcome in known:
             self.tell(step, outcome)
 
