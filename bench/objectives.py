@@ -30,6 +30,8 @@ _LATE_SHARE = 0.2
 _CHANCE = 0.05
 _MAX_GROWTH = 0.005
 """Seconds of latency a second. A queue in front of a server that is offered a share x too much grows by x."""
+_MIN_GROWN_NS = 40_000_000
+"""Over a whole trial; what disturbs a short one makes latency grow by less."""
 _GROWTH_ERRORS = 3.0
 
 
@@ -187,11 +189,13 @@ def backlog_growth(trial: dict[str, Any]) -> float:
     if len(points) < 4:
         return 0.0
     at, latency = np.array(points).T
+    length_ns = float(sum(part["duration_ns"] for part in trial["intervals"]))
     at -= at.mean()
     slope = float((at * latency).sum() / (at * at).sum())
     residual = latency - latency.mean() - slope * at
     error = float(np.sqrt((residual**2).sum() / (len(points) - 2) / (at * at).sum()))
-    return slope if slope > _GROWTH_ERRORS * error else 0.0
+    is_clear = slope > _GROWTH_ERRORS * error and slope * length_ns > _MIN_GROWN_NS
+    return slope if is_clear else 0.0
 
 
 def _mean_ns(hdr: str) -> float:

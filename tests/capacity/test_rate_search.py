@@ -41,7 +41,7 @@ def test_a_sharp_limit_is_found_to_the_resolution(limit: float, start: float) ->
     assert found.rate_per_s is not None
     assert found.missed_per_s is not None
     assert found.rate_per_s <= limit < found.missed_per_s <= found.rate_per_s * (1 + 2 * RESOLUTION)
-    assert sum(step.stage is Stage.CONFIRM for step in steps) == 3
+    assert sum(step.stage is Stage.CONFIRM for step in steps) == 4
 
 
 @given(limit=st.floats(20.0, 10_000.0), outcomes=st.lists(st.sampled_from(Outcome), max_size=MOST_TRIALS))
@@ -90,6 +90,13 @@ def test_disturbed_trials_alone_do_not_bound_a_search_but_forbid_its_confirmatio
     assert found.rate_per_s == pytest.approx(300, rel=RESOLUTION)
     found, _ = search(lambda step: limited(300.0)(step) if step.stage is Stage.SEARCH else Outcome.DISTURBED)
     assert (found.rate_per_s, found.reason) == (None, Reason.DISTURBED)
+
+
+def test_a_disturbance_that_passes_does_not_bound_the_search() -> None:
+    outcomes = iter([Outcome.MET] * 4 + [Outcome.MISSED] * 2)  # at 20, 40, 80, 160 and twice at 320 a second
+    found, steps = search(lambda step: next(outcomes, limited(400.0)(step)))
+    assert found.rate_per_s == pytest.approx(400, rel=RESOLUTION)
+    assert Step(Stage.CONFIRM, 320.0) in steps
 
 
 def test_short_trials_that_are_too_kind_are_corrected_by_long_ones() -> None:
