@@ -33,6 +33,9 @@ _MAX_GROWTH = 0.005
 _MIN_GROWN_NS = 40_000_000
 """Over a whole trial; what disturbs a short one makes latency grow by less."""
 _GROWTH_ERRORS = 3.0
+_CAUGHT_UP = 1.05
+"""More answers in an interval than this multiple of what was due in one: the service catches up with what a pause has
+left, so it is not offered too much."""
 
 
 class Outcome(StrEnum):
@@ -177,7 +180,8 @@ def _exhausted(trial: dict[str, Any]) -> tuple[Outcome, list[str]]:
 
 
 def backlog_growth(trial: dict[str, Any]) -> float:
-    """By how many seconds latency grew in each second of the trial, where that is more than its scatter; else 0.
+    """By how many seconds latency grew in each second of the trial, where that is more than its scatter and the service
+    did not catch up meanwhile; else 0.
 
     The slope of a line through the mean latencies of the intervals of the measured window (least squares).
     """
@@ -186,7 +190,8 @@ def backlog_growth(trial: dict[str, Any]) -> float:
         for part in trial["intervals"]
         if part["hdr"]
     ]
-    if len(points) < 4:
+    due = trial["counts"]["offered"] / len(trial["intervals"])
+    if len(points) < 4 or any(part["completed"] > _CAUGHT_UP * due for part in trial["intervals"]):
         return 0.0
     at, latency = np.array(points).T
     length_ns = float(sum(part["duration_ns"] for part in trial["intervals"]))

@@ -56,6 +56,10 @@ def test_a_rate_above_the_limit_is_missed_however_short_the_queue_still_is() -> 
     assert outcome(over, "p99<4s") is Outcome.MISSED
 
 
+def test_what_a_pause_has_left_is_no_growth() -> None:
+    assert backlog_growth(simulated.trial(1, simulated.fixed(0.005), 170.0, 2.0, 1, noise=1.0)) == 0.0
+
+
 def be_late(trial: dict[str, Any]) -> None:
     trial["lateness_ns"]["p99"] = 30_000_000
 
