@@ -147,7 +147,8 @@ def find_fixed(servers: int, limit: float, slack_ms: int, noise: float, seed: in
     objective = f"p99<{round(service_s * 1000) + slack_ms}ms"
     found, _ = of(servers, simulated.fixed(service_s), objective, seed, noise=noise)
     assert found.rate_per_s is not None
-    assert 0.95 * limit <= found.rate_per_s <= 1.02 * limit
+    least = 0.9 if noise else 0.95  # a pause of 80 ms misses a tight objective by itself
+    assert least * limit <= found.rate_per_s <= 1.02 * limit
 
 
 SERVERS, LIMITS, SLACKS_MS, NOISES = (
