@@ -28,7 +28,7 @@ def conclusions(record: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     answer = record["searches"][0]
     entries = [entry for entry in record["trials"] if entry["subject"] == answer["subject"]]
-    points = curve(entries)
+    points = curve(entries, answer["objectives"])
     closed = [entry["trial"] for entry in entries if entry["stage"] == "concurrency" and _has_figures(entry)]
     return {
         "curve": points,
@@ -46,18 +46,19 @@ def _has_figures(entry: Entry) -> bool:
     return entry["trial"]["error"] is None and entry["trial"]["latency_ns"] is not None
 
 
-def curve(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """A point for each rate, rates ascending: the medians of its trials, those left out that were disturbed."""
+def curve(entries: Sequence[Entry], objectives: Sequence[str]) -> list[dict[str, Any]]:
+    """A point for each rate, rates ascending: the medians of its trials, the disturbed left out, and how many of
+    those judged by the objectives met them."""
     by_rate: dict[float, list[Entry]] = {}
     for entry in entries:
         if entry["rate_per_s"] is not None and entry["outcome"] != "disturbed" and _has_figures(entry):
             by_rate.setdefault(entry["rate_per_s"], []).append(entry)
-    return [_point(rate, by_rate[rate]) for rate in sorted(by_rate)]
+    return [_point(rate, by_rate[rate], objectives) for rate in sorted(by_rate)]
 
 
-def _point(rate_per_s: float, entries: Sequence[Entry]) -> dict[str, Any]:
+def _point(rate_per_s: float, entries: Sequence[Entry], objectives: Sequence[str]) -> dict[str, Any]:
     trials = [entry["trial"] for entry in entries]
-    outcomes = Counter(entry["outcome"] for entry in entries)
+    outcomes = [entry["outcome"] for entry in entries if entry["objectives"] == objectives]
     latencies = {}
     for name in ("mean", "p50", "p99", "p999"):
         known = [trial["latency_ns"][name] for trial in trials if trial["latency_ns"][name] is not None]
@@ -68,8 +69,8 @@ def _point(rate_per_s: float, entries: Sequence[Entry]) -> dict[str, Any]:
         "throughput_per_s": median(trial["throughput_per_s"] for trial in trials),
         **latencies,
         "failed_share": median(failed),
-        "trials": len(trials),
-        "met": outcomes["met"],
+        "judged": len(outcomes),
+        "met": outcomes.count("met"),
     }
 
 
@@ -176,7 +177,10 @@ def doubts(record: Mapping[str, Any], entries: Sequence[Entry], answer: Mapping[
             "Requests were evenly spaced. Those of independent users come in clusters and wait longer: ask with "
             "--arrivals poisson for the rate that holds then, which is lower."
         )
-    confirming = [entry["trial"] for entry in entries if entry["stage"] == "confirm"]
+    confirms = [
+        entry for entry in entries if entry["stage"] == "confirm" and entry["objectives"] == answer["objectives"]
+    ]
+    confirming = [entry["trial"] for entry in confirms]
     kinds = Counter(doubt["kind"] for trial in confirming for doubt in trial["doubts"])
     if kinds["noisy-host"]:
         yield (
@@ -185,7 +189,7 @@ def doubts(record: Mapping[str, Any], entries: Sequence[Entry], answer: Mapping[
         )
     if kinds["too-few-samples"]:
         yield "The trials that confirm have too few samples for p99: raise --confirm."
-    met = sum(entry["outcome"] == "met" for entry in entries if entry["stage"] == "confirm")
+    met = sum(entry["outcome"] == "met" for entry in confirms)
     if 0 < met < len(confirming):
         yield f"Only {met} of {len(confirming)} trials that confirm met the objectives: the service is not steady."
     if (rate := answer["rate_per_s"]) is not None and answer["missed_per_s"] is not None:

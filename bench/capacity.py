@@ -211,10 +211,11 @@ class CapacityRun:
     def run(self, subject: Subject, others: Sequence[Subject]) -> None:
         """All stages. Raises TargetError if the service is not there to begin with, OutputError."""
         try:
-            found = self._search(subject, self._settings.objectives, self._settings.start_per_s)
+            start_per_s = self._settings.start_per_s
+            found = self._search(subject, self._settings.objectives, start_per_s)
             judged = found.reason in (Reason.OBJECTIVE, Reason.UNMET, Reason.MAX_RATE)
             for objective in self._single() if judged else ():
-                self._search(subject, (objective,), found.rate_per_s or self._settings.start_per_s)
+                self._search(subject, (objective,), start_per_s)
             if found.rate_per_s is not None:
                 self._curve(subject, found.rate_per_s)
                 self._concurrency(subject)
@@ -237,7 +238,7 @@ class CapacityRun:
             while isinstance(step := search.next(), Step):
                 trial = self._trial(subject, self._settings.load(step.rate_per_s), self._settings.length_ns(step))
                 verdict = judge(objectives, trial, strict=step.stage is Stage.CONFIRM)
-                self._keep(subject, step.stage, step.rate_per_s, trial, verdict)
+                self._keep(subject, step.stage, trial, step.rate_per_s, objectives, verdict)
                 search.tell(step, verdict.outcome)
         except ServiceGoneError as error:
             found = Found(None, None, Reason.DIED)
@@ -297,7 +298,7 @@ class CapacityRun:
             for _ in range(_CURVE_TRIES):
                 trial = self._trial(subject, self._settings.load(wanted), self._settings.duration_ns)
                 verdict = judge(self._settings.objectives, trial)
-                self._keep(subject, "curve", wanted, trial, verdict)
+                self._keep(subject, "curve", trial, wanted, self._settings.objectives, verdict)
                 if verdict.outcome is not Outcome.DISTURBED:
                     break
 
@@ -305,7 +306,7 @@ class CapacityRun:
         """Closed loads: so many requests in flight, one on each connection."""
         for concurrency in self._settings.concurrencies:
             trial = self._trial(subject, f"closed:{concurrency}", self._settings.duration_ns)
-            self._keep(subject, "concurrency", None, trial, None)
+            self._keep(subject, "concurrency", trial)
 
     def _trial(self, subject: Subject, load: str, duration_ns: int) -> dict[str, Any]:
         try:
@@ -317,12 +318,19 @@ class CapacityRun:
             raise ServiceGoneError(str(error)) from None
 
     def _keep(
-        self, subject: Subject, stage: str, rate_per_s: float | None, trial: dict[str, Any], verdict: Verdict | None
+        self,
+        subject: Subject,
+        stage: str,
+        trial: dict[str, Any],
+        rate_per_s: float | None = None,
+        objectives: Sequence[Objective] = (),
+        verdict: Verdict | None = None,
     ) -> None:
         entry = {
             "subject": subject.name,
             "stage": str(stage),
             "rate_per_s": rate_per_s,
+            "objectives": [objective.text for objective in objectives],
             "outcome": None if verdict is None else str(verdict.outcome),
             "why": "" if verdict is None else verdict.why,
             "trial": trial,

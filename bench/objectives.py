@@ -30,7 +30,12 @@ _LATE_SHARE = 0.2
 _CHANCE = 0.05
 _MAX_GROWTH = 0.005
 """Seconds of latency a second. A queue in front of a server that is offered a share x too much grows by x."""
+_MIN_GROWN_NS = 40_000_000
+"""Over a whole trial; what disturbs a short one makes latency grow by less."""
 _GROWTH_ERRORS = 3.0
+_CAUGHT_UP = 1.05
+"""More answers in an interval than this multiple of what was due in one: the service catches up with what a pause has
+left, so it is not offered too much."""
 
 
 class Outcome(StrEnum):
@@ -175,7 +180,8 @@ def _exhausted(trial: dict[str, Any]) -> tuple[Outcome, list[str]]:
 
 
 def backlog_growth(trial: dict[str, Any]) -> float:
-    """By how many seconds latency grew in each second of the trial, where that is more than its scatter; else 0.
+    """By how many seconds latency grew in each second of the trial, where that is more than its scatter and the service
+    did not catch up meanwhile; else 0.
 
     The slope of a line through the mean latencies of the intervals of the measured window (least squares).
     """
@@ -184,14 +190,17 @@ def backlog_growth(trial: dict[str, Any]) -> float:
         for part in trial["intervals"]
         if part["hdr"]
     ]
-    if len(points) < 4:
+    due = trial["counts"]["offered"] / len(trial["intervals"])
+    if len(points) < 4 or any(part["completed"] > _CAUGHT_UP * due for part in trial["intervals"]):
         return 0.0
     at, latency = np.array(points).T
+    length_ns = float(sum(part["duration_ns"] for part in trial["intervals"]))
     at -= at.mean()
     slope = float((at * latency).sum() / (at * at).sum())
     residual = latency - latency.mean() - slope * at
     error = float(np.sqrt((residual**2).sum() / (len(points) - 2) / (at * at).sum()))
-    return slope if slope > _GROWTH_ERRORS * error else 0.0
+    is_clear = slope > _GROWTH_ERRORS * error and slope * length_ns > _MIN_GROWN_NS
+    return slope if is_clear else 0.0
 
 
 def _mean_ns(hdr: str) -> float:

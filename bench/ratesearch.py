@@ -7,7 +7,8 @@ worse, hardly ever better. Trials that are known to be disturbed do not count, a
 
 Then comes a stage of its own: longer trials, judged strictly, at the highest rate met, of which three must meet the
 objectives before two miss them: the highest of many rates may have been met by luck. One that fails there counts as
-missed, and a lower one is asked for.
+missed, and a lower one is asked for. Where it holds, a long trial at the lowest rate missed follows: if that one meets
+the objectives, what disturbed the short ones has passed, and the search goes on from there.
 """
 
 import math
@@ -22,7 +23,7 @@ RESOLUTION = 0.01
 """How far apart the highest rate met and the lowest missed may lie in the end, relative to the lower."""
 LOWEST_PER_S = 1.0
 """A service that misses its objectives there has no capacity worth the name."""
-MAX_CONFIRMATIONS = 5
+MAX_CONFIRMATIONS = 6
 """Rates that are tried for confirmation before the search gives up."""
 
 
@@ -90,7 +91,6 @@ class RateSearch:
         self._start = min(start_per_s, max_per_s)
         self._max = max_per_s
         self._tallies: dict[Stage, dict[float, Counter[Outcome]]] = {stage: {} for stage in Stage}
-        self._failures = 0
         for step, outcome in known:
             self.tell(step, outcome)
 
@@ -101,18 +101,19 @@ class RateSearch:
 
     def next(self) -> Step | Found:
         """The step to take, or how the search has ended."""
-        confirmed, refuted = (self._decided(Stage.CONFIRM, met) for met in (True, False))
-        met, missed = (self._decided(Stage.SEARCH, met) for met in (True, False))
-        pending = [rate for rate in self._tallies[Stage.SEARCH] if rate not in met and rate not in missed]
+        tried = self._tallies[Stage.SEARCH]
+        met, missed = self._met(), self._missed()
+        pending = [rate for rate in tried if rate not in met and rate not in missed]
         if pending:
             return Step(Stage.SEARCH, pending[0])
+        refuted = self._decided(Stage.CONFIRM, met=False)
         high = min([*missed, *refuted], default=None)
         low = max((rate for rate in met if high is None or rate < high), default=None)
         if not refuted and (step := self._searching(low, high)) is not None:
             return step
         if low is None and not refuted:
             return Found(None, high, self._why(high))
-        return self._confirming(low, high, confirmed, refuted)
+        return self._confirming(low, high, refuted)
 
     def _searching(self, low: float | None, high: float | None) -> Step | None:
         """The next step of the search; None if it has closed in."""
@@ -126,35 +127,59 @@ class RateSearch:
         between = _rounded(math.sqrt(low * high))
         return Step(Stage.SEARCH, between) if high / low > 1 + RESOLUTION and low < between < high else None
 
-    def _confirming(
-        self, low: float | None, high: float | None, confirmed: list[float], refuted: list[float]
-    ) -> Step | Found:
-        pending = [rate for rate in self._tallies[Stage.CONFIRM] if rate not in confirmed and rate not in refuted]
-        if pending:
-            return Step(Stage.CONFIRM, pending[0])
+    def _confirming(self, low: float | None, high: float | None, refuted: list[float]) -> Step | Found:
+        """The next step once the search has closed in between `low` and `high`."""
+        tried = self._tallies[Stage.CONFIRM]
+        confirmed = self._decided(Stage.CONFIRM, met=True)
         best = max((rate for rate in confirmed if high is None or rate < high), default=None)
-        if not refuted and low is not None and (best is None or low > best):
-            return Step(Stage.CONFIRM, low)
-        tries_left = len(self._tallies[Stage.CONFIRM]) < MAX_CONFIRMATIONS
-        if best is None:
+        tries_left = len(tried) < MAX_CONFIRMATIONS
+        if not refuted:
+            if low is not None and (best is None or low > best):
+                return Step(Stage.CONFIRM, low)
+            if high is not None and (tries_left if high not in tried else self._is_open(high)):
+                return Step(Stage.CONFIRM, high)
+        elif pending := [rate for rate in tried if rate < min(refuted) and self._is_pending(rate)]:
+            return Step(Stage.CONFIRM, pending[0])
+        elif best is None:
             lower = _rounded(min(refuted) * (1 - 2 * RESOLUTION * _STEEPER ** (len(refuted) - 1)))
             if tries_left and lower >= LOWEST_PER_S:
                 return Step(Stage.CONFIRM, lower)
             why = self._why(high)
             return Found(None, high, why if why is not Reason.OBJECTIVE else Reason.UNCONFIRMED)
-        if refuted and tries_left and min(refuted) / best > 1 + 3 * RESOLUTION:
+        elif tries_left and min(refuted) / best > 1 + 3 * RESOLUTION:
             return Step(Stage.CONFIRM, _rounded(math.sqrt(best * min(refuted))))
-        above = min((rate for rate in [*self._missed(), *refuted] if rate > self._highest_met()), default=high)
+        highest = max((rate for rate in [*self._met(), *confirmed] if rate not in refuted), default=0.0)
+        above = min((rate for rate in [*self._missed(), *refuted] if rate > highest), default=high)
         return Found(best, above, Reason.MAX_RATE if above is None else self._why(above))
 
-    def _missed(self) -> list[float]:
-        return self._decided(Stage.SEARCH, met=False)
+    def _is_pending(self, rate: float) -> bool:
+        """Whether a confirmation has begun and is not decided. One long trial of a rate that was missed is none."""
+        decided = (*self._decided(Stage.CONFIRM, met=True), *self._decided(Stage.CONFIRM, met=False))
+        return rate not in decided and rate not in self._decided(Stage.SEARCH, met=False)
 
-    def _highest_met(self) -> float:
-        """By trials of whichever stage; what a confirmation refutes is not met."""
-        refuted = self._decided(Stage.CONFIRM, met=False)
-        met = [rate for stage in Stage for rate in self._decided(stage, met=True) if rate not in refuted]
-        return max(met, default=0.0)
+    def _is_open(self, rate: float) -> bool:
+        """Whether the long trials of a rate that short ones missed say nothing yet."""
+        tally = self._tallies[Stage.CONFIRM][rate]
+        return tally.total() == tally[Outcome.DISTURBED] <= _MAX_DISTURBED
+
+    def _overruled(self) -> list[float]:
+        """The rates that short trials missed, and long ones meet."""
+        return [
+            rate
+            for rate in self._decided(Stage.SEARCH, met=False)
+            if (tally := self._tallies[Stage.CONFIRM].get(rate)) is not None
+            and tally[Outcome.MET]
+            and tally[Outcome.MET] + tally[Outcome.DISTURBED] == tally.total()
+        ]
+
+    def _met(self) -> list[float]:
+        """The rates that the search counts as met."""
+        return [*self._decided(Stage.SEARCH, met=True), *self._overruled()]
+
+    def _missed(self) -> list[float]:
+        """The rates that the search counts as missed."""
+        overruled = self._overruled()
+        return [rate for rate in self._decided(Stage.SEARCH, met=False) if rate not in overruled]
 
     def _decided(self, stage: Stage, met: bool) -> list[float]:
         """The rates that a stage has decided that way. In the search a rate that is met at first is met."""

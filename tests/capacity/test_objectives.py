@@ -47,13 +47,17 @@ def test_chance_is_allowed_for_in_short_trials_alone(trial: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(("rate_per_s", "growth"), [(190.0, 0.0), (204.0, 4 / 204), (220.0, 20 / 220)])
 def test_a_queue_in_front_of_too_little_grows_by_what_is_too_much(rate_per_s: float, growth: float) -> None:
-    found = backlog_growth(simulated.trial(1, simulated.fixed(0.005), rate_per_s, 2.0, 1))
+    found = backlog_growth(simulated.trial(1, simulated.fixed(0.005), rate_per_s, 4.0, 1))
     assert found == pytest.approx(growth, rel=0.1, abs=1e-4)
 
 
 def test_a_rate_above_the_limit_is_missed_however_short_the_queue_still_is() -> None:
-    over = simulated.trial(1, simulated.fixed(0.005), 204.0, 2.0, 1)
+    over = simulated.trial(1, simulated.fixed(0.005), 204.0, 4.0, 1)
     assert outcome(over, "p99<4s") is Outcome.MISSED
+
+
+def test_what_a_pause_has_left_is_no_growth() -> None:
+    assert backlog_growth(simulated.trial(1, simulated.fixed(0.005), 170.0, 2.0, 1, noise=1.0)) == 0.0
 
 
 def be_late(trial: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def test_a_sharp_limit_is_found_to_the_resolution(limit: float, start: float) ->
     assert found.rate_per_s is not None
     assert found.missed_per_s is not None
     assert found.rate_per_s <= limit < found.missed_per_s <= found.rate_per_s * (1 + 2 * RESOLUTION)
-    assert sum(step.stage is Stage.CONFIRM for step in steps) == 3
+    assert sum(step.stage is Stage.CONFIRM for step in steps) == 4
 
 
 @given(limit=st.floats(20.0, 10_000.0), outcomes=st.lists(st.sampled_from(Outcome), max_size=MOST_TRIALS))
@@ -92,6 +92,13 @@ def test_disturbed_trials_alone_do_not_bound_a_search_but_forbid_its_confirmatio
     assert (found.rate_per_s, found.reason) == (None, Reason.DISTURBED)
 
 
+def test_a_disturbance_that_passes_does_not_bound_the_search() -> None:
+    outcomes = iter([Outcome.MET] * 4 + [Outcome.MISSED] * 2)  # at 20, 40, 80, 160 and twice at 320 a second
+    found, steps = search(lambda step: next(outcomes, limited(400.0)(step)))
+    assert found.rate_per_s == pytest.approx(400, rel=RESOLUTION)
+    assert Step(Stage.CONFIRM, 320.0) in steps
+
+
 def test_short_trials_that_are_too_kind_are_corrected_by_long_ones() -> None:
     found, _ = search(lambda step: limited(400.0 if step.stage is Stage.SEARCH else 380.0)(step))
     assert found.reason is Reason.OBJECTIVE
@@ -140,7 +147,8 @@ def find_fixed(servers: int, limit: float, slack_ms: int, noise: float, seed: in
     objective = f"p99<{round(service_s * 1000) + slack_ms}ms"
     found, _ = of(servers, simulated.fixed(service_s), objective, seed, noise=noise)
     assert found.rate_per_s is not None
-    assert 0.95 * limit <= found.rate_per_s <= 1.02 * limit
+    least = 0.9 if noise else 0.95  # a pause of 80 ms misses a tight objective by itself
+    assert least * limit <= found.rate_per_s <= 1.02 * limit
 
 
 SERVERS, LIMITS, SLACKS_MS, NOISES = (
