@@ -1,10 +1,15 @@
 """Probes give the figures that they declare, and those have the order that nature gives them."""
 
+import io
+import json
+import random
+
 import pytest
 
 from bench.claim import read_claim
 from bench.claims import claim_files
-from bench.probes import PROBES
+from bench.probes import PROBES, Probe, tunnel
+from bench.probes.__main__ import main
 from bench.probing import ProbeScenario, run_probe
 
 PROBED = [claim for claim in map(read_claim, claim_files()) if claim.probe]
@@ -52,3 +57,35 @@ def test_a_probe_that_fails_says_why() -> None:
     trial = run_probe(ProbeScenario("formats", (("format", "runes"),), "test"), 0, 0)
     assert "KeyError: 'runes'" in trial["error"]
     assert not trial["valid"]
+
+
+def test_what_a_probe_draws_comes_from_the_seed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = random.getstate()
+    monkeypatch.setattr("bench.probes.__main__.PROBES", {"drawn": Probe("", "random:random", {}, {})})
+    try:
+        monkeypatch.setattr("sys.stdin", io.StringIO('{"probe": "drawn", "words": {}, "seed": 7}'))
+        assert main() == 0
+    finally:
+        random.setstate(before)
+    assert json.loads(capsys.readouterr().out)["figures"] == random.Random(7).random()
+
+
+def test_each_transfer_through_a_tunnel_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = random.getstate()
+    seeds: list[int] = []
+
+    def transfer(_carrier: str, _loss: str, _size_bytes: int, seed: int) -> tuple[float, int]:
+        seeds.append(seed)
+        return 1.0, 1
+
+    monkeypatch.setattr(tunnel, "_transfer", transfer)
+    try:
+        for _ in range(2):
+            random.seed(7)
+            tunnel.measure("udp", "1%", 1)
+    finally:
+        random.setstate(before)
+    assert sorted(seeds[:4]) == sorted(seeds[4:])
+    assert len(set(seeds)) == 4
