@@ -320,9 +320,10 @@ class SubscriberLine(FedLine):
                     continue
                 read = engine.last_read = event, int(event[_NUMBER]), int(event[_DUE]), int(event[_SENT])
             _, number, due, sent = read
-            if number > self.last_number:
-                if number > self.last_number + 1:
-                    self._missing.update(range(self.last_number + 1, number))
+            last_number = self.last_number
+            if number > last_number:
+                if number > last_number + 1:
+                    self._missing.update(range(last_number + 1, number))
                 self.last_number = number
             elif number in self._missing:
                 self._missing.remove(number)  # it was overtaken
