@@ -43,11 +43,6 @@ class ClaimsRun:
         return f"wirebench claims {' '.join(claims)}{mode} --seed {self.seed}"
 
 
-def is_claims_folder(path: Path) -> bool:
-    """Whether a run of claims is kept there."""
-    return (path / VERDICTS).is_file()
-
-
 def load_claims(folder: Path) -> ClaimsRun:
     """The run of claims in a folder. UsageError, in one line, if there is none or this version cannot read it."""
     path = folder / VERDICTS

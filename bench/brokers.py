@@ -20,7 +20,8 @@ from bench.wire.brokers import Connect
 
 @dataclass(frozen=True)
 class RunningBroker:
-    """A broker that answers. `pids` are its processes where this project started it, the main one first; else empty."""
+    """A broker, or a store (see `bench.stores`), that answers. `pids` are its processes where this project started it,
+    the main one first; else empty."""
 
     name: str
     address: str
@@ -132,9 +133,11 @@ def use(address: str, where: str) -> None:
 
 
 @contextlib.contextmanager
-def running(name: str, option: str | None = None, cpus: Sequence[int] = ()) -> Iterator[RunningBroker]:
+def running(
+    name: str, option: str | None = None, cpus: Sequence[int] = (), start: str | None = None
+) -> Iterator[RunningBroker]:
     """A broker to use while the context lasts: the one that is there, or else one that is started on these CPUs and
-    stopped.
+    stopped. `start` refers to what starts it, where that is not the kind's own.
 
     Raises UsageError, UnsupportedError where there is no address and no program, ServerFailedError if it does not
     start.
@@ -147,5 +150,5 @@ def running(name: str, option: str | None = None, cpus: Sequence[int] = ()) -> I
     require_program(kind)
     from bench.programhost import hosted
 
-    with hosted(f"the broker {name}", kind.start, {"cpus": list(cpus)}) as gave:
+    with hosted(f"the broker {name}", start or kind.start, {"cpus": list(cpus)}) as gave:
         yield RunningBroker(gave["name"], gave["address"], tuple(gave["pids"]))

@@ -153,7 +153,7 @@ def _words_of_patterns() -> str:
     tallies = [
         [f"{name}: {tally}", line]
         for name, pattern in PATTERNS.items()
-        for tally, line in {**pattern.tallies, **pattern.server_tallies}.items()
+        for tally, line in {**pattern.tallies, **pattern.server_tallies, **pattern.server_totals}.items()
     ]
     return "\n".join(
         [

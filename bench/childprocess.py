@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.errors import LabFailedError
+
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout of this project that runs."""
 
@@ -129,3 +131,16 @@ class ChildProcess:
     def _how(self) -> str:
         code = self._process.returncode
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit status {code}"
+
+
+def heard(child: ChildProcess, event: str, who: str, timeout_s: float) -> dict[str, Any]:
+    """What a child in the lab says next, which has to be that event. Raises LabFailedError, in which it is `who`."""
+    try:
+        said = child.next_event(timeout_s)
+    except ChildEndedError as error:
+        raise LabFailedError(f"{who} {error}") from None
+    if said is None:
+        raise LabFailedError(f"{who} said nothing for {timeout_s:g} s (waited for: {event})")
+    if said["event"] != event:
+        raise LabFailedError(f"{who} said {said}, and not {event}")
+    return said

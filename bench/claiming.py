@@ -85,6 +85,7 @@ class ClaimsFolder:
             "started": resultfile.now(),
             "finished": None,
         }
+        self._claims = chosen
         self._chosen = [claim.id for claim in chosen]
         self._records: dict[str, dict[str, Any]] = {}
         if (path / VERDICTS).exists():
@@ -133,7 +134,7 @@ class ClaimsFolder:
         return json.dumps({**self._head, "chosen": self._chosen, "claims": self.records}, indent=1) + "\n"
 
     def _write(self) -> None:
-        if not self._records.keys() >= set(self._chosen):
+        if not (self._records.keys() >= set(self._chosen) and all(map(self.is_done, self._claims))):
             self._head["finished"] = None
         elif self._head["finished"] is None:
             self._head["finished"] = resultfile.now()

@@ -42,7 +42,9 @@ class Pattern:
     server_words: tuple[str, ...] = ()
     """Its words that the server is told, as arguments of its process (see `bench.serverprocess`)."""
     server_tallies: Mapping[str, str] = field(default_factory=dict)
-    """What the server counts for it, in a few words each: fields of its workers' counts."""
+    """What the server counts for it in the measured time, in a few words each: fields of its workers' counts."""
+    server_totals: Mapping[str, str] = field(default_factory=dict)
+    """Likewise, what it counts since its start."""
     store: str = ""
     """Its word that says where the server keeps things, which may be a program of its own (see `bench.stores`)."""
     server: str = ""
@@ -137,8 +139,10 @@ PATTERNS = {
         server_words=("policy",),
         server_tallies={
             "dropped": "events that the server dropped for a subscriber that was too slow",
-            "disconnected": "subscribers that the server sent away because they were too slow",
-            "held": "publishes that the server acknowledged only when slow subscribers had room",
+        },
+        server_totals={  # what came about in the warm-up may last to the end
+            "disconnected": "subscribers that the server sent away because they were too slow, since its start",
+            "held": "publishes that the server acknowledged only when slow subscribers had room, since its start",
         },
         has_events=True,
     ),
@@ -203,6 +207,7 @@ PATTERNS = {
         "bench.load.conversing:make_engine",
         ("caller",),
         "clients.patterns.page:Page",
+        unsupported="bench.load.conversing:why_not_urgent",
         words={
             "objects": Word("how many objects a page has", "24", whole(1, 10_000)),
             "pool": Word("how many connections there may be; 0 for as many as there are objects", "6", whole(0, 1000)),

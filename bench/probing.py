@@ -46,7 +46,7 @@ def run_probe(scenario: ProbeScenario, round_number: int, seed: int) -> dict[str
     record["started"] = resultfile.now()
     child = ChildProcess("bench.probes")
     try:
-        child.send({"probe": scenario.probe, "words": dict(scenario.words)})
+        child.send({"probe": scenario.probe, "words": dict(scenario.words), "seed": seed})
         event: Mapping[str, Any] | None = child.next_event(_TIMEOUT_S)
     except ChildEndedError as error:
         return {**record, "error": f"the probe {scenario.probe} {error}"}

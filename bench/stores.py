@@ -2,47 +2,27 @@
 `bench.brokers`), and there for as long as the trial, whatever becomes of the server."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from bench import brokers
+from bench.brokers import RunningBroker
 from bench.errors import UnsupportedError
 from bench.scenario import Scenario
 
 REDIS = "redis"
 
 
-@dataclass(frozen=True)
-class RunningStore:
-    """A store that answers; no address where the server needs none. `pids` are its processes where it was started here,
-    the main one first."""
+def running(place: str, cpus: Sequence[int] = ()) -> AbstractContextManager[RunningBroker]:
+    """The store that `place` names while the context lasts, as `bench.brokers.running` does it. Other places than those
+    of programs need nothing, and have no address.
 
-    address: str
-    pids: tuple[int, ...]
-
-
-@contextlib.contextmanager
-def running(place: str, cpus: Sequence[int] = ()) -> Iterator[RunningStore]:
-    """The store that `place` names while the context lasts: the one that is there, or else one that is started on these
-    CPUs. Other places than those of programs need nothing.
-
-    Raises UsageError, UnsupportedError where there is no address and no program, ServerFailedError if it does not
-    start.
+    Entering raises what that raises.
     """
-    if place != REDIS:
-        yield RunningStore("", ())
-        return
-    kind = brokers.choose(REDIS)
-    address = brokers.address_of(kind, None)
-    if address is not None:
-        yield RunningStore(address, ())
-        return
-    brokers.require_program(kind)
-    from bench.programhost import hosted
-
-    with hosted("the store redis", "bench.brokerprocesses:redis_store", {"cpus": list(cpus)}) as gave:
-        yield RunningStore(gave["address"], tuple(gave["pids"]))
+    if place == REDIS:
+        return brokers.running(REDIS, cpus=cpus, start="bench.brokerprocesses:redis_store")
+    return contextlib.nullcontext(RunningBroker(place, "", ()))
 
 
 def why_unsupported(scenario: Scenario, words: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry, resultfile, stores
+from bench.brokers import RunningBroker
 from bench.brokerserver import BrokerServer
 from bench.certificates import certificates
 from bench.childprocess import ROOT
@@ -29,7 +30,6 @@ from bench.quantities import spell_rate
 from bench.scenario import Scenario
 from bench.schedule import Closed
 from bench.serverprocess import ServerProcess, WorkerCounts
-from bench.stores import RunningStore
 
 _BESIDE_CONNECTIONS = "16"
 INTERVALS = 10
@@ -66,7 +66,7 @@ def run_trial(
                 server.stand_by()
             specs = load_specs(scenario, path.host, path.port, seed, processes, placement, server.broker)
             path.measure_added_latency(specs[0], link.server)
-            memory_before = probes.memory(server.pids())
+            memory_before = probes.memory([*server.pids(), *store.pids])
             load.connect(specs)
             beside.connect(_beside_specs(scenario, specs[0]))
             path.begin_to_lose()
@@ -104,13 +104,13 @@ def run_trial(
     return trial
 
 
-def _store(scenario: Scenario, cpus: Sequence[int]) -> AbstractContextManager[RunningStore]:
+def _store(scenario: Scenario, cpus: Sequence[int]) -> AbstractContextManager[RunningBroker]:
     pattern, words = parse_pattern(scenario.pattern, "pattern")
     return stores.running(words[pattern.store] if pattern.store else "", cpus)
 
 
 def _server(
-    scenario: Scenario, cpus: Sequence[int], link: Network, state: str, store: RunningStore, root: Path
+    scenario: Scenario, cpus: Sequence[int], link: Network, state: str, store: RunningBroker, root: Path
 ) -> ServerProcess | BrokerServer:
     pattern, words = parse_pattern(scenario.pattern, "pattern")
     if pattern.server:
@@ -270,7 +270,7 @@ class _Observation:
     host: probes.HostLoad
 
     @classmethod
-    def of(cls, server: ServerProcess | BrokerServer, store: RunningStore) -> "_Observation":
+    def of(cls, server: ServerProcess | BrokerServer, store: RunningBroker) -> "_Observation":
         usage = probes.usage([*server.pids(), *store.pids])
         return cls(time.monotonic(), server.stats()[0], usage, probes.host_load())
 
@@ -305,9 +305,16 @@ def _server_record(
 
 
 def _server_tally(pattern: Pattern, looks: list[_Observation]) -> dict[str, int]:
-    """What the server has counted for a pattern: all the processes that were the server, each since its start."""
-    workers = [counts for look in looks[1::2] for counts in look.workers]
-    return {name: sum(getattr(counts, name) for counts in workers) for name in pattern.server_tallies}
+    """What the server has counted for a pattern: all the processes that were the server."""
+
+    def counted(name: str, looks: list[_Observation]) -> int:
+        return sum(getattr(counts, name) for look in looks for counts in look.workers)
+
+    before, after = looks[::2], looks[1::2]
+    return {
+        **{name: counted(name, after) - counted(name, before) for name in pattern.server_tallies},
+        **{name: counted(name, after) for name in pattern.server_totals},
+    }
 
 
 def _worker_records(before: _Observation, after: _Observation) -> Iterator[dict[str, Any]]:

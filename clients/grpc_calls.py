@@ -7,7 +7,6 @@ A call is a request over HTTP/2 whose body is messages, and its answer one that 
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import ClassVar, Literal
 
 from google.protobuf.message import DecodeError
 
@@ -25,7 +24,6 @@ from bench.wire.grpc_messages import (
     percent_decode,
 )
 from bench.wire.header_blocks import Fields, HeaderReader
-from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     DATA,
     END_HEADERS,
@@ -41,8 +39,9 @@ from bench.wire.http2_frames import (
 )
 from bench.wire.http2_sending import Stream
 from clients.grpc_messages import CallHead, call_exchange, call_fields
-from clients.http2 import MAX_IN_FLIGHT, OPENING, Http2Client
+from clients.http2 import MAX_IN_FLIGHT, Http2Client
 from clients.http2_answers import Answer, AnswerHead
+from clients.http2_end import Http2ClientEnd
 
 
 class GrpcClient(Http2Client):
@@ -104,29 +103,19 @@ class GrpcClient(Http2Client):
         return super()._wrong(stream, head, end)
 
 
-class _CallPeer(Http2Peer[Stream]):
+class _CallPeer(Http2ClientEnd[Stream]):
     """The client's end of a connection whose calls are its own to make."""
-
-    alpn: ClassVar[tuple[str, ...]] = ("h2",)
-    transport_kind: ClassVar[Literal["stream"]] = "stream"
-    stream_window_bytes = MAX_WINDOW_BYTES
-    connection_window_bytes = MAX_WINDOW_BYTES
-    peer_may_push = False
 
     def __init__(self, authority: str, method: str, scheme: str) -> None:
         super().__init__()
         self.closing = False
         self._fields = call_fields(authority, f"/{SERVICE}/{method}", scheme)
         self._heads = HeaderReader(CallHead)
-        self._last_id = -1
-
-    def open(self) -> None:
-        self.outgoing.append(OPENING)
 
     def _call(self) -> Stream:
         """Begin a call."""
-        self._last_id += 2
-        stream = self.streams[self._last_id] = Stream(self._last_id, self.peer_stream_window, MAX_WINDOW_BYTES)
+        stream = self.streams[self._next_id] = Stream(self._next_id, self.peer_stream_window, MAX_WINDOW_BYTES)
+        self._next_id += 2
         self.outgoing.append(encode_frame(HEADERS, END_HEADERS, stream.id, self.writer.encode(self._fields)))
         return stream
 
@@ -167,9 +156,6 @@ class _CallPeer(Http2Peer[Stream]):
 
     def unlisted(self, stream_id: int) -> None:
         raise ProtocolError("an answer to nothing that was asked", ErrorCode.STREAM_CLOSED)
-
-    def is_idle(self, stream_id: int) -> bool:
-        return stream_id > self._last_id or stream_id % 2 == 0
 
     def goaway_received(self, last_id: int, code: int) -> None:
         self.closing = True
@@ -287,7 +273,7 @@ class GrpcCaller(_CallPeer):
         self._bodies[stream.id] = []
         self.send_body(stream, frame_message(request.SerializeToString()))
         self.send_bodies(MAX_WINDOW_BYTES)
-        self.closing = self.closing or self._last_id > MAX_STREAM_ID - 2 * MAX_IN_FLIGHT
+        self.closing = self.closing or self._next_id > MAX_STREAM_ID - 2 * MAX_IN_FLIGHT
         to_send = self.outgoing.copy()
         self.outgoing.clear()
         return stream.id, to_send
@@ -384,7 +370,7 @@ class GrpcPublisher(_CallPeer):
         while self._waiting and len(self.streams) < min(self.peer_max_streams, MAX_IN_FLIGHT):
             self.send_body(self._call(), self._waiting.popleft())
         self.send_bodies(MAX_WINDOW_BYTES)
-        self.closing = self.closing or self._last_id > MAX_STREAM_ID - 2 * MAX_IN_FLIGHT
+        self.closing = self.closing or self._next_id > MAX_STREAM_ID - 2 * MAX_IN_FLIGHT
 
     def feed(self, data: bytes) -> int:
         """How many events these bytes acknowledge. Raises ProtocolError, for a refusal too."""

@@ -1,33 +1,27 @@
 """The lean HTTP/2 client (RFC 9113), for servers that are known to speak it (h2c, section 3.3)."""
 
 from collections.abc import Hashable, Sequence
-from typing import ClassVar, Literal
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
 from bench.wire.header_blocks import Fields, HeaderReader
-from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
     HEADERS,
-    INITIAL_WINDOW_BYTES,
     MAX_FRAME_BYTES,
     MAX_STREAM_ID,
     MAX_WINDOW_BYTES,
-    PREFACE,
     ErrorCode,
     FrameShape,
     GroupShape,
-    Setting,
     encode_frame,
     encode_goaway,
-    encode_settings,
-    encode_window_update,
     pack_id,
 )
 from clients.http2_answers import Answer, AnswerHead
+from clients.http2_end import Http2ClientEnd
 
 MAX_IN_FLIGHT = 1 << 16
 FIRST_IN_FLIGHT = 100
@@ -39,24 +33,14 @@ MAX_WHOLE_BYTES = 64 * 1024
 MAX_ABANDONED = 4096
 """Exchanges given up last, whose late answers are ignored; a late answer to an older one is an error."""
 
-SETTINGS = {Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW_BYTES}
-OPENING = PREFACE + encode_settings(SETTINGS) + encode_window_update(0, MAX_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
-"""What a client says first: it takes as much as it is sent, and no pushes."""
 
-
-class Http2Client(Http2Peer[Answer]):
+class Http2Client(Http2ClientEnd[Answer]):
     """One connection. Ids are stream ids as they stand in frames: 4 bytes, big-endian.
 
     Once an answer of one HEADERS and one DATA frame was read frame by frame and found right, rows of frames that differ
     from these in nothing but the stream are recognised as a whole. That holds until the server changes the decoder's
     table, as it does when the date changes.
     """
-
-    alpn: ClassVar[tuple[str, ...]] = ("h2",)
-    transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
-    stream_window_bytes = MAX_WINDOW_BYTES
-    connection_window_bytes = MAX_WINDOW_BYTES
-    peer_may_push = False
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:
         super().__init__()
@@ -67,7 +51,6 @@ class Http2Client(Http2Peer[Answer]):
         self._check_content = check_content
         self._fields = self._request_fields(authority)
         self._heads = HeaderReader(self._read_head)
-        self._next_id = 1
         # Exchanges whose request is sent in full: those whose answer has not begun, and those whose answer has begun
         # with the frame that `_alike` holds. All others are in `streams`.
         self._waiting: set[bytes] = set()
@@ -83,9 +66,6 @@ class Http2Client(Http2Peer[Answer]):
         self._table_changes = 0
 
     # Client
-
-    def open(self) -> None:
-        self.outgoing.append(OPENING)
 
     def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
         first, size = self._next_id, len(self._exchange.body)
@@ -342,9 +322,6 @@ class Http2Client(Http2Peer[Answer]):
                 self.drop(int.from_bytes(packed_id, "big"))
                 self._forget(packed_id)
                 self.failures.append((packed_id, "closed"))
-
-    def is_idle(self, stream_id: int) -> bool:
-        return stream_id >= self._next_id or stream_id % 2 == 0
 
     def _forget(self, packed_id: bytes) -> None:
         """An exchange is over for us; the server may not know yet."""

@@ -1,27 +1,20 @@
 """The client's end of an HTTP/2 connection whose requests are its own to make (RFC 9113), each a stream of its own.
 Whatever is not as it should be ends the connection."""
 
-from typing import ClassVar, Literal
-
 from bench.errors import ProtocolError
 from bench.wire.header_blocks import Fields, HeaderReader
-from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
-    INITIAL_WINDOW_BYTES,
     MAX_WINDOW_BYTES,
-    PREFACE,
     ErrorCode,
-    Setting,
     encode_frame,
     encode_goaway,
-    encode_settings,
-    encode_window_update,
 )
 from bench.wire.http2_sending import Stream
 from clients.http2_answers import AnswerHead
+from clients.http2_end import Http2ClientEnd
 
 
 class AskedHead(AnswerHead):
@@ -46,27 +39,14 @@ class Asked(Stream):
         """What has come of the body."""
 
 
-class AskingPeer(Http2Peer[Asked]):
+class AskingPeer(Http2ClientEnd[Asked]):
     """One connection."""
-
-    alpn: ClassVar[tuple[str, ...]] = ("h2",)
-    transport_kind: ClassVar[Literal["stream"]] = "stream"
-    stream_window_bytes = MAX_WINDOW_BYTES
-    connection_window_bytes = MAX_WINDOW_BYTES
-    peer_may_push = False
 
     def __init__(self, authority: str, scheme: str) -> None:
         super().__init__()
         self.max_in_flight = 0
         self._common = [(b":scheme", scheme.encode("ascii")), (b":authority", authority.encode("ascii"))]
         self._heads = HeaderReader(AskedHead)
-        self._next_id = 1
-
-    def open(self) -> None:
-        """The connection is up."""
-        settings = {Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW_BYTES}
-        update = encode_window_update(0, MAX_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
-        self.outgoing.append(PREFACE + encode_settings(settings) + update)
 
     def request(self, method: str, path: str, fields: Fields, body: bytes) -> Asked:
         """Ask for something, by what goes to `outgoing`."""
@@ -104,7 +84,7 @@ class AskingPeer(Http2Peer[Asked]):
     def answered(self, asked: Asked) -> None:
         """An answer is complete."""
 
-    # Http2Peer
+    # Http2ClientEnd
 
     def headers_received(self, stream_id: int, block: bytes, end_stream: bool) -> None:
         head = self._heads.read(block)
@@ -131,9 +111,6 @@ class AskingPeer(Http2Peer[Asked]):
 
     def stream_ended(self, stream_id: int, stream: Asked | None) -> None:
         raise ProtocolError("the server has given the request up", ErrorCode.CANCEL)
-
-    def is_idle(self, stream_id: int) -> bool:
-        return stream_id >= self._next_id or stream_id % 2 == 0
 
     def _end(self, asked: Asked) -> None:
         self.drop(asked.id)

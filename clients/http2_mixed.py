@@ -1,13 +1,12 @@
 """The lean HTTP/2 client of mixes (RFC 9113): several requests on a connection, each with checks of its own."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
 from bench.mix import Checks, Wrong
 from bench.wire.header_blocks import Fields, HeaderReader
-from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     END_HEADERS,
     END_STREAM,
@@ -19,8 +18,9 @@ from bench.wire.http2_frames import (
     encode_goaway,
 )
 from bench.wire.http2_sending import Stream
-from clients.http2 import FIRST_IN_FLIGHT, MAX_ABANDONED, MAX_IN_FLIGHT, OPENING
+from clients.http2 import FIRST_IN_FLIGHT, MAX_ABANDONED, MAX_IN_FLIGHT
 from clients.http2_answers import AnswerHead
+from clients.http2_end import Http2ClientEnd
 
 _MAX_BLOCKS = 1024
 """Header blocks that are kept, while the encoder's table stays as it is."""
@@ -62,14 +62,8 @@ class MixedAnswer(Stream):
         self.body_bytes = 0
 
 
-class Http2MixedClient(Http2Peer[MixedAnswer]):
+class Http2MixedClient(Http2ClientEnd[MixedAnswer]):
     """One connection. An exchange's id is its stream's, times the number of requests in the mix, plus its request's."""
-
-    alpn: ClassVar[tuple[str, ...]] = ("h2",)
-    transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
-    stream_window_bytes = MAX_WINDOW_BYTES
-    connection_window_bytes = MAX_WINDOW_BYTES
-    peer_may_push = False
 
     def __init__(self, asks: Asks, authority: str) -> None:
         super().__init__()
@@ -81,7 +75,6 @@ class Http2MixedClient(Http2Peer[MixedAnswer]):
         self._checks = asks.checks
         self._names = len(asks.checks)
         self._heads = HeaderReader(self._read_head)
-        self._next_id = 1
         self._done: list[int] = []
         self._abandoned: dict[int, None] = {}
         # The header blocks of requests, good for one version of the encoder's table.
@@ -111,9 +104,6 @@ class Http2MixedClient(Http2Peer[MixedAnswer]):
         return checks.wrong(head.status, head.fields, stream.body_bytes, body)
 
     # Client
-
-    def open(self) -> None:
-        self.outgoing.append(OPENING)
 
     def request(self, count: int) -> tuple[Sequence[Hashable], list[bytes]]:
         ids = []
@@ -242,6 +232,3 @@ class Http2MixedClient(Http2Peer[MixedAnswer]):
             self.failures.append((self.streams[stream_id].exchange_id, "closed"))
             self.drop(stream_id)
             self._leave(stream_id)
-
-    def is_idle(self, stream_id: int) -> bool:
-        return stream_id >= self._next_id or stream_id % 2 == 0

@@ -12,7 +12,8 @@ from bench.errors import ProtocolError
 from bench.wire.http1_heads import HEAD_END, MAX_HEAD_BYTES
 from bench.wire.http2_frames import pack_id
 from bench.wire.http2_upgrade import encode_upgrade, read_switch
-from clients.http2 import FIRST_IN_FLIGHT, OPENING, SETTINGS, Http2Client
+from clients.http2 import FIRST_IN_FLIGHT, Http2Client
+from clients.http2_end import OPENING, SETTINGS
 
 _STREAM = pack_id(1)
 """What the request that asks for the upgrade is to HTTP/2."""

@@ -209,6 +209,15 @@ def why_uncuttable(scenario: Any, words: Mapping[str, Any]) -> str | None:
     return None
 
 
+def why_not_urgent(_scenario: Any, words: Mapping[str, Any]) -> str | None:
+    """Why the objects of a page cannot be urgent as these words say; None if they can, or none is to be."""
+    if words["urgent"] > words["objects"]:
+        return f"a page of {words['objects']} objects has no {words['urgent']} that are urgent"
+    if words["told"] == "yes" and not words["urgent"]:
+        return "no object is urgent, so there is nothing to tell the server: write urgent=4, or told=no"
+    return None
+
+
 def make_engine(spec: LoadSpec, load: Load, target: dict[str, Any]) -> SlotEngine:
     """The engine of a load process; `target` is what every engine is given."""
     target = {**target, "spec": spec, "make_client": partial(registry.load(spec.client), spec.called, spec.scheme)}

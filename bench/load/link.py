@@ -149,6 +149,8 @@ class FedLine(Line):
     def __init__(self, client: Any, in_flight: int) -> None:
         super().__init__(client, in_flight)
         self._feed: Any = getattr(client, "feed", None)
+        self.arrived_ns = 0
+        """When what is taken now arrived."""
 
     def take(self, said: Any) -> None:
         """Take what the client has said."""
@@ -160,6 +162,7 @@ class FedLine(Line):
     # asyncio
 
     def data_received(self, data: bytes) -> None:
+        self.arrived_ns = _clock()
         try:
             said = self._feed(data)
         except ProtocolError as error:
@@ -172,6 +175,7 @@ class FedLine(Line):
             self._send_outgoing()
 
     def eof_received(self) -> bool:
+        self.arrived_ns = _clock()
         try:
             said = self.client.feed_eof()
         except ProtocolError as error:

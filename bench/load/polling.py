@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bench import registry
+from bench.errors import ProtocolError
 from bench.load.push import PushEngine, SubscriberLine, publishing
 from bench.load.spec import LoadSpec
 from bench.patterns import parse_pattern
@@ -38,7 +39,13 @@ class PollingLine(SubscriberLine):
         self._go_on()
 
     def answered(self, replies: Any) -> None:
-        super().answered(self.client.take(replies))
+        try:
+            events = self.client.take(replies)
+        except ProtocolError as error:
+            self.broken(error)
+            self.abort()
+            return
+        super().answered(events)
         self._go_on()
 
     def _go_on(self) -> None:

@@ -16,7 +16,7 @@ from bench import registry
 from bench.contract import MIN_EVENT_BYTES, pattern
 from bench.errors import ProtocolError, TargetError
 from bench.load.engine import CONNECTS_AT_ONCE, OpenEngine
-from bench.load.link import FedLine, Line
+from bench.load.link import FedLine
 from bench.load.spec import LoadSpec
 from bench.patterns import parse_pattern
 from bench.protocols import PROTOCOLS
@@ -253,7 +253,7 @@ class PushEngine(OpenEngine):
             raise TargetError(f"{host} port {port} {reason}")
 
 
-class SubscriberLine(Line):
+class SubscriberLine(FedLine):
     """One subscriber."""
 
     def __init__(self, engine: PushEngine, subscriber: Subscriber) -> None:
@@ -267,7 +267,6 @@ class SubscriberLine(Line):
         self._missing: set[int] = set()
         self._is_cut = False
         self._filling = engine.filling
-        self._feed: Any = getattr(subscriber, "feed", None)  # a session has none
         recorder = engine.recorder
         self._record_intended = recorder.intended.append
         self._record_sent = recorder.sent.append
@@ -294,44 +293,26 @@ class SubscriberLine(Line):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER_BYTES)
         self._transport.pause_reading()
 
-    def data_received(self, data: bytes) -> None:
-        now = _clock()
-        try:
-            events = self._feed(data)
-        except ProtocolError as error:
-            self._failed("protocol", now)
-            if not self._usable.done():
-                self._usable.set_exception(error)
-            self._abort()
-            return
-        if events:
-            self._deliver(events, now)
-        if self.client.outgoing or not self.limit:
-            self._send_outgoing()
-
-    def eof_received(self) -> bool:
-        events = self.client.feed_eof()
-        if events:
-            self._deliver(events, _clock())
-        return False
-
     def answered(self, events: Sequence[bytes]) -> None:
         """What a session calls with the data of the events that have arrived."""
-        self._deliver(events, _clock())
+        self.arrived_ns = _clock()
+        self.take(events)
 
     def ended(self) -> None:
-        if self.reads and not self._is_cut:
+        if not self._is_cut:
             self._failed("closed", _clock())
         self._engine.lost(self)
 
     def expire(self, before_ns: int, now_ns: int) -> None:
         """Nothing is waited for."""
 
-    def _deliver(self, events: Sequence[bytes], now: int) -> None:
-        engine = self._engine
-        if not self.reads:
+    # FedLine
+
+    def take(self, said: Sequence[bytes]) -> None:
+        if not (said and self.reads):
             return
-        for event in events:
+        engine, now = self._engine, self.arrived_ns
+        for event in said:
             read = engine.last_read
             if event is not read[0]:  # most often it is the one that another subscriber has just been given
                 if event[MIN_EVENT_BYTES:] != self._filling:
@@ -339,9 +320,10 @@ class SubscriberLine(Line):
                     continue
                 read = engine.last_read = event, int(event[_NUMBER]), int(event[_DUE]), int(event[_SENT])
             _, number, due, sent = read
-            if number > self.last_number:
-                if number > self.last_number + 1:
-                    self._missing.update(range(self.last_number + 1, number))
+            last_number = self.last_number
+            if number > last_number:
+                if number > last_number + 1:
+                    self._missing.update(range(last_number + 1, number))
                 self.last_number = number
             elif number in self._missing:
                 self._missing.remove(number)  # it was overtaken
@@ -352,6 +334,9 @@ class SubscriberLine(Line):
             self._record_sent(sent)
             self._record_done(now)
         engine.last_delivery_ns = now
+
+    def broken(self, error: ProtocolError) -> None:
+        self._failed("protocol", _clock())
 
     def _failed(self, kind: str, now: int) -> None:
         if self.reads:

@@ -1,6 +1,8 @@
-"""A probe as a process: told its name and words in a line of JSON, says `result` with figures, or `error`."""
+"""A probe as a process: told its name, its words and a seed in a line of JSON, says `result` with figures, or `error`.
+What a probe draws from `random`, it draws from that seed."""
 
 import json
+import random
 import sys
 
 from bench import registry
@@ -12,6 +14,7 @@ def main() -> int:
     asked = json.loads(sys.stdin.readline() or "null")
     if asked is None:
         return 0
+    random.seed(asked["seed"])
     try:
         figures = registry.load(PROBES[asked["probe"]].measure)(**asked["words"])
     except WirebenchError as error:

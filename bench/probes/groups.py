@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from bench.childprocess import ChildEndedError, ChildProcess
+from bench.childprocess import ChildProcess, heard
 from bench.errors import LabFailedError
 from bench.lab.lab import Lab
 from bench.lab.link import Link, parse_link
@@ -128,13 +128,7 @@ class _Group:
             self._await(name, "joined")
 
     def _await(self, name: str, event: str) -> dict[str, Any]:
-        try:
-            said = self._members[name].next_event(_TIMEOUT_S)
-        except ChildEndedError as error:
-            raise LabFailedError(f"the member {name} {error}") from None
-        if said is None or said["event"] != event:
-            raise LabFailedError(f"the member {name} said {said}, and not {event}")
-        return said
+        return heard(self._members[name], event, f"the member {name}", _TIMEOUT_S)
 
 
 def _server_bytes(lab: Lab) -> int:

@@ -27,8 +27,7 @@ from h2.events import (
 )
 from h2.exceptions import StreamClosedError
 
-from bench.childprocess import ChildEndedError, ChildProcess
-from bench.errors import LabFailedError
+from bench.childprocess import ChildProcess, heard
 from bench.lab.kernel import CONGESTION
 from bench.lab.lab import Lab
 from bench.lab.link import parse_link
@@ -53,23 +52,13 @@ def measure(how: str, cached: str) -> dict[str, float]:
         client = ChildProcess("bench.probes.server_push", lab.within(CLIENT))
         try:
             server.send(told)
-            port = _said(server, "ready")["port"]
+            port = heard(server, "ready", "the page's server", _TIMEOUT_S)["port"]
             client.send({"role": "fetch", "host": host, "port": port, "cached": cached == "yes"})
-            fetched = _said(client, "fetched")
+            fetched = heard(client, "fetched", "the page's client", _TIMEOUT_S)
         finally:
             client.kill()
             server.kill()
     return {"page_ns": statistics.median(fetched["pages_ns"]), "received_bytes": fetched["received_bytes"] / _PAGES}
-
-
-def _said(child: ChildProcess, event: str) -> dict[str, Any]:
-    try:
-        said = child.next_event(_TIMEOUT_S)
-    except ChildEndedError as error:
-        raise LabFailedError(f"an end of the page {error}") from None
-    if said is None or said["event"] != event:
-        raise LabFailedError(f"an end of the page said {said}, and not {event}")
-    return said
 
 
 class _End(asyncio.Protocol):

@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface
 from typing import Any
 
-from bench.childprocess import ChildEndedError, ChildProcess
-from bench.errors import LabFailedError
+from bench.childprocess import ChildProcess, heard
 from bench.lab.kernel import CONGESTION
 from bench.lab.lab import Lab
 from bench.lab.link import parse_link
@@ -40,38 +39,30 @@ def measure(carrier: str, loss: str, megabytes: int) -> dict[str, float]:
     """What arrives in a second over a link of 60 ms that loses such a share of its packets, and what the link is given
     for it: of several transfers, for where the losses fall makes much of a difference. Raises UnsupportedError."""
     size_bytes = megabytes * 1_000_000
+    seeds = [random.getrandbits(32) for _ in range(_TRANSFERS)]
     with ThreadPoolExecutor(_TRANSFERS) as pool:  # each in a lab of its own; most of the time they wait
-        found = list(pool.map(lambda _: _transfer(carrier, loss, size_bytes), range(_TRANSFERS)))
+        found = list(pool.map(lambda seed: _transfer(carrier, loss, size_bytes, seed), seeds))
     return {
         "goodput_bytes_per_s": statistics.harmonic_mean(bytes_per_s for bytes_per_s, _ in found),
         "given_ratio": statistics.mean(given_bytes for _, given_bytes in found) / size_bytes,
     }
 
 
-def _transfer(carrier: str, loss: str, size_bytes: int) -> tuple[float, int]:
+def _transfer(carrier: str, loss: str, size_bytes: int, seed: int) -> tuple[float, int]:
     """What arrives in a second, and how many bytes the link was given until all had arrived."""
     link = parse_link(f"rtt=60ms,loss={loss}", "link")
-    with Lab(two_ends(link), random.getrandbits(32), {CONGESTION: _CONTROL}) as lab:
+    with Lab(two_ends(link), seed, {CONGESTION: _CONTROL}) as lab:
         ends = {node: ChildProcess("bench.probes.tunnel", lab.within(node)) for node in (SERVER, CLIENT)}
         try:
             ends[SERVER].send({"carrier": carrier, "inside": _FAR, "listen": SERVER_ADDRESS})
-            _await_ready(ends[SERVER])
+            heard(ends[SERVER], "ready", "the tunnel's end", _TIMEOUT_S)
             ends[CLIENT].send({"carrier": carrier, "inside": _NEAR, "to": SERVER_ADDRESS})
-            _await_ready(ends[CLIENT])
+            heard(ends[CLIENT], "ready", "the tunnel's beginning", _TIMEOUT_S)
             bytes_per_s = transfer(lab, "0", str(IPv4Interface(_FAR).ip), size_bytes)
             return bytes_per_s, lab.account()["spans"][0]["up"]["offered_bytes"]
         finally:
             for end in ends.values():
                 end.kill()
-
-
-def _await_ready(end: ChildProcess) -> None:
-    try:
-        said = end.next_event(_TIMEOUT_S)
-    except ChildEndedError as error:
-        raise LabFailedError(f"an end of the tunnel {error}") from None
-    if said is None:
-        raise LabFailedError(f"an end of the tunnel was not there in {_TIMEOUT_S:g} s")
 
 
 class _End(asyncio.BaseProtocol, ABC):

@@ -43,17 +43,11 @@ def not_refused(answer: bytes) -> bytes:
     return answer
 
 
-# Methods that run an operation: from the request to its route and body, and from the answer to the reply; either may
-# raise ServiceError.
+# Methods that run an operation: from the request to its route and body, which may raise ServiceError, and from an
+# answer that is not refused to the reply.
 
 Ask = Callable[[Service, Any], tuple[Route, bytes]]
 Reply = Callable[[bytes], Any]
-
-
-def _published(answer: bytes) -> pb.PublishReply:
-    if isinstance(answer, Refused):
-        raise ServiceError(answer.status, answer.decode())
-    return pb.PublishReply(id=int(answer))
 
 
 OPERATIONS: Final[dict[str, tuple[Ask, Reply]]] = {
@@ -74,7 +68,10 @@ OPERATIONS: Final[dict[str, tuple[Ask, Reply]]] = {
         lambda answer: pb.WorkReply(status=answer.decode()),
     ),
     "named": (named, lambda answer: pb.NamedReply(body=answer)),
-    "publish": (lambda service, request: (service.publishing(request.topic), request.data), _published),
+    "publish": (
+        lambda service, request: (service.publishing(request.topic), request.data),
+        lambda answer: pb.PublishReply(id=int(answer)),
+    ),
 }
 
 

@@ -1,11 +1,16 @@
 """Probes give the figures that they declare, and those have the order that nature gives them."""
 
+import io
+import json
+import random
+
 import pytest
 
 from bench.claim import read_claim
 from bench.claims import claim_files
 from bench.errors import UsageError
-from bench.probes import PROBES, sidecars
+from bench.probes import PROBES, Probe, sidecars, tunnel
+from bench.probes.__main__ import main
 from bench.probing import ProbeScenario, run_probe
 
 PROBED = [claim for claim in map(read_claim, claim_files()) if claim.probe]
@@ -58,3 +63,35 @@ def test_a_probe_that_fails_says_why() -> None:
 def test_sidecars_speak_no_protocol_that_is_none() -> None:
     with pytest.raises(UsageError, match="http9"):
         sidecars.measure("http9", "0%")
+
+
+def test_what_a_probe_draws_comes_from_the_seed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = random.getstate()
+    monkeypatch.setattr("bench.probes.__main__.PROBES", {"drawn": Probe("", "random:random", {}, {})})
+    try:
+        monkeypatch.setattr("sys.stdin", io.StringIO('{"probe": "drawn", "words": {}, "seed": 7}'))
+        assert main() == 0
+    finally:
+        random.setstate(before)
+    assert json.loads(capsys.readouterr().out)["figures"] == random.Random(7).random()
+
+
+def test_each_transfer_through_a_tunnel_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = random.getstate()
+    seeds: list[int] = []
+
+    def transfer(_carrier: str, _loss: str, _size_bytes: int, seed: int) -> tuple[float, int]:
+        seeds.append(seed)
+        return 1.0, 1
+
+    monkeypatch.setattr(tunnel, "_transfer", transfer)
+    try:
+        for _ in range(2):
+            random.seed(7)
+            tunnel.measure("udp", "1%", 1)
+    finally:
+        random.setstate(before)
+    assert sorted(seeds[:4]) == sorted(seeds[4:])
+    assert len(set(seeds)) == 4

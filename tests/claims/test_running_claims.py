@@ -107,6 +107,23 @@ def test_a_run_that_was_interrupted_keeps_what_it_measured_and_says_what_waits(
     assert "2 of the 3 claims that were chosen have no verdict yet (fails, cannot)" in (own / "index.html").read_text()
 
 
+def test_a_verdict_on_a_claim_that_has_changed_since_is_none(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(own, "cannot") == 0
+    assert json.loads((own / "claims.json").read_text())["finished"]
+    file = own.parent / "claims" / "cannot.toml"
+    file.write_text(file.read_text().replace("It is there", "It is not"))
+
+    def interrupted(*_: object) -> Done:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.claiming.run_claim", interrupted)
+    assert run(own, "cannot") == 130
+    assert "0 of 1 claims have their verdict" in capsys.readouterr().err
+    assert json.loads((own / "claims.json").read_text())["finished"] is None
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -15,7 +15,8 @@ from bench.errors import ProtocolError
 from bench.serverprocess import ServerProcess
 from bench.wire.http1_heads import MAX_HEAD_BYTES, read_head
 from bench.wire.http2_frames import pack_id
-from clients.http2 import FIRST_IN_FLIGHT, OPENING
+from clients.http2 import FIRST_IN_FLIGHT
+from clients.http2_end import OPENING
 from clients.http2_upgrade import Http2UpgradeClient
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"

@@ -4,7 +4,7 @@ import json
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from bench import cli, registry
 from bench.errors import UsageError
+from bench.lab import probes
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses
 from bench.patterns import PATTERNS, parse_pattern, pattern_of, spelled
@@ -22,13 +23,13 @@ from bench.serverprocess import ServerProcess
 from tests.load.test_calls import PROTOCOLS_WITH_CALLS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SHORT = ("--rounds", "1", "--warmup", "50ms")
 
 
-def run(tmp_path: Path, *options: str, duration: str = "600ms") -> dict[str, Any]:
+def run(tmp_path: Path, *options: str, duration: str = "600ms", warmup: str = "50ms") -> dict[str, Any]:
     """The one trial of a run with these options."""
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
-    status = cli.main(["run", *SHORT, "--duration", duration, *options, "--out", str(path)])
+    times = ("--rounds", "1", "--warmup", warmup, "--duration", duration)
+    status = cli.main(["run", *times, *options, "--out", str(path)])
     assert status in (0, 3)  # 3: a machine too busy for such a trial
     data = json.loads(path.read_text())
     jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
@@ -281,6 +282,20 @@ def test_sessions_that_cannot_be_in_redis(capsys: pytest.CaptureFixture[str], mo
     assert "redis-server is not installed" in " ".join(capsys.readouterr().err.split())
 
 
+def test_memory_is_that_of_the_store_too_before_the_load_and_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, need: Callable[[str], str]
+) -> None:
+    need("redis-server")
+    monkeypatch.delenv("WIREBENCH_REDIS", raising=False)
+    looked: list[Sequence[int]] = []
+    memory = probes.memory
+    monkeypatch.setattr(probes, "memory", lambda pids: (looked.append(list(pids)), memory(pids))[1])
+    run(tmp_path, "--pattern", "session:kept=redis", "--load", "closed:1", duration="200ms")
+    before, _, after = looked  # between them, that of the load
+    assert before == after
+    assert len(after) >= 2
+
+
 @pytest.mark.parametrize("protocol", ["tcp", "http2", "websocket"])
 def test_any_load_goes_on_after_a_restart(tmp_path: Path, protocol: str) -> None:
     trial = run(tmp_path, "--protocol", protocol, "--load", "closed:4", "--restart", "30%", duration="2s")
@@ -367,7 +382,7 @@ def test_a_message_cannot_be_cut(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("policy", ["drop-oldest", "block"])
 def test_a_policy_for_those_who_do_not_read(tmp_path: Path, policy: str) -> None:
     options = ("--protocol", "sse", "--load", "open:300/s", "--connections", "4", "--payload", "32KiB")
-    trial = run(tmp_path, "--pattern", f"push:slow=2,policy={policy}", *options, duration="1s")
+    trial = run(tmp_path, "--pattern", f"push:slow=2,policy={policy}", *options, warmup="1s", duration="500ms")
     tally = trial["tally"]
     if policy == "block":
         assert (tally["disconnected"], tally["dropped"]) == (0, 0)
@@ -375,7 +390,8 @@ def test_a_policy_for_those_who_do_not_read(tmp_path: Path, policy: str) -> None
         assert trial["delivery"]["reach"] < 1
     else:
         assert (tally["disconnected"], tally["held"]) == (0, 0)
-        assert tally["dropped"] > 0
+        published = trial["delivery"]["published"]  # in the measured time, and not in the warm-up
+        assert 0 < tally["dropped"] <= 2 * 1.2 * published
         assert trial["delivery"]["reach"] == 1
 
 
@@ -383,4 +399,12 @@ def test_a_policy_for_those_who_do_not_read(tmp_path: Path, policy: str) -> None
 def test_slow_subscribers_that_make_no_sense(capsys: pytest.CaptureFixture[str], protocol: str, why: str) -> None:
     options = ("--protocol", protocol, "--pattern", "push:slow=3", "--load", "open:10/s", "--connections", "3")
     assert cli.main(["run", *options]) == 2
+    assert why in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "why"), [("objects=4,urgent=10", "no 10 that are urgent"), ("told=yes", "no object is urgent")]
+)
+def test_urgent_objects_that_make_no_sense(capsys: pytest.CaptureFixture[str], words: str, why: str) -> None:
+    assert cli.main(["run", "--protocol", "http2", "--pattern", f"page:{words}", "--load", "closed:1"]) == 2
     assert why in " ".join(capsys.readouterr().err.split())

@@ -7,21 +7,28 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
+from unittest.mock import patch
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as websockets_serve
 
 from bench import registry
-from bench.contract import MIN_EVENT_BYTES
+from bench.contract import MIN_EVENT_BYTES, Exchange
+from bench.conversation import Reply
 from bench.errors import TargetError
 from bench.load.histogram import summarise
+from bench.load.polling import PollingLine
+from bench.load.recorder import Recorder
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, merge
 from bench.plan import single_suite
 from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
+from clients.http1 import Http1Caller
+from clients.polling import Poller
 from tests.load.test_tls_load import security
 
 S, MS = 1_000_000_000, 1_000_000
@@ -160,3 +167,56 @@ def test_what_makes_no_sense_is_unsupported(changes: dict[str, list[str]], reaso
     values = {"protocol": ["websocket"], "pattern": ["push"], "load": ["open:10/s"], **changes}
     ((_, why),) = single_suite(values, "test").unsupported
     assert reason in why
+
+
+class Asked:
+    """A caller that is a session: it is asked, and closed."""
+
+    transport_kind = "session"
+    alpn = ()
+    max_in_flight = 1
+    outgoing: ClassVar[list[bytes]] = []
+    closed = False
+
+    async def connect(self, *_: object) -> None:
+        pass
+
+    def ask(self, _exchange: Exchange) -> tuple[int, list[bytes]]:
+        return 1, []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def polling(caller: Any) -> tuple[PollingLine, list[str]]:
+    """A poller's connection, and the errors that it comes to."""
+    errors: list[str] = []
+    recorder = Recorder(is_open=True)
+    recorder.error = lambda kind, *_: errors.append(kind)  # type: ignore[method-assign]
+    engine: Any = SimpleNamespace(recorder=recorder, filling=b"", count=lambda _: None, lost=lambda _: None)
+    return PollingLine(engine, Poller(caller, "prices", 0)), errors
+
+
+def test_an_end_of_the_stream_that_is_no_answer_to_a_poll_is_an_error() -> None:
+    async def main() -> list[str]:
+        line, errors = polling(Http1Caller("localhost", "http"))
+        line.connection_made(asyncio.Transport({}))
+        line.data_received(b"HTTP/1.1 200 OK\r\n\r\nneither a length nor a poll")
+        assert errors == []
+        line.eof_received()
+        return errors
+
+    with patch.object(asyncio.Transport, "write"), patch.object(asyncio.Transport, "abort"):
+        assert asyncio.run(main()) == ["protocol"]
+
+
+def test_what_a_session_says_that_is_no_answer_to_a_poll_is_an_error_and_ends_it() -> None:
+    async def main() -> list[str]:
+        session = Asked()
+        line, errors = polling(session)
+        await line.connect("localhost", 1, None)
+        line.answered([(1, Reply(500, b""))])
+        assert session.closed
+        return errors.copy()  # that the connection has ended is told later
+
+    assert asyncio.run(main()) == ["protocol"]

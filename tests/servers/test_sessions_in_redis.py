@@ -93,6 +93,16 @@ def test_a_store_that_runs_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (store.address, store.pids) == ("", ())
 
 
+def test_a_store_is_started_with_the_promise_of_a_store(
+    need: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("redis-server")
+    monkeypatch.delenv("WIREBENCH_REDIS", raising=False)
+    with stores.running("redis") as store, Redis.from_url(store.address) as redis:
+        assert redis.config_get("appendfsync") == {"appendfsync": "everysec"}
+        assert redis.info("server")["process_id"] == store.pids[0]
+
+
 def test_redis_that_hangs_keeps_nobody_else_waiting(serve: Serve, store: RunningBroker) -> None:
     server = serve("http1", redis=store.address)
     session = log_in(server)["session"]
