@@ -300,4 +300,4 @@ def test_result_files(refused: Refused, tmp_path: Path, content: bytes, words: l
 
 def test_result_files_that_are_not_there(refused: Refused) -> None:
     holds(refused("report", "run.json"), "run.json: no such file")
-    holds(refused("report", "."), "is a folder")
+    holds(refused("report", "."), "holds no claims.json")
