@@ -26,6 +26,7 @@ from bench.commands.peers import peers
 from bench.commands.report import report
 from bench.commands.run import run
 from bench.commands.serve import serve
+from bench.commands.worker import worker
 from bench.errors import WirebenchError
 from bench.output import ReaderGoneError
 
@@ -41,6 +42,7 @@ app.command()(run)
 app.command("list")(list_command)
 app.command()(serve)
 app.command()(load)
+app.command()(worker)
 app.command(context_settings={"allow_interspersed_args": False})(lab)
 app.command()(report)
 app.command()(doctor)

@@ -27,11 +27,11 @@ from bench.loadprocess import LoadProcesses, Progress
 from bench.placement import Placement
 from bench.plan import PlannedTrial
 from bench.protocols import PROTOCOLS
-from bench.resultfile import ResultFile
+from bench.resultfile import ResultFile, Status
 from bench.run import Watcher, head
 from bench.scenario import Scenario, parse_operation, parse_payload, parse_scenario
 from bench.schedule import Closed
-from bench.trial import NO_FIGURES, conclude, load_specs
+from bench.trial import NO_FIGURES, conclude, host_between, load_specs
 
 UNKNOWN = "not known"
 """What the record says of a server that was not started here: its execution model, stack and tier."""
@@ -208,6 +208,28 @@ def resolve(target: Target) -> str:
     return str(found[0][4][0])
 
 
+def no_figures(target: Target, scenario: Scenario, seed: int) -> dict[str, Any]:
+    """The record of a trial that begins now."""
+    return {
+        **NO_FIGURES,
+        "scenario": scenario_record(target, scenario),
+        "round": 0,
+        "seed": seed,
+        "started": resultfile.now(),
+    }
+
+
+def target_specs(
+    target: Target, scenario: Scenario, host: str, seed: int, processes: int, placement: Placement
+) -> list[LoadSpec]:
+    """What each load process is asked to do; `host` is where the target is reached."""
+    address = target.address
+    return [
+        replace(spec, request=target.request, authority=address.authority, security=target.security, topic=target.topic)
+        for spec in load_specs(scenario, host, address.port, seed, processes, placement)
+    ]
+
+
 def run_load(
     target: Target,
     scenario: Scenario,
@@ -221,21 +243,12 @@ def run_load(
     Raises TargetError if it cannot be reached or does not give a right answer to a first request, UnsupportedError
     where the link cannot be had.
     """
-    trial: dict[str, Any] = {
-        **NO_FIGURES,
-        "scenario": scenario_record(target, scenario),
-        "round": 0,
-        "seed": seed,
-        "started": resultfile.now(),
-    }
+    trial = no_figures(target, scenario, seed)
     address = target.address
     is_stream = PROTOCOLS[address.protocol].transport_kind == "stream"
     reach = Reach(resolve(target), address.port, "stream" if is_stream else "datagram")
     link = network(scenario, seed, (reach,))
-    specs = [
-        replace(spec, request=target.request, authority=address.authority, security=target.security, topic=target.topic)
-        for spec in load_specs(scenario, link.server_host, address.port, seed, load_processes, placement)
-    ]
+    specs = target_specs(target, scenario, link.server_host, seed, load_processes, placement)
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:
         trial = _measured(trial, scenario, specs, link, watcher.progress)
@@ -245,12 +258,14 @@ def run_load(
     return trial
 
 
-def target_results(trial: dict[str, Any], placement: Placement, command: Sequence[str]) -> ResultFile:
+def target_results(
+    trial: dict[str, Any], placement: Placement, command: Sequence[str], status: Status = "complete"
+) -> ResultFile:
     """A run of this trial alone, as a result file holds it."""
     title = f"load against {trial['scenario']['group']}"
     results = ResultFile(None, head("load", title, 1, trial["seed"], placement, command), [])
     results.add(trial)
-    results.finish("complete")
+    results.finish(status)
     return results
 
 
@@ -271,4 +286,4 @@ def _measured(
         trial["wire"] = link.carried(sent_before, sent_after)
         memory = probes.memory(load.pids())
         results = load.results()
-    return conclude(trial, scenario, results, memory, before, after)
+    return conclude(trial, scenario, results, memory, host_between(before, after))

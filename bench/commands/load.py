@@ -1,7 +1,7 @@
 """`wirebench load`"""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -65,6 +65,27 @@ def load(
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long an answer may take.")] = "5s",
     load_processes: LoadProcesses = 1,
     seed: Seed = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Have workers offer the load: see wirebench worker.")
+    ] = False,
+    expect_workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1000, help="Workers that share the load. [default: 1]")
+    ] = None,
+    lost_workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="share|stop", help="When a worker is late or lost, others take its part, or it all stops."
+        ),
+    ] = None,
+    wait: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long workers are waited for. [default: 60s]")
+    ] = None,
+    bind: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where workers find this master. [default: *:5557]")
+    ] = None,
+    web: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where Locust's web UI is. [default: 127.0.0.1:8089]")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Point the load engine at a server that runs already.
@@ -75,13 +96,16 @@ def load(
     subscribers as --connections says, one publisher at the rate of --load, and latency from when an event was due to
     its delivery. The answer of --json is a result file, which wirebench report reads.
 
+    With --distributed the load is shared by workers (wirebench worker) on this machine or others, through Locust.
+
     Exit status: 0 fine; 2 bad input, or the server cannot be reached or answers wrongly; 3 the trial has a fatal doubt
     or gave no figures; 130 interrupted.
     """
     from bench import display, preflight
+    from bench.distributed.crew import parse_crew
     from bench.loadview import load_view
-    from bench.output import answer, check_json
-    from bench.placement import choose_placement
+    from bench.output import answer, check_json, say
+    from bench.placement import Placement, choose_placement
     from bench.run import choose_seed, exit_code
     from bench.target import Wanted, parse_target, run_load, target_results, target_scenario
 
@@ -95,11 +119,20 @@ def load(
     given = {"load": load_model, "link": link, "link_backend": link_backend, "kernel": kernel}
     options |= {key: value for key, value in given.items() if value}
     scenario = target_scenario(target, options)
+    crew = parse_crew(distributed, expect_workers, lost_workers, wait, bind, web, load_processes)
     preflight.check([scenario])
     check_json(json_file)
     seed, placement = choose_seed(seed), choose_placement(load_processes).load_only()
+    interrupted = False
     with display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as watcher:
-        trial = run_load(target, scenario, seed, load_processes, placement, watcher)
-    results = target_results(trial, placement, ["wirebench", *sys.argv[1:]])
+        if crew is None:
+            trial = run_load(target, scenario, seed, load_processes, placement, watcher)
+        else:
+            from bench.distributed.run import run_distributed
+
+            placement = Placement((), ())
+            trial, interrupted = run_distributed(target, scenario, seed, crew, watcher, say)
+    status: Literal["interrupted", "complete"] = "interrupted" if interrupted else "complete"
+    results = target_results(trial, placement, ["wirebench", *sys.argv[1:]], status)
     answer(json_file, results.text, lambda: load_view(trial))
-    raise typer.Exit(exit_code([trial]))
+    raise typer.Exit(130 if interrupted else exit_code([trial]))
