@@ -15,8 +15,9 @@ dictionaries whose "say" names what they are:
 | `result` | worker | `result`, `memory`, `host_load`, `margin_ns` | what a load process gave for a part |
 | `failed` | worker | `message`, `is_target` | the part cannot be done |
 | `stop` | master | | end the load, report what there is |
-| `stopped` | worker | `seconds` | the last seconds of a load that was ended |
+| `stopped` | worker | | the load was ended, and everything of it is reported |
 | `done` | master | | the run is over |
 
-Seconds of the load in between (`bench.distributed.seconds`) go with Locust's own reports, every three seconds.
+Seconds of the load (`bench.distributed.seconds`) go with Locust's own reports, every three seconds; what is left of
+them goes as `seconds` with the next message.
 """

@@ -118,9 +118,10 @@ class _Master:
         """Put what was measured in one second among Locust's own statistics, as if its users had done it."""
         stats = self._runner.stats
         method, name, second = shown["method"], shown["name"], int(shown["at_s"])
+        until_s = shown["at_s"] + 1
         entry = StatsEntry(stats, name, method)
         entry.start_time = shown["began_s"]
-        entry.last_request_timestamp = shown["at_s"]
+        entry.last_request_timestamp = until_s
         entry.num_requests = shown["completed"] + shown["errors"]
         entry.num_none_requests = entry.num_failures = shown["errors"]
         entry.num_reqs_per_sec = {second: entry.num_requests}
@@ -135,6 +136,6 @@ class _Master:
             whole.extend(entry)
         if shown["errors"]:
             key = StatsError.create_key(method, name, shown["error"])
-            error = stats.errors.setdefault(key, StatsError(method, name, shown["error"], first_seen=shown["at_s"]))
+            error = stats.errors.setdefault(key, StatsError(method, name, shown["error"], first_seen=until_s))
             error.occurrences += shown["errors"]
-            error.last_seen = shown["at_s"]
+            error.last_seen = until_s

@@ -7,16 +7,15 @@ then counts; what its part was asks the policy: the others take it up among them
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.distributed.clocks import Clock, drifted, read_clock
 from bench.distributed.crew import Crew, check_crew
-from bench.distributed.seconds import Reported, Together
+from bench.distributed.seconds import Reported, Together, times_ms
 from bench.distributed.worker import hello
 from bench.doubts import Host
 from bench.errors import LoadFailedError, TargetError
@@ -52,7 +51,10 @@ class _Member:
     """A worker that takes part."""
 
     name: str
+    """As Locust knows it."""
     host: str
+    label: str
+    """As people are told of it."""
     clock: Clock | None = None
     state: Literal["joined", "running", "finished", "lost"] = "joined"
     why: str = ""
@@ -89,7 +91,7 @@ def run_distributed(
     host = resolve(target)
     interrupted = False
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
-    with _LocustMaster(crew) as master:
+    with _LocustMaster(crew, target.address.url) as master:
         say(f"workers join with: wirebench worker --master HOST:{master.port}   web UI: {master.web_url}")
         run = _Run(master, scenario, crew, watcher.progress, say, target)
         try:
@@ -113,8 +115,10 @@ def run_distributed(
 class _LocustMaster:
     """Locust's master, in a process of its own while the context lasts."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, url: str) -> None:
         self._crew = crew
+        self._url = url
+        self._early: deque[dict[str, Any]] = deque()
         self.port = 0
         self.web_url = ""
 
@@ -124,10 +128,13 @@ class _LocustMaster:
         try:
             arguments = [
                 *("--master", "--master-bind-host", host, "--master-bind-port", str(port)),
-                *("--web-host", web_host, "--web-port", str(web_port), "--loglevel", "WARNING"),
+                *("--web-host", web_host, "--web-port", str(web_port)),
+                *("--host", self._url, "--loglevel", "WARNING"),
             ]
             self._process.send({"locustfile": "master_locustfile", "arguments": arguments})
-            event = self.next_event(_STARTUP_TIMEOUT_S)
+            deadline = time.monotonic() + _STARTUP_TIMEOUT_S
+            while (event := self._hear(deadline - time.monotonic())) is not None and event["event"] != "listening":
+                self._early.append(event)  # workers may be quicker than the web UI
             if event is None:
                 raise LoadFailedError("Locust's master did not start in time")
         except BaseException:
@@ -145,6 +152,9 @@ class _LocustMaster:
 
     def next_event(self, timeout_s: float) -> dict[str, Any] | None:
         """What it says next, or None if nothing in that time. Raises LoadFailedError."""
+        return self._early.popleft() if self._early else self._hear(timeout_s)
+
+    def _hear(self, timeout_s: float) -> dict[str, Any] | None:
         try:
             return self._process.next_event(max(0.0, timeout_s))
         except ChildEndedError as error:
@@ -179,6 +189,7 @@ class _Run:
         self._shown = {"method": target.protocol, "name": target.operation, "error": "see the result for its kind"}
         self.members: dict[str, _Member] = {}
         self._strangers: set[str] = set()
+        self._welcomed = 0
         self._together = Together()
         self._start_ns = 0  # 0 until it is known
         self._began_s = 0.0
@@ -321,7 +332,7 @@ class _Run:
             case "clock":
                 clock = read_clock(event["samples"])
                 if member.clock is None:
-                    self._say(f"worker {member.name} is here ({len(self._here()) + 1} of {self._crew.workers})")
+                    self._say(f"worker {member.label} is here ({len(self._here()) + 1} of {self._crew.workers})")
                     member.clock = clock
                 else:
                     member.clock = drifted(member.clock, clock)
@@ -335,17 +346,19 @@ class _Run:
         for program in ("wirebench", "locust"):
             if said[program] != ours[program]:
                 message = f"it is {program} {said[program]}, the master is {ours[program]}"
-                self._say(f"worker {name} was turned away: {message}")
+                self._say(f"a worker on {said['host']} was turned away: {message}")
                 self._master.send(name, "refused", message=message)
                 return
         if self._start_ns or len(self.members) >= self._crew.workers:
-            self._say(f"worker {name} was turned away: it came too late, or is one too many")
+            self._say(f"a worker on {said['host']} was turned away: it came too late, or is one too many")
             self._master.send(name, "refused", message="it came too late, or is one too many")
             return
-        self.members[name] = _Member(name, said["host"])
+        self._welcomed += 1
+        self.members[name] = _Member(name, said["host"], f"{self._welcomed} ({said['host']})")
         self._master.tell(ask_clock=name)
 
     def _hear(self, member: _Member, message: dict[str, Any]) -> None:
+        self._add(member, message["seconds"])
         match message["say"]:
             case "ready":
                 member.ready += 1
@@ -354,15 +367,15 @@ class _Run:
                 member.memory.append(probes.Memory(**message["memory"]))
                 before, after = (probes.HostLoad(**look) for look in message["host_load"])
                 member.hosts.append(host_between(before, after))
-                member.margin_ns = min(message["margin_ns"], member.margin_ns or message["margin_ns"])
+                margin_ns = message["margin_ns"]
+                member.margin_ns = margin_ns if member.margin_ns is None else min(margin_ns, member.margin_ns)
                 if member.state == "running" and len(member.results) == len(member.parts):
                     member.state = "finished"
             case "failed":
                 if message["is_target"] and not self._start_ns:
-                    raise TargetError(f"worker {member.name}: {message['message']}")
+                    raise TargetError(f"worker {member.label}: {message['message']}")
                 self._lose(member, message["message"])
             case "stopped":
-                self._add(member, message["seconds"])
                 member.stopped = True
 
     def _add(self, member: _Member, seconds: Sequence[dict[str, Any]]) -> None:
@@ -374,20 +387,18 @@ class _Run:
     def _show_seconds(self, all_of_them: bool = False) -> None:
         """Show the seconds that every worker has reported."""
         running = [member.reported.until for member in self._those("running")]
-        before = min(running, default=0) if not all_of_them else 1 << 40
+        # One less: a load process that took over a part may be a little later than the worker's first.
+        before = 1 << 40 if all_of_them else min(running, default=0) - 1
         for second, progress in self._together.take(before):
             self._on_progress(progress)
-            counts = np.frombuffer(progress.hdr.counts, np.int64)
-            (positions,) = counts.nonzero()
-            times_ms = [[new_value(progress.hdr, int(at)), int(counts[at])] for at in positions]
             self._master.tell(
                 show={
                     **self._shown,
                     "began_s": self._began_s,
-                    "at_s": self._began_s + second + 0.5,
+                    "at_s": self._began_s + second,
                     "completed": progress.completed,
                     "errors": progress.errors,
-                    "times_ms": times_ms,
+                    "times_ms": times_ms(progress.hdr),
                 }
             )
 
@@ -412,12 +423,12 @@ class _Run:
             del self.members[member.name]
             return
         member.state, member.why = "lost", why
-        self._say(f"worker {member.name} is lost: it {why}")
+        self._say(f"worker {member.label} is lost: it {why}")
         self._master.send(member.name, "stop")
         if self._crew.lost == "stop":
-            raise _StopError(f"worker {member.name} is lost")
+            raise _StopError(f"worker {member.label} is lost")
         if pattern_of(self._scenario.pattern).in_one_load or self._scenario.pattern.startswith("push"):
-            raise _StopError(f"worker {member.name} is lost, and nobody can take up its subscribers")
+            raise _StopError(f"worker {member.label} is lost, and nobody can take up its subscribers")
         if self._start_ns:
             self._share(member)
 
@@ -505,8 +516,3 @@ class _Run:
             "reports": member.reports,
             "report_bytes": member.report_bytes,
         }
-
-
-def new_value(hdr: Any, position: int) -> float:
-    """The latency at a place of a histogram, in milliseconds."""
-    return float(hdr.get_value_from_index(position)) / 1e6

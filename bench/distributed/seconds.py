@@ -4,8 +4,12 @@ On the way a second is a dictionary: `second` (counted from when measuring began
 encoded HdrHistogram of latencies. Histograms are added, so nothing is lost on the way but what a worker never sent.
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from bench.load.histogram import Histogram, new_hdr
 from bench.loadprocess import Progress
@@ -75,15 +79,28 @@ class Together:
 
     def __init__(self) -> None:
         self._open: dict[int, Progress] = {}
+        self._next = 0
 
     def add(self, second: dict[str, Any]) -> None:
-        """What one worker did in a second."""
-        number = second["second"]
-        was = self._open.get(number) or Progress(1.0, 0, 0, new_hdr())
-        was.hdr.decode_and_add(second["hdr"])
-        self._open[number] = Progress(1.0, was.completed + second["completed"], was.errors + second["errors"], was.hdr)
+        """What one worker did in a second; if that is over for the others, it counts for the next."""
+        number = max(second["second"], self._next)
+        hdr = new_hdr()
+        hdr.decode_and_add(second["hdr"])
+        theirs = Progress(1.0, second["completed"], second["errors"], hdr)
+        was = self._open.get(number)
+        self._open[number] = theirs if was is None else replace(was.plus(theirs), period_s=1.0)
 
     def take(self, before: int) -> Iterator[tuple[int, Progress]]:
         """The seconds before that one, in order."""
         for number in sorted(number for number in self._open if number < before):
+            self._next = number + 1
             yield number, self._open.pop(number)
+
+
+def times_ms(hdr: Any) -> list[tuple[float, int]]:
+    """A histogram as Locust has them: milliseconds, here with three significant digits, and how many; ascending."""
+    counts = np.frombuffer(hdr.counts, np.int64)
+    times: Counter[float] = Counter()
+    for position in counts.nonzero()[0].tolist():
+        times[float(f"{hdr.get_value_from_index(position) / 1e6:.3g}")] += int(counts[position])
+    return list(times.items())

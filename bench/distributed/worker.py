@@ -82,7 +82,7 @@ class _Worker:
         self._say = say
         self._parts: dict[ChildProcess, _Part] = {}
         self._clerk = Clerk()
-        self._measure_ns = 0
+        self._measure_ns = self._duration_ns = 0
         self._before = probes.host_load()
         self._over = False
 
@@ -111,7 +111,8 @@ class _Worker:
                     self._release(child, part)
             case "stop":
                 self._end_loads()
-                self._tell("stopped", seconds=list(self._clerk.take()))
+                self._report()
+                self._tell("stopped")
             case "refused":
                 raise UsageError(f"the master turned this worker away: {message['message']}")
             case "done":
@@ -138,16 +139,17 @@ class _Worker:
 
     def _release(self, child: ChildProcess, part: _Part) -> None:
         assert part.start_ns is not None
-        self._measure_ns = part.start_ns + part.spec["warmup_ns"]
+        self._measure_ns, self._duration_ns = part.start_ns + part.spec["warmup_ns"], part.spec["duration_ns"]
         self._before = probes.host_load()
-        part.margin_ns = part.start_ns - time.monotonic_ns()
+        part.margin_ns = part.start_ns + part.spec["since_ns"] - time.monotonic_ns()
         child.send({"start_ns": part.start_ns})
         where = f"{part.spec['host']} port {part.spec['port']}"
         share = f"part {part.spec['process'] + 1} of {part.spec['processes']}"
         self._say(f"loads {where}: {part.spec['load']}, {share}")
 
     def _progress(self, progress: dict[str, Any]) -> None:
-        second = (time.monotonic_ns() - self._measure_ns - _HALF_PERIOD_NS) // 1_000_000_000
+        gone_ns = min(time.monotonic_ns() - self._measure_ns, self._duration_ns)  # no second after the last
+        second = max(0, gone_ns - _HALF_PERIOD_NS) // 1_000_000_000
         self._clerk.add(second, progress)
         self._report(second)
 

@@ -1,6 +1,6 @@
 """The locustfile of a worker's Locust process. It says `connected` to its starter once the master has answered, and
-`message` (with the `data`) for each message; it is told `send` (a message) and `seconds` (to go with the next report).
-Questions about the clock are answered here, where no pipe adds its delay.
+`message` (with the `data`) for each message; it is told `send` (a message) and `second` (to go with the next report, or
+a message before that). Questions about the clock are answered here, where no pipe adds its delay.
 """
 
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 import locust.runners
+from gevent.event import AsyncResult
 from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -21,6 +22,7 @@ __all__ = ["Engine"]
 
 locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10
 _clock = time.monotonic_ns
+_joined: AsyncResult = AsyncResult()
 _seconds: list[dict[str, Any]] = []
 
 
@@ -28,24 +30,31 @@ def _begin(environment: Environment, runner: WorkerRunner, **_: Any) -> None:
     line = standard_line()
     runner.register_message(CLOCK, lambda msg, **_: runner.send_message(CLOCK, {**msg.data, "answered": _clock()}))
     runner.register_message(MESSAGE, lambda msg, **_: line.say("message", data=msg.data))
+    _joined.set(runner)
     line.say("connected", name=runner.client_id)
-    gevent.spawn(_obey, runner)
 
 
-def _obey(runner: WorkerRunner) -> None:
+def _obey() -> None:
     for told in standard_line().told():
         if "send" in told:
-            runner.send_message(MESSAGE, told["send"])
+            _joined.get().send_message(MESSAGE, {**told["send"], "seconds": _take_seconds()})
         else:
             _seconds.append(told["second"])
-    runner.quit()
-    os._exit(0)
+    if not _joined.ready():
+        os._exit(1)  # Locust would go on to look for its master
+    _joined.get().quit()  # upon which Locust takes leave of the master, and ends
 
 
 def _report(data: dict[str, Any], **_: Any) -> None:
-    data[REPORT] = _seconds[:]
+    data[REPORT] = _take_seconds()
+
+
+def _take_seconds() -> list[dict[str, Any]]:
+    taken = _seconds[:]
     _seconds.clear()
+    return taken
 
 
 events.init.add_listener(_begin)
 events.report_to_master.add_listener(_report)
+gevent.spawn(_obey)

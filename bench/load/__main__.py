@@ -1,10 +1,10 @@
 """A load process: `python -m bench.load`, with a JSON spec (LoadSpec) as the first line of standard input.
 
 Events on standard output, one JSON line each: `connected` (all connections stand and the first answer was right);
-`progress`, every half second of the measured window; `result`; or `error` (one line for the user). After `connected`
-the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC, which all processes
-of one machine share. End of input means that the starter has gone: the process ends. Having given its result it keeps
-its connections and waits for that end, so that both sides can be looked at as they were under load.
+`progress`, every half second of the measured window, and at its end; `result`; or `error` (one line for the user).
+After `connected` the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC,
+which all processes of one machine share. End of input means that the starter has gone: the process ends. Having given
+its result it keeps its connections and waits for that end, so that both sides can be looked at as they were under load.
 """
 
 import asyncio
@@ -85,6 +85,7 @@ async def _run(spec: LoadSpec) -> None:
         gc.disable()
     await engine.run(start_ns, measure_ns, end_ns, spec.intervals)
     progress.cancel()
+    _emit("progress", **engine.recorder.progress())  # so that what was reported adds up to the result
     starter_gone.remove_done_callback(_end)
     a, b = await before, await after
     _emit(
