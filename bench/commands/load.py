@@ -86,6 +86,12 @@ def load(
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where Locust's web UI is. [default: 127.0.0.1:8089]")
     ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve the figures so far there, at /metrics.")
+    ] = None,
+    otlp: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send the figures so far to a collector of OpenTelemetry (HTTP).")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Point the load engine at a server that runs already.
@@ -108,6 +114,7 @@ def load(
     from bench.placement import Placement, choose_placement
     from bench.run import choose_seed, exit_code
     from bench.target import Wanted, parse_target, run_load, target_results, target_scenario
+    from bench.telemetry import telling
 
     target = parse_target(url, Wanted(operation, method, payload, message, proto, topic), insecure, cacert, tls)
     options = {
@@ -124,7 +131,10 @@ def load(
     check_json(json_file)
     seed, placement = choose_seed(seed), choose_placement(load_processes).load_only()
     interrupted = False
-    with display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as watcher:
+    with (
+        display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as shown,
+        telling(shown, prometheus, otlp) as watcher,
+    ):
         if crew is None:
             trial = run_load(target, scenario, seed, load_processes, placement, watcher)
         else:

@@ -1,10 +1,10 @@
 """Who offers a load together, from the command line."""
 
-import re
 import socket
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from bench.address import parse_place
 from bench.errors import UsageError
 from bench.quantities import parse_duration_ns
 from bench.scenario import Scenario
@@ -55,15 +55,6 @@ def parse_crew(
         parse_place(bind or f"*:{MASTER_PORT}", "--bind", MASTER_PORT),
         parse_place(web or f"127.0.0.1:{WEB_PORT}", "--web", WEB_PORT),
     )
-
-
-def parse_place(text: str, where: str, default_port: int) -> tuple[str, int]:
-    """Reads "HOST" or "HOST:PORT"; IPv6 addresses stand in brackets. Raises UsageError."""
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?", text.strip())
-    port = int(match[2]) if match and match[2] else default_port
-    if match is None or port > 65535:
-        raise UsageError(f"{where}: {text!r:.200} is no address; write HOST or HOST:PORT, like 10.0.0.5:{default_port}")
-    return match[1].strip("[]"), port
 
 
 def check_crew(crew: Crew, scenario: Scenario) -> None:

@@ -87,6 +87,7 @@ def run_distributed(
     Raises TargetError if the server cannot be reached from a worker, or does not give a right answer.
     """
     check_crew(crew, scenario)
+    hello()  # which sees whether Locust is there
     trial = no_figures(target, scenario, seed)
     host = resolve(target)
     interrupted = False
@@ -290,7 +291,8 @@ class _Run:
             "expected": self._crew.workers,
             "each": [self._record(member, scenario) for member in members],
         }
-        return conclude(trial, scenario, results, together, busiest)
+        trial = conclude(trial, scenario, results, together, busiest)
+        return trial if memory else {**trial, "client": None}  # what was stopped has not told
 
     # What happens meanwhile
 

@@ -6,14 +6,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bench import __version__
+from bench.address import parse_place
 from bench.childprocess import ChildEndedError, ChildProcess
-from bench.distributed.crew import MASTER_PORT, parse_place
+from bench.distributed.crew import MASTER_PORT
 from bench.distributed.seconds import Clerk
-from bench.errors import LoadFailedError, TargetError, UsageError
+from bench.errors import LoadFailedError, TargetError, UnsupportedError, UsageError
 from bench.lab import probes
 
 _LEAVING_TIMEOUT_S = 5.0
@@ -23,7 +24,14 @@ _HALF_PERIOD_NS = 250_000_000
 
 def hello() -> dict[str, Any]:
     """What a worker says of itself. Only equal versions understand each other's plans and results."""
-    return {"say": "hello", "wirebench": __version__, "locust": version("locust"), "host": socket.gethostname()}
+    return {"say": "hello", "wirebench": __version__, "locust": _locust_version(), "host": socket.gethostname()}
+
+
+def _locust_version() -> str:
+    try:
+        return version("locust")
+    except PackageNotFoundError:
+        raise UnsupportedError("Locust is not installed: pip install 'wirebench[distributed]'") from None
 
 
 def work(place: str, wait_s: float, say: Callable[[str], None]) -> None:
@@ -33,7 +41,7 @@ def work(place: str, wait_s: float, say: Callable[[str], None]) -> None:
     within `wait_s` or the load's server cannot be reached, LoadFailedError if the run ends before our part of it.
     """
     host, port = parse_place(place, "--master", MASTER_PORT)
-    place = f"{host}:{port}"
+    place, greeting = f"{host}:{port}", hello()
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -46,7 +54,7 @@ def work(place: str, wait_s: float, say: Callable[[str], None]) -> None:
                     "--distributed, or wait longer with --wait"
                 )
             say(f"a worker of the master at {place}")
-            locust.send({"send": hello()})
+            locust.send({"send": greeting})
             _Worker(locust, say).serve()
         except ChildEndedError:
             raise LoadFailedError(f"the master at {place} has gone, or no longer answers") from None
