@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.address import parse_place
 from bench.errors import UnsupportedError, UsageError
-from bench.load.histogram import new_hdr
+from bench.load.histogram import new_hdr, recorded
 from bench.loadprocess import Progress
 from bench.output import say
 from bench.plan import PlannedTrial
@@ -64,14 +64,13 @@ class Totals:
     def up_to(self) -> tuple[list[int], int, float]:
         """How many answers took at most each of the edges, how many there are, and how long all took, in seconds."""
         with self._lock:
-            hdr = self._progress.hdr
-            counts = np.frombuffer(hdr.counts, np.int64)
-            (positions,) = counts.nonzero()
-            total = int(hdr.total_count)
-            sum_s = float(hdr.get_mean_value()) * total / 1e9 if total else 0.0
-            values = [hdr.get_value_from_index(position) for position in positions.tolist()]
-            summed = np.concatenate([[0], np.cumsum(counts[positions])])
-        return summed[np.searchsorted(values, _EDGES_NS, "right")].tolist(), total, sum_s
+            values, counts = recorded(self._progress.hdr)
+        summed = np.concatenate([[0], np.cumsum(counts)])
+        return (
+            summed[np.searchsorted(values, _EDGES_NS, "right")].tolist(),
+            int(summed[-1]),
+            float(values @ counts) / 1e9,
+        )
 
 
 @contextmanager

@@ -6,12 +6,9 @@ encoded HdrHistogram of latencies. Histograms are added, so nothing is lost on t
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from bench.load.histogram import Histogram, new_hdr
+from bench.load.histogram import Histogram, new_hdr, recorded
 from bench.loadprocess import Progress
 
 
@@ -84,11 +81,10 @@ class Together:
     def add(self, second: dict[str, Any]) -> None:
         """What one worker did in a second; if that is over for the others, it counts for the next."""
         number = max(second["second"], self._next)
-        hdr = new_hdr()
-        hdr.decode_and_add(second["hdr"])
-        theirs = Progress(1.0, second["completed"], second["errors"], hdr)
-        was = self._open.get(number)
-        self._open[number] = theirs if was is None else replace(was.plus(theirs), period_s=1.0)
+        was = self._open.get(number) or Progress(1.0, 0, 0, new_hdr())
+        was.hdr.decode_and_add(second["hdr"])
+        completed, errors = was.completed + second["completed"], was.errors + second["errors"]
+        self._open[number] = Progress(1.0, completed, errors, was.hdr)
 
     def take(self, before: int) -> Iterator[tuple[int, Progress]]:
         """The seconds before that one, in order."""
@@ -99,8 +95,7 @@ class Together:
 
 def times_ms(hdr: Any) -> list[tuple[float, int]]:
     """A histogram as Locust has them: milliseconds, here with three significant digits, and how many; ascending."""
-    counts = np.frombuffer(hdr.counts, np.int64)
     times: Counter[float] = Counter()
-    for position in counts.nonzero()[0].tolist():
-        times[float(f"{hdr.get_value_from_index(position) / 1e6:.3g}")] += int(counts[position])
+    for value_ns, count in zip(*(of.tolist() for of in recorded(hdr)), strict=True):
+        times[float(f"{value_ns / 1e6:.3g}")] += count
     return list(times.items())
