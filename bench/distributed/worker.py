@@ -18,6 +18,7 @@ from bench.errors import LoadFailedError, TargetError, UnsupportedError, UsageEr
 from bench.lab import probes
 
 _LEAVING_TIMEOUT_S = 5.0
+_LOOK_UP_EVERY_S = 1.0
 _HALF_PERIOD_NS = 250_000_000
 """A load process reports half seconds, once they are over: the middle of one is in the second that it belongs to."""
 
@@ -42,13 +43,11 @@ def work(place: str, wait_s: float, say: Callable[[str], None]) -> None:
     """
     host, port = parse_place(place, "--master", MASTER_PORT)
     place, greeting = f"{host}:{port}", hello()
-    try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise TargetError(f"--master: the host {host} cannot be found: {error}") from None
+    deadline = time.monotonic() + wait_s
+    _look_up(host, deadline, say)
     with _locust(host, port) as locust:
         try:
-            if locust.next_event(wait_s) is None:
+            if locust.next_event(deadline - time.monotonic()) is None:
                 raise TargetError(
                     f"no master answers at {place} after {wait_s:g} s; start one there with wirebench load "
                     "--distributed, or wait longer with --wait"
@@ -58,6 +57,24 @@ def work(place: str, wait_s: float, say: Callable[[str], None]) -> None:
             _Worker(locust, say).serve()
         except ChildEndedError:
             raise LoadFailedError(f"the master at {place} has gone, or no longer answers") from None
+
+
+def _look_up(host: str, deadline: float, say: Callable[[str], None]) -> None:
+    """Wait until the name resolves: where a cluster starts all at once, the master's may not be there yet."""
+    told = False
+    while True:
+        try:
+            socket.getaddrinfo(host, None)
+            return
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TargetError(f"--master: the host {host} cannot be found: {reason}") from None
+            if not told:
+                say(f"the host {host} cannot be found yet; looking for it for another {left_s:.0f} s")
+                told = True
+            time.sleep(min(left_s, _LOOK_UP_EVERY_S))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """`wirebench load --distributed` and `wirebench worker`: real Locust processes, real engines, real ends."""
 
+import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -160,7 +162,7 @@ def test_four_workers_add_up_bit_for_bit(serve: Serve, wirebench: Command, tmp_p
     assert total["current_rps"] == pytest.approx(800, rel=0.02)
     assert total["total_rps"] == pytest.approx(800, rel=0.02)
     assert 0 < total["median_response_time"] < 5
-    page = look(master.web)
+    page = look(master.web, tmp_path)
     assert "Aggregated" in page
     assert "RUNNING" in page.upper()
     trial = master.end(trial_status(master))
@@ -185,20 +187,13 @@ def trial_status(master: Master) -> int:
     return master.process.wait(DEADLINE_S)
 
 
-def look(url: str) -> str:
+def look(url: str, profile: Path) -> str:
     """What a browser shows of a page, as HTML."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not installed")
-    command = [
-        browser,
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=4000",
-        "--dump-dom",
-        url,
-    ]
+    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile / 'chromium'}")
+    command = [browser, *flags, "--virtual-time-budget=4000", "--dump-dom", url]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
@@ -243,7 +238,8 @@ def test_a_run_that_ends_early_keeps_what_it_has(serve: Serve, wirebench: Comman
         workers[0].send_signal(signal.SIGINT)
         expected = [130, 0]
     else:
-        urllib.request.urlopen(urllib.request.Request(f"{master.web}stop", method="POST"))
+        with contextlib.suppress(http.client.RemoteDisconnected):  # the run may be over before Locust has answered
+            urllib.request.urlopen(urllib.request.Request(f"{master.web}stop", method="POST"))
     trial = master.end(130 if how == "interrupted" else 3)
     assert ended(workers) == expected
     assert gone(processes)

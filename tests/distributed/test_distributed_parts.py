@@ -139,4 +139,6 @@ def test_a_place_that_is_taken_is_refused(refused: Callable[..., str]) -> None:
 
 def test_masters_that_cannot_be_are_refused(refused: Callable[..., str]) -> None:
     assert "--master: 'a b' is no address" in refused("worker", "--master", "a b")
-    assert "the host no.such.host.invalid cannot be found" in refused("worker", "--master", "no.such.host.invalid")
+    assert "the host no.such.host.invalid cannot be found" in refused(
+        "worker", "--master", "no.such.host.invalid", "--wait", "0s"
+    )
