@@ -3,6 +3,7 @@
 Both get the totals since measuring began: requests that were answered, requests that failed, and how long answers took.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from bench.run import Watcher
 _EDGES_NS = [digit * 10**power for power in range(4, 10) for digit in (1, 2, 5)] + [10**10]
 """10 µs to 10 s: what histograms of Prometheus count up to."""
 _EXPORT_INTERVAL_MS = 1000
+_EXPORT_TIMEOUT_S = 2
 _PROMETHEUS_PORT = 9464
 """Where exporters of OpenTelemetry are asked, if nothing else is said."""
 _QUANTILES = (0.5, 0.99, 1.0)
@@ -155,6 +157,17 @@ def _escape(text: str) -> str:
 # OpenTelemetry
 
 
+class _FirstOnly(logging.Handler):
+    """Tells of the first thing that goes wrong with sending: one line, and no other each second after it."""
+
+    told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.told and record.levelno >= logging.WARNING:
+            self.told = True
+            say(f"--otlp: {record.getMessage().splitlines()[0]}")
+
+
 @contextmanager
 def _otlp(totals: Totals, url: str) -> Iterator[None]:
     """Sends the totals every second, by OTLP over HTTP."""
@@ -184,8 +197,13 @@ def _otlp(totals: Totals, url: str) -> Iterator[None]:
 
         return observe
 
+    logger, only_first = logging.getLogger("opentelemetry"), _FirstOnly()
+    logger.addHandler(only_first)
+    logger.propagate = False
     endpoint = url if parts.path.strip("/") else f"{url.rstrip('/')}/v1/metrics"
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=endpoint), _EXPORT_INTERVAL_MS)
+    reader = PeriodicExportingMetricReader(
+        OTLPMetricExporter(endpoint=endpoint, timeout=_EXPORT_TIMEOUT_S), _EXPORT_INTERVAL_MS
+    )
     provider = MeterProvider([reader], Resource.create({"service.name": "wirebench"}))
     meter = provider.get_meter("wirebench")
     meter.create_observable_counter("wirebench.requests", [observed(lambda: {"": totals.counts()[0]}, "")])
@@ -196,3 +214,4 @@ def _otlp(totals: Totals, url: str) -> Iterator[None]:
         yield
     finally:
         provider.shutdown()
+        logger.removeHandler(only_first)

@@ -132,6 +132,16 @@ def test_opentelemetry_is_sent_the_same() -> None:
     assert quantiles["1"] == pytest.approx(40, rel=1e-3)
 
 
+def test_a_collector_that_is_not_there_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("opentelemetry.sdk.metrics")
+    with watch("x", [SCENARIO], 2, io.StringIO()) as shown, telling(shown, None, "http://127.0.0.1:9") as watcher:
+        fed(watcher)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith("wirebench: --otlp: ")
+    assert "refused" in err
+
+
 def test_bad_places_are_refused(refused: Callable[..., str], serve: Callable[..., Any]) -> None:
     address = serve("tcp").address
     for option, value, words in (
