@@ -283,7 +283,7 @@ def _clocks(trial: dict[str, Any]) -> Iterator[Doubt]:
     if workers is None or trial.get("delivery") is None or latency is None:
         return  # a latency that begins and ends on one machine needs one clock
     publisher, *others = (worker["clock_error_ns"] for worker in workers["each"])
-    error_ns = publisher + max(others, default=-publisher)
+    error_ns = publisher + max(others) if others else 0
     if error_ns > MAX_CLOCK_ERROR * latency["p50"]:
         yield Doubt(
             DoubtKind.CLOCKS_APART,

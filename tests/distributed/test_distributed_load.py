@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -275,17 +276,58 @@ def test_a_server_that_is_not_there(wirebench: Command) -> None:
 
 
 @pytest.mark.long
-def test_pushed_events_carry_one_clock(serve: Serve, wirebench: Command) -> None:
-    server = serve("sse")
+def test_machines_whose_clocks_differ(serve: Serve, wirebench: Command, need: Callable[[str], str]) -> None:
+    """A time namespace has a CLOCK_MONOTONIC of its own, as another machine has: here 5,000 s ahead."""
+    elsewhere = (need("unshare"), "--time", "--fork", "--kill-child", "--monotonic", "5000")
+    if subprocess.run([*elsewhere, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine allows us no time namespace")
     options = ("--topic", "t", "--load", "open:200/s", "--connections", "4", "--duration", "5s")
-    master = Master(wirebench, f"sse+http://{server.address}", 2, *options)
-    workers = start_workers(wirebench, master, 2)
+    master = Master(wirebench, f"sse+http://{serve('sse').address}", 2, *options)
+    workers = start_workers(wirebench, master, 1)
+    command = [*elsewhere, sys.executable, "-m", "bench", "worker", "--master", f"127.0.0.1:{master.port}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    workers.append(
+        subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    )
     trial = master.end(trial_status(master))
     assert ended(workers) == [0, 0]
-    assert trial["delivery"]["subscribers"] == 4
+    here, there = sorted(trial["workers"]["each"], key=lambda worker: worker["clock_offset_ns"])
+    assert abs(here["clock_offset_ns"]) <= here["clock_error_ns"] < 50_000_000
+    assert abs(there["clock_offset_ns"] - 5_000 * 10**9) <= there["clock_error_ns"] < 50_000_000
+    assert there["margin_ns"] > 0
     assert trial["delivery"]["reach"] == 1.0
-    error = sum(worker["clock_error_ns"] for worker in trial["workers"]["each"])
-    assert trial["latency_ns"]["min"] > -error
+    for worker in (here, there):  # one of them publishes: delays from one clock to the other are as those within one
+        assert worker["completed"] == 2 * 200 * 5
+        assert worker["latency_ns"]["p50"] < 50_000_000
+
+
+@pytest.mark.long
+def test_a_worker_that_falls_silent_is_lost(serve: Serve, wirebench: Command) -> None:
+    options = ("--operation", "echo", "--load", "open:200/s", "--duration", "20s")
+    master = Master(wirebench, f"http://{serve().address}", 2, *options)
+    workers = start_workers(wirebench, master, 2)
+    master.until("^ +2 s ")
+    workers[0].send_signal(signal.SIGSTOP)  # Locust beside it goes on
+    master.until(r"is lost: it has reported nothing for 1\d s")
+    workers[0].send_signal(signal.SIGCONT)
+    trial = master.end(3)
+    assert ended(workers) == [0, 0]
+    assert sorted(worker["state"] for worker in trial["workers"]["each"]) == ["finished", "lost"]
+    assert trial["counts"]["offered"] == pytest.approx(200 * 20, abs=2)
+
+
+@pytest.mark.long
+def test_a_worker_that_is_late_is_done_without(serve: Serve, wirebench: Command) -> None:
+    options = ("--operation", "echo", "--load", "open:200/s", "--duration", "3s", "--wait", "8s")
+    master = Master(wirebench, f"http://{serve().address}", 2, *options)
+    workers = start_workers(wirebench, master, 1)
+    master.until(r"1 of 2 workers came within 8 s; it begins without the others")
+    late = crowd(master, 1)
+    trial = master.end(trial_status(master))
+    assert ended(workers) == [0]
+    assert hear(late)["over"] == ["it came too late, or is one too many"]
+    assert trial["counts"]["offered"] == 600
+    assert "worker-lost" in [doubt["kind"] for doubt in trial["doubts"]]
 
 
 @pytest.mark.long
