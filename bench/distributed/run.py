@@ -381,6 +381,8 @@ class _Run:
                 member.stopped = True
 
     def _add(self, member: _Member, seconds: Sequence[dict[str, Any]]) -> None:
+        if member.state == "lost":
+            return  # what is due since then counts as dropped, or is another's
         for second in seconds:
             member.reported.add(second)
             self._together.add(second)

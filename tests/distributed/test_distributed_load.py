@@ -150,7 +150,7 @@ def test_workers_that_do_not_come(wirebench: Command) -> None:
 def test_four_workers_add_up_bit_for_bit(serve: Serve, wirebench: Command, tmp_path: Path) -> None:
     """And the web UI shows their rate and percentiles while they load."""
     server = serve()
-    options = ("--operation", "echo", "--load", "open:800/s", "--duration", "12s")
+    options = ("--operation", "echo", "--load", "open:800/s", "--duration", "25s")
     master = Master(wirebench, f"http://{server.address}", 4, *options)
     workers = start_workers(wirebench, master, 4)
     master.until("^ +8 s ")
@@ -178,9 +178,9 @@ def test_four_workers_add_up_bit_for_bit(serve: Serve, wirebench: Command, tmp_p
         assert worker["throughput_per_s"] == pytest.approx(200, rel=0.02)
         assert worker["margin_ns"] > 0
     assert summed.encode().decode() == trial["latency_ns"]["hdr"]
-    assert trial["counts"]["completed"] == trial["latency_ns"]["count"] == summed.total_count == 800 * 12
+    assert trial["counts"]["completed"] == trial["latency_ns"]["count"] == summed.total_count == 800 * 25
     seconds = [line for line in master.said if re.match(r" +\d+ s  ", line)]
-    assert [int(line.split()[0]) for line in seconds] == list(range(1, 13))
+    assert [int(line.split()[0]) for line in seconds] == list(range(1, 26))
 
 
 def trial_status(master: Master) -> int:
