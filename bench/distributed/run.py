@@ -91,12 +91,12 @@ def run_distributed(
     trial = no_figures(target, scenario, seed)
     host = resolve(target)
     interrupted = False
-    watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     with _LocustMaster(crew, target.address.url) as master:
         say(f"workers join with: wirebench worker --master HOST:{master.port}   web UI: {master.web_url}")
         run = _Run(master, scenario, crew, watcher.progress, say, target)
         try:
             run.gather()
+            watcher.trial_begins(PlannedTrial(scenario, 0, seed))
             run.prepare(target_specs(target, scenario, host, seed, len(run.members), Placement((), ())))
             run.load()
             trial = run.conclude(trial)
