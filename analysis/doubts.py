@@ -53,6 +53,27 @@ MEANINGS = {
         "a worker of the server died",
         "A worker ended by itself during the trial; the figures hold the time without it and its return.",
     ),
+    "worker-lost": Meaning(
+        "a worker of the load was lost or did not come",
+        "The load was offered by several workers, and not by all of them all the time. What a lost one had reported "
+        "counts, what it had not is counted as dropped, and until others took up its part less was offered. Run it "
+        "again, with workers that stay.",
+    ),
+    "worker-late": Meaning(
+        "a worker began its load after the others",
+        "A worker heard of the start when it had passed already, so the load began with less than was asked for. Look "
+        "at what keeps that machine or the network to it busy.",
+    ),
+    "clocks-apart": Meaning(
+        "the clocks of two machines are not known well enough",
+        "Delays from one machine to another are told by both their clocks, whose distance is measured over the network "
+        "and known to half a round trip. Here that is much of the delay itself. Use machines that are nearer to each "
+        "other, or one for both ends.",
+    ),
+    "stopped-early": Meaning(
+        "the run was stopped before its time",
+        "Somebody, or a policy, ended the load early. The figures hold what was done until then.",
+    ),
     "link-late": Meaning(
         "the link was late with its packets",
         "What carries packets over the link had more to do than it could, so packets were later than the link's delay "

@@ -143,3 +143,12 @@ def _check_authorities(path: str) -> None:
         raise UsageError(f"--cacert: {path} holds no certificate in PEM form") from None
     except OSError as error:
         raise UsageError(f"--cacert: cannot read {path}: {error.strerror}") from None
+
+
+def parse_place(text: str, where: str, default_port: int) -> tuple[str, int]:
+    """Reads "HOST" or "HOST:PORT"; IPv6 addresses stand in brackets. Raises UsageError."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?", text.strip())
+    port = int(match[2]) if match and match[2] else default_port
+    if match is None or port > 65535:
+        raise UsageError(f"{where}: {text!r:.200} is no address; write HOST or HOST:PORT, like 10.0.0.5:{default_port}")
+    return match[1].strip("[]"), port

@@ -34,6 +34,7 @@ from bench.commands.peers import peers
 from bench.commands.report import report
 from bench.commands.run import run
 from bench.commands.serve import serve
+from bench.commands.worker import worker
 from bench.errors import INTERRUPTED, WirebenchError
 from bench.output import ReaderGoneError
 
@@ -51,6 +52,7 @@ app.command()(serve)
 app.command()(load)
 app.command()(init)
 app.command()(capacity)
+app.command()(worker)
 app.command(context_settings={"allow_interspersed_args": False})(lab)
 app.command()(report)
 app.command()(doctor)

@@ -1,4 +1,5 @@
-"""The live display of a run, on standard error: a moving one on a terminal, a line for each trial elsewhere.
+"""The live display of a run, on standard error: a moving one on a terminal; elsewhere a line for each trial, or for
+each second of a trial that is the only one.
 
 It is drawn when something is reported, twice a second at most, and never by a thread or timer of its own: what draws
 takes CPU from what is measured.
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bench.load.histogram import new_hdr
@@ -85,17 +87,25 @@ def nominal_s(scenario: Scenario) -> float:
 
 
 class Lines:
-    """One line for each trial that has ended."""
+    """One line for each trial that has ended; of the only trial of a run, one for each second of it."""
 
     def __init__(self, clock: RunClock, stream: TextIO) -> None:
         self._clock = clock
         self._stream = stream
+        self._measured_s = 0.0
+        self._second: Progress | None = None
 
     def trial_begins(self, planned: PlannedTrial) -> None:
         self._clock.begin(planned.scenario)
 
     def progress(self, progress: Progress) -> None:
-        pass
+        if self._clock.trials > 1:
+            return
+        self._measured_s += progress.period_s
+        second = self._second = progress if self._second is None else self._second.plus(progress)
+        if second.period_s >= 1:
+            self._second = None
+            print(f"{self._measured_s:4.0f} s   {spell_progress(second)}", file=self._stream, flush=True)
 
     def trial_ended(self, trial: dict[str, Any]) -> None:
         clock = self._clock
@@ -115,22 +125,18 @@ class Screen:
         self._live = live
         self._planned: PlannedTrial | None = None
         self._last = ""
-        self._hdr = new_hdr()
-        self._errors = 0
-        self._rate = 0.0
+        self._so_far = Progress(0.0, 0, 0, new_hdr())
 
     def trial_begins(self, planned: PlannedTrial) -> None:
         self._planned = planned
-        self._hdr, self._errors, self._rate = new_hdr(), 0, 0.0
+        self._so_far = Progress(0.0, 0, 0, new_hdr())
         self._clock.begin(planned.scenario)
         self._draw("starting")
 
     def progress(self, progress: Progress) -> None:
-        self._hdr.add(progress.hdr)
-        self._errors += progress.errors
-        self._rate = progress.completed / progress.period_s
-        p50, p99 = (self._hdr.get_value_at_percentile(p) if self._hdr.total_count else None for p in (50, 99))
-        self._draw(spell_figures(self._rate, p50, p99, self._errors))
+        self._so_far = self._so_far.plus(progress)
+        now = replace(self._so_far, period_s=progress.period_s, completed=progress.completed)
+        self._draw(spell_progress(now))
 
     def trial_ended(self, trial: dict[str, Any]) -> None:
         self._clock.end()
@@ -177,10 +183,24 @@ def figures(trial: dict[str, Any]) -> str:
     return spell_figures(trial["throughput_per_s"], p50, p99, failed) + doubts
 
 
-def spell_figures(rate_per_s: float, p50_ns: float | None, p99_ns: float | None, errors: int) -> str:
-    """ "84,123/s   p50 553 µs   p99 4.84 ms   0 errors"."""
-    p50, p99 = ("–" if ns is None else format_duration(ns).replace(" us", " µs") for ns in (p50_ns, p99_ns))
-    return f"{format_rate(rate_per_s)}   p50 {p50}   p99 {p99}   {errors} error{'s' if errors != 1 else ''}"
+def spell_progress(progress: Progress) -> str:
+    """As `spell_figures`, with the longest latency too."""
+    hdr = progress.hdr
+    p50, p99, most = (hdr.get_value_at_percentile(p) if hdr.total_count else None for p in (50, 99, 100))
+    return spell_figures(progress.completed / progress.period_s, p50, p99, progress.errors, most)
+
+
+def spell_figures(
+    rate_per_s: float, p50_ns: float | None, p99_ns: float | None, errors: int, max_ns: float | None = None
+) -> str:
+    """ "84,123/s   p50 553 µs   p99 4.84 ms   0 errors"; with a maximum "max 7.21 ms" after p99."""
+    p50, p99 = ("–" if ns is None else _spell(ns) for ns in (p50_ns, p99_ns))
+    most = "" if max_ns is None else f"   max {_spell(max_ns)}"
+    return f"{format_rate(rate_per_s)}   p50 {p50}   p99 {p99}{most}   {errors} error{'s' if errors != 1 else ''}"
+
+
+def _spell(ns: float) -> str:
+    return format_duration(ns).replace(" us", " µs")
 
 
 def spell_left(seconds: float) -> str:

@@ -19,6 +19,8 @@ MAX_DRIFT = 0.10
 MAX_STEAL = 0.02
 MAX_ERRORS = 0.01
 MAX_LINK_LATENESS_NS = 1_000_000
+MAX_CLOCK_ERROR = 0.10
+"""Of the median of a delay from one machine to another."""
 MAX_LINK_LATENESS = 0.05
 """Of the delay of one way, where that is more."""
 
@@ -35,6 +37,10 @@ class DoubtKind(StrEnum):
     ERRORS = "errors"
     SERVER_RESTARTED = "server-restarted"
     LINK_LATE = "link-late"
+    WORKER_LOST = "worker-lost"
+    WORKER_LATE = "worker-late"
+    CLOCKS_APART = "clocks-apart"
+    STOPPED_EARLY = "stopped-early"
     UNMATCHED_STACKS = "unmatched-stacks"
 
 
@@ -73,6 +79,9 @@ def find_doubts(scenario: Scenario, trial: dict[str, Any], host: Host) -> list[D
         *_deliveries(trial),
         *_deaths(trial),
         *_link(scenario, trial),
+        *_workers(trial),
+        *_clocks(trial),
+        *_stopped(trial),
     ]
 
 
@@ -243,3 +252,49 @@ def _link(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
             f"1 % of the packets left the link {format_duration(late['p99'])} or more after they were due "
             f"(allowed {format_duration(allowed)}); latency holds this too",
         )
+
+
+def _workers(trial: dict[str, Any]) -> Iterator[Doubt]:
+    workers = trial.get("workers")
+    if workers is None:
+        return
+    each, expected = workers["each"], workers["expected"]
+    if len(each) < expected:
+        yield Doubt(
+            DoubtKind.WORKER_LOST,
+            False,
+            f"{expected - len(each)} of {expected} workers did not come; others did theirs",
+        )
+    for worker in each:
+        if worker["why"] is not None:
+            yield Doubt(
+                DoubtKind.WORKER_LOST,
+                True,
+                f"a worker on {worker['host']} {worker['why']}: {worker['dropped']:,} of its requests are not known to "
+                "have been sent, and are counted as dropped",
+            )
+        elif worker["margin_ns"] is not None and worker["margin_ns"] < 0:
+            late = format_duration(-worker["margin_ns"])
+            yield Doubt(
+                DoubtKind.WORKER_LATE, True, f"a worker on {worker['host']} was told to begin {late} after the start"
+            )
+
+
+def _clocks(trial: dict[str, Any]) -> Iterator[Doubt]:
+    workers, latency = trial.get("workers"), trial["latency_ns"]
+    if workers is None or trial.get("delivery") is None or latency is None:
+        return  # a latency that begins and ends on one machine needs one clock
+    publisher, *others = (worker["clock_error_ns"] for worker in workers["each"])
+    error_ns = publisher + max(others) if others else 0
+    if error_ns > MAX_CLOCK_ERROR * latency["p50"]:
+        yield Doubt(
+            DoubtKind.CLOCKS_APART,
+            False,
+            f"the clocks of the publisher and the subscribers are known to {format_duration(error_ns)} only, which is "
+            f"more than {MAX_CLOCK_ERROR:.0%} of the median delay between them",
+        )
+
+
+def _stopped(trial: dict[str, Any]) -> Iterator[Doubt]:
+    if trial.get("stopped"):
+        yield Doubt(DoubtKind.STOPPED_EARLY, True, f"the run ended before its time: {trial['stopped']}")

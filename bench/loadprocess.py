@@ -5,9 +5,9 @@ The other end of the line is `bench.load.__main__`, which documents what goes ov
 
 import select
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,6 +41,12 @@ class Progress:
     errors: int
     hdr: Any
 
+    def plus(self, later: Self) -> Self:
+        """Both periods as one. The histogram of this one takes up the other's."""
+        self.hdr.add(later.hdr)
+        period_s, completed = self.period_s + later.period_s, self.completed + later.completed
+        return replace(self, period_s=period_s, completed=completed, errors=self.errors + later.errors)
+
 
 class LoadProcesses:
     """Load that runs while the context lasts. Entering starts the processes and waits for nothing, so they can come up
@@ -55,6 +61,8 @@ class LoadProcesses:
         self._children: list[ChildProcess] = []
         self._running: list[ChildProcess] = []
         self._results: list[dict[str, Any]] = []
+        self._reports: dict[ChildProcess, deque[dict[str, Any]]] = {}
+        """What each process has reported of periods that another has not reported yet."""
 
     def __enter__(self) -> Self:
         try:
@@ -64,6 +72,7 @@ class LoadProcesses:
             self.__exit__(None, None, None)
             raise
         self._running = self._children[:]
+        self._reports = {child: deque() for child in self._children}
         return self
 
     def __exit__(
@@ -125,15 +134,15 @@ class LoadProcesses:
         return self._results
 
     def _listen(self, timeout_s: float) -> None:
-        reports = []
         for child in select.select(self._running, [], [], timeout_s)[0]:
             while (event := self._next(child, 0)) is not None:
                 if event["event"] == "result":
                     self._results.append(event)
                     self._running.remove(child)
                     break
-                reports.append(event)
-        if reports:
+                self._reports[child].append(event)
+        while self._children and all(self._reports.values()):
+            reports = [waiting.popleft() for waiting in self._reports.values()]
             latency = Histogram()
             for report in reports:
                 latency.add_sparse(report["positions"], report["counts"])

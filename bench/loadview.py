@@ -54,9 +54,11 @@ def _latencies(trial: dict[str, Any]) -> str:
         return (
             "no event was delivered" if trial["delivery"] else "no request was answered"
         ) + ", so there is no latency"
-    open_load = trial["lateness_ns"] is not None
+    open_load = trial["offered_per_s"] is not None
     sent = "from published" if trial["delivery"] else "from sent"
-    kinds = [("from intended", latency), (sent, service)] if open_load else [(sent, latency)]
+    kinds = [("from intended" if open_load else sent, latency)]
+    if open_load and service:  # of workers that were stopped there is none
+        kinds.append((sent, service))
     rows = [["latency", *(name for name, _ in kinds)], ["count", *(f"{of['count']:,}" for _, of in kinds)]]
     rows += [[name, *(_duration(of[key]) for _, of in kinds)] for name, key in _ROWS.items()]
     note = "" if open_load else "\n(a closed load sends when there is room: what it intends is what it sends)"
@@ -109,13 +111,24 @@ def _facts(trial: dict[str, Any]) -> Iterator[list[str]]:
         yield ["dropped", f"{counts['dropped']:,}" if counts["dropped"] else "none"]
     if lateness:
         yield ["sent late by", ", ".join(f"{key} {show_duration(lateness[key])}" for key in ("p50", "p99", "max"))]
-    of_several = f", the busiest of {client['processes']}" if client["processes"] > 1 else ""
     if trial["wire"]:
         yield from _wire(trial["wire"], counts["completed"])
     if (server := trial["server"]) and server["cpu_user_s"] is not None:
         share = (server["cpu_user_s"] + server["cpu_system_s"]) / (trial["measured_ns"] / 1e9)
         yield ["service", f"{show_share(share)} of a core, {format_size(server['rss_bytes'])} in memory"]
-    yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core{of_several}"]
+    if client:
+        of_several = f", the busiest of {client['processes']}" if client["processes"] > 1 else ""
+        yield ["load CPU", f"{show_share(client['cpu_share_max'])} of a core{of_several}"]
+    if trial.get("workers"):
+        yield from _workers(trial["workers"])
+
+
+def _workers(workers: dict[str, Any]) -> Iterator[list[str]]:
+    each = workers["each"]
+    lost = sum(worker["state"] == "lost" for worker in each)
+    yield ["workers", f"{len(each)} of {workers['expected']}" + (f", {lost} of them lost" if lost else "")]
+    furthest = max(worker["clock_error_ns"] for worker in each)
+    yield ["their clocks", f"known to {show_duration(furthest)}"]
 
 
 def _wire(wire: dict[str, Any], answered: int) -> Iterator[list[str]]:

@@ -25,7 +25,7 @@ from bench.lab.relay import Reach
 from bench.load import grpc_lookup
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress
-from bench.mix import Mix, encode_mix
+from bench.mix import Mix
 from bench.placement import Placement
 from bench.plan import PlannedTrial
 from bench.protocols import PROTOCOLS
@@ -34,7 +34,7 @@ from bench.run import Watcher, head
 from bench.scenario import Scenario, parse_operation, parse_payload, parse_scenario
 from bench.schedule import Closed
 from bench.serviceprocess import ServiceProcess
-from bench.trial import NO_FIGURES, conclude, load_specs
+from bench.trial import NO_FIGURES, conclude, host_between, load_specs
 
 UNKNOWN = "not known"
 """What the record says of a server that was not started here: its execution model, stack and tier."""
@@ -236,6 +236,35 @@ def resolve(target: Target) -> str:
     return str(found[0][4][0])
 
 
+def no_figures(target: Target, scenario: Scenario, seed: int) -> dict[str, Any]:
+    """The record of a trial that begins now."""
+    return {
+        **NO_FIGURES,
+        "scenario": scenario_record(target, scenario),
+        "round": 0,
+        "seed": seed,
+        "started": resultfile.now(),
+    }
+
+
+def target_specs(
+    target: Target, scenario: Scenario, host: str, seed: int, processes: int, placement: Placement
+) -> list[LoadSpec]:
+    """What each load process is asked to do; `host` is where the target is reached."""
+    address, mix = target.address, encode_mix(target.mix)
+    return [
+        replace(
+            spec,
+            request=target.request,
+            authority=address.authority,
+            security=target.security,
+            topic=target.topic,
+            mix=mix,
+        )
+        for spec in load_specs(scenario, host, address.port, seed, processes, placement)
+    ]
+
+
 def run_load(
     target: Target,
     scenario: Scenario,
@@ -251,30 +280,13 @@ def run_load(
     Raises TargetError if it cannot be reached or does not give a right answer to a first request, UnsupportedError
     where the link cannot be had, TrialInterruptedError for an interrupt while it is measured.
     """
-    trial: dict[str, Any] = {
-        **NO_FIGURES,
-        "scenario": scenario_record(target, scenario),
-        "round": 0,
-        "seed": seed,
-        "started": resultfile.now(),
-    }
+    trial = no_figures(target, scenario, seed)
     address = target.address
     is_stream = PROTOCOLS[address.protocol].transport_kind == "stream"
     reach = Reach(resolve(target), address.port, "stream" if is_stream else "datagram")
     link = network(scenario, seed, (reach,))
     processes = min(load_processes, scenario.concurrency.connections)
-    mix = encode_mix(target.mix)
-    specs = [
-        replace(
-            spec,
-            request=target.request,
-            authority=address.authority,
-            security=target.security,
-            topic=target.topic,
-            mix=mix,
-        )
-        for spec in load_specs(scenario, link.server_host, address.port, seed, processes, placement)
-    ]
+    specs = target_specs(target, scenario, link.server_host, seed, processes, placement)
     watcher.trial_begins(PlannedTrial(scenario, 0, seed))
     try:
         trial, interrupted = _measured(trial, scenario, specs, link, watcher.progress, service)
@@ -326,7 +338,7 @@ def _measured(
         trial["wire"] = link.carried(sent_before, sent_after)
         memory = probes.memory(load.pids())
         results = load.results()
-    return conclude(trial, scenario, results, memory, before, after), interrupted
+    return conclude(trial, scenario, results, memory, host_between(before, after)), interrupted
 
 
 def _watch(load: LoadProcesses, until_ns: int, service: ServiceProcess | None) -> None:

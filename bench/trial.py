@@ -98,7 +98,7 @@ def run_trial(
             load.leave()
     except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
         return {**trial, **NO_FIGURES, "error": str(error)}
-    trial = conclude(trial, scenario, results, client_memory, before.host, after.host)
+    trial = conclude(trial, scenario, results, client_memory, host_between(before.host, after.host))
     if server_tally:
         trial["tally"] |= server_tally
     return trial
@@ -139,13 +139,12 @@ def conclude(
     scenario: Scenario,
     results: list[dict[str, Any]],
     client_memory: probes.Memory,
-    before: probes.HostLoad,
-    after: probes.HostLoad,
+    host: Host,
 ) -> dict[str, Any]:
     """The trial with its figures, from the results of the load processes, and with what there is to doubt about them.
-    `before` and `after` are the machine at both ends of the measured window."""
+    `host` is the machine of the load during the measured window."""
     trial = {**trial, **_figures(scenario, results, client_memory)}
-    doubts = find_doubts(scenario, trial, _host(before, after))
+    doubts = find_doubts(scenario, trial, host)
     trial["doubts"] = [doubt.record() for doubt in doubts]
     trial["valid"] = not any(doubt.fatal for doubt in doubts)
     return trial
@@ -275,7 +274,8 @@ class _Observation:
         return cls(time.monotonic(), server.stats()[0], usage, probes.host_load())
 
 
-def _host(before: probes.HostLoad, after: probes.HostLoad) -> Host:
+def host_between(before: probes.HostLoad, after: probes.HostLoad) -> Host:
+    """The machine between two looks at it."""
     total_s = after.total_s - before.total_s
     steal_s = after.steal_s - before.steal_s
     return Host(steal_s / total_s if total_s > 0 else 0.0, after.runnable_per_cpu)

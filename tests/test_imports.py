@@ -74,7 +74,7 @@ def test_codecs_know_nothing_of_what_uses_them() -> None:
     assert [pair for pair in found if not within(pair[1], SHARED)] == []
 
 
-HEAVY = ("numpy", "scipy", "matplotlib", "psutil", "uvloop", "jsonschema", "jinja2", "hdrh", "rich")
+HEAVY = ("numpy", "scipy", "matplotlib", "psutil", "uvloop", "jsonschema", "jinja2", "hdrh", "rich", "locust", "gevent")
 
 
 def test_starting_the_command_imports_nothing_heavy() -> None:

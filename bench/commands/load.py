@@ -84,6 +84,33 @@ def load(
     ] = None,
     load_processes: LoadProcesses = 1,
     seed: Seed = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Have workers offer the load: see wirebench worker.")
+    ] = False,
+    expect_workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1000, help="Workers that share the load. [default: 1]")
+    ] = None,
+    lost_workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="share|stop", help="When a worker is late or lost, others take its part, or it all stops."
+        ),
+    ] = None,
+    wait: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long workers are waited for. [default: 60s]")
+    ] = None,
+    bind: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where workers find this master. [default: *:5557]")
+    ] = None,
+    web: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where Locust's web UI is. [default: 127.0.0.1:8089]")
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve the figures so far there, at /metrics.")
+    ] = None,
+    otlp: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send the figures so far to a collector of OpenTelemetry (HTTP).")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Point the load engine at a server that runs already, or at a service of your own that a wirebench.toml describes.
@@ -94,6 +121,8 @@ def load(
     subscribers as --connections says, one publisher at the rate of --load, and latency from when an event was due to
     its delivery. The answer of --json is a result file, which wirebench report reads.
 
+    With --distributed the load is shared by workers (wirebench worker) on this machine or others, through Locust.
+
     Without a URL, wirebench.toml says what to start, what to ask for, the load and the thresholds; options go before
     what it says. wirebench init writes one.
 
@@ -102,14 +131,16 @@ def load(
     until then is shown.
     """
     from bench import display, preflight
+    from bench.distributed.crew import parse_crew
     from bench.errors import INTERRUPTED, TrialInterruptedError, UsageError
     from bench.loadview import load_view
-    from bench.output import answer, check_json
+    from bench.output import answer, check_json, say
     from bench.ownload import load_own_service
-    from bench.placement import choose_placement
+    from bench.placement import Placement, choose_placement
     from bench.resultfile import Status
     from bench.run import choose_seed, exit_code
     from bench.target import Wanted, parse_target, run_load, target_results, target_scenario
+    from bench.telemetry import telling
 
     command = ["wirebench", *sys.argv[1:]]
     given = {
@@ -134,12 +165,22 @@ def load(
         raise UsageError("--file: says where the service is, and so does a URL; leave out one of the two")
     target = parse_target(url, Wanted(operation, method, payload, message, proto, topic), insecure, cacert, tls)
     scenario = target_scenario(target, options)
+    crew = parse_crew(distributed, expect_workers, lost_workers, wait, bind, web, load_processes)
     preflight.check([scenario])
     status: Status
     seed, placement = choose_seed(seed), choose_placement(load_processes).load_only()
-    with display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as watcher:
+    with (
+        display.watch(f"{url}   {scenario.load}", [scenario], rounds=1) as shown,
+        telling(shown, prometheus, otlp) as watcher,
+    ):
         try:
-            trial = run_load(target, scenario, seed, load_processes, placement, watcher)
+            if crew is None:
+                trial = run_load(target, scenario, seed, load_processes, placement, watcher)
+            else:
+                from bench.distributed.run import run_distributed
+
+                placement = Placement((), ())
+                trial = run_distributed(target, scenario, seed, crew, watcher, say)
             status, code = "complete", exit_code([trial])
         except TrialInterruptedError as interrupt:
             trial, status, code = interrupt.trial, "interrupted", INTERRUPTED

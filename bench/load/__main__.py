@@ -1,11 +1,11 @@
 """A load process: `python -m bench.load`, with a JSON spec (LoadSpec) as the first line of standard input.
 
 Events on standard output, one JSON line each: `connected` (all connections stand and the first answer was right);
-`progress`, every half second of the measured window; `result`; or `error` (one line for the user). After `connected`
-the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC, which all processes
-of one machine share. A further line has the load end sooner than it was to. End of input means that the starter has
-gone: the process ends. Having given its result it keeps its connections and waits for that end, so that both sides can
-be looked at as they were under load.
+`progress`, every half second of the measured window, the last at its end; `result`; or `error` (one line for the user).
+After `connected` the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC,
+which all processes of one machine share. A further line has the load end sooner than it was to. End of input means that
+the starter has gone: the process ends. Having given its result it keeps its connections and waits for that end, so that
+both sides can be looked at as they were under load.
 """
 
 import asyncio
@@ -50,10 +50,12 @@ def _end(_: object) -> None:
     os._exit(1)
 
 
-async def _report_progress(engine: Runnable, from_ns: int) -> None:
-    await asyncio.sleep(max(0.0, (from_ns - time.monotonic_ns()) / 1e9))
-    while True:
-        await asyncio.sleep(PROGRESS_S)
+async def _report_progress(engine: Runnable, from_ns: int, end_ns: int) -> None:
+    """Every half second but the last, which is reported when all of it is known; and none that is over already."""
+    period_ns = int(PROGRESS_S * 1e9)
+    over = max(0, time.monotonic_ns() - from_ns) // period_ns
+    for at_ns in range(from_ns + (over + 1) * period_ns, end_ns, period_ns):
+        await asyncio.sleep(max(0.0, (at_ns - time.monotonic_ns()) / 1e9))
         _emit("progress", **engine.recorder.progress())
 
 
@@ -88,7 +90,7 @@ async def _run(spec: LoadSpec) -> None:
     stopped = asyncio.Event()
     starter_gone = loop.create_task(_heed(commands, engine, stopped))
     starter_gone.add_done_callback(_end)
-    progress = loop.create_task(_report_progress(engine, measure_ns))
+    progress = loop.create_task(_report_progress(engine, measure_ns, end_ns))
     before = loop.create_task(_usage_at(measure_ns, stopped))
     after = loop.create_task(_usage_at(end_ns, stopped))
     if not engine.makes_cycles and registry.load(spec.client).transport_kind != "session":
@@ -98,6 +100,7 @@ async def _run(spec: LoadSpec) -> None:
         gc.disable()
     await engine.run(start_ns, measure_ns, end_ns, spec.intervals)
     progress.cancel()
+    _emit("progress", **engine.recorder.progress())  # so that what was reported adds up to the result
     starter_gone.remove_done_callback(_end)
     a, b = await before, await after
     _emit(

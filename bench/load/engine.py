@@ -409,6 +409,8 @@ def closed_or_open(
         return closed(**target)
     share = (spec.process, spec.processes)
     times = due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, share)
+    if spec.since_ns:
+        times = (chunk[chunk >= spec.since_ns] for chunk in times)
     return opened(**target, due_times=times, queue_limit=-(-spec.queue_limit // spec.processes))
 
 

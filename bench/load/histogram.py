@@ -25,6 +25,17 @@ def new_hdr() -> Any:
     return HdrHistogram(1, HIGHEST_NS, DIGITS)
 
 
+def recorded(hdr: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The values that an HdrHistogram has counts of, ascending, in the middle of what it takes for equal, and the
+    counts. The `hdrhistogram` package takes a hundred times as long: it walks over all places in Python."""
+    counts = np.frombuffer(hdr.counts, np.int64)
+    (positions,) = counts.nonzero()
+    half = _SUB_BUCKET_BITS - 1
+    bucket = np.maximum((positions >> half) - 1, 0)
+    inside = positions - (bucket << half)
+    return (inside << bucket) + ((1 << bucket) >> 1), counts[positions]
+
+
 class Histogram:
     """Counts of durations. Values over an hour count as an hour."""
 
@@ -75,6 +86,12 @@ class Histogram:
         return str(self.to_hdr().encode().decode("ascii"))
 
 
+def mean(hdr: Any) -> float:
+    """The mean of an HdrHistogram that is not empty."""
+    values, counts = recorded(hdr)
+    return float(values @ counts) / float(counts.sum())
+
+
 def summarise(hdr: Any) -> dict[str, Any] | None:
     """What result files hold of a histogram; None for an empty one: nothing was measured. So is p999 for too few."""
     if not hdr.total_count:
@@ -84,7 +101,7 @@ def summarise(hdr: Any) -> dict[str, Any] | None:
         quantiles["p999"] = None
     return {
         "count": int(hdr.total_count),
-        "mean": float(hdr.get_mean_value()),
+        "mean": mean(hdr),
         "min": int(hdr.get_min_value()),
         **quantiles,
         "max": int(hdr.get_max_value()),

@@ -1,7 +1,8 @@
 """Push: one publisher, many subscribers, and how long each event takes from when it was due to each of them.
 
-An event says itself when it was due and when it was sent (all processes of a machine share CLOCK_MONOTONIC), so any
-load process can tell its delay. It is ASCII text, so that every protocol carries it unchanged.
+An event says itself when it was due and when it was sent (all processes of a machine share CLOCK_MONOTONIC, and those
+of several go by one that they know their distance from), so any load process can tell its delay. It is ASCII text, so
+that every protocol carries it unchanged.
 """
 
 import asyncio
@@ -98,6 +99,7 @@ class PushEngine(OpenEngine):
         self,
         make_publisher: Callable[[], Publisher] | None,
         payload_bytes: int,
+        clock_offset_ns: int,
         cut: float = 0.0,
         slow: int = 0,
         **target: Any,
@@ -120,6 +122,8 @@ class PushEngine(OpenEngine):
         self._make_publisher = make_publisher
         self._publisher: PublisherLine | None = None
         self._number = 0
+        self.clock_offset_ns = clock_offset_ns
+        """From this machine's clock to the one that events carry."""
 
     async def connect(self) -> None:
         """Subscribe with every connection, then see that an event can be published. Raises TargetError."""
@@ -213,7 +217,8 @@ class PushEngine(OpenEngine):
             return
         self._number += 1
         self.published += measured
-        publisher.publish(_HEADER % (due, now, self._number) + self.filling)
+        offset = self.clock_offset_ns
+        publisher.publish(_HEADER % (due + offset, now + offset, self._number) + self.filling)
 
     def _is_quiet(self) -> bool:
         return self._idle() and _clock() - max(self.last_delivery_ns, self.end_ns) > _QUIET_NS
@@ -318,7 +323,9 @@ class SubscriberLine(FedLine):
                 if event[MIN_EVENT_BYTES:] != self._filling:
                     self._failed("content", now)
                     continue
-                read = engine.last_read = event, int(event[_NUMBER]), int(event[_DUE]), int(event[_SENT])
+                offset = engine.clock_offset_ns
+                read = event, int(event[_NUMBER]), int(event[_DUE]) - offset, int(event[_SENT]) - offset
+                engine.last_read = read
             _, number, due, sent = read
             last_number = self.last_number
             if number > last_number:
@@ -403,6 +410,7 @@ def publishing(spec: LoadSpec, load: Open) -> dict[str, Any]:
     return {
         "make_publisher": partial(publisher, spec.topic, spec.called, spec.scheme) if is_first else None,
         "payload_bytes": spec.request.payload_bytes,
+        "clock_offset_ns": spec.clock_offset_ns,
         "due_times": due_times(load, spec.warmup_ns, spec.duration_ns, spec.seed, (0, 1)) if is_first else iter(()),
     }
 

@@ -1,7 +1,7 @@
 """What a load process is asked to do, as the JSON that starts it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from bench import contract
@@ -82,6 +82,11 @@ class LoadSpec:
     mix: str = ""
     """The requests of the pattern mix, as `bench.mix` spells them."""
 
+    since_ns: int = 0
+    """What is due earlier after the start is left out: somebody else's, who has been lost since."""
+    clock_offset_ns: int = 0
+    """What to add to this machine's clock for the times that events carry from one machine to another."""
+
     @property
     def scheme(self) -> str:
         """The scheme of the server's URLs."""
@@ -91,6 +96,15 @@ class LoadSpec:
     def called(self) -> str:
         """What requests call the server."""
         return self.authority or f"{self.host}:{self.port}"
+
+    def parts(self, count: int, since_ns: int) -> list[Self]:
+        """The same load from then on, shared by so many processes: what is due, and the connections."""
+        return [
+            replace(
+                self, process=self.process + self.processes * n, processes=self.processes * count, since_ns=since_ns
+            )
+            for n in range(count)
+        ]
 
     @classmethod
     def from_json(cls, line: str) -> Self:

@@ -100,7 +100,7 @@ def test_the_screen_shows_where_the_run_stands(clock: Time) -> None:
         assert "tcp single closed:8 echo 64B   starting" in shown()
         screen.progress(progress(2_000_000))
         screen.progress(progress(4_000_000))
-        assert "2,000/s   p50 2 ms   p99 4 ms   6 errors" in shown()
+        assert "2,000/s   p50 2 ms   p99 4 ms   max 4 ms   6 errors" in shown()
         screen.trial_ended(trial(error="no server"))
         screen.trial_begins(PlannedTrial(SCENARIO, 1, 1))
         assert "round 2 of 3   trial 2 of 3" in shown()
@@ -116,3 +116,16 @@ def test_what_was_not_measured_is_no_number() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (7, "0:07"), (754, "12:34"), (3723, "1:02:03")])
 def test_time_left_is_spelled_as_on_a_clock(seconds: float, text: str) -> None:
     assert spell_left(seconds) == text
+
+
+def test_the_only_trial_has_a_line_each_second_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    with watch("mine", [SCENARIO], 1, stream) as watcher:
+        watcher.trial_begins(PlannedTrial(SCENARIO, 0, 1))
+        for latency_ns in (1_000_000, 3_000_000, 5_000_000, 7_000_000, 9_000_000):
+            watcher.progress(progress(latency_ns))
+        watcher.trial_ended(trial())
+    assert stream.getvalue().splitlines() == [
+        "   1 s   2,000/s   p50 1 ms   p99 3 ms   max 3 ms   6 errors",
+        "   2 s   2,000/s   p50 5 ms   p99 7 ms   max 7 ms   6 errors",
+    ]

@@ -187,3 +187,47 @@ def test_littles_law_knows_that_one_stall_may_lie_across_the_edge_of_a_window() 
     assert find_doubts(asked, stalled, QUIET) == []
     stalled["latency_ns"]["max"] = 4_000_000
     assert [doubt.kind for doubt in find_doubts(asked, stalled, QUIET)] == ["little-law-violated"]
+
+
+def worker(**changes: Any) -> dict[str, Any]:
+    return {"host": "a", "why": None, "dropped": 0, "margin_ns": 4_000_000, "clock_error_ns": 20_000, **changes}
+
+
+def shared(*workers: dict[str, Any], **changes: Any) -> list[tuple[str, bool, str]]:
+    trial = {**copy.deepcopy(SOUND), "workers": {"expected": 2, "each": list(workers)}, **changes}
+    return [(d.kind.value, d.fatal, d.detail) for d in find_doubts(scenario("closed:64"), trial, QUIET)]
+
+
+def test_workers_that_were_there_all_the_time_are_no_doubt() -> None:
+    assert shared(worker(), worker()) == []
+
+
+def test_a_worker_that_is_lost_or_did_not_come() -> None:
+    ((kind, fatal, detail),) = shared(worker(), worker(why="has left", dropped=1_234))
+    assert (kind, fatal) == ("worker-lost", True)
+    assert "a worker on a has left: 1,234 of its requests" in detail
+    ((kind, fatal, detail),) = shared(worker())
+    assert (kind, fatal) == ("worker-lost", False)
+    assert "1 of 2 workers did not come" in detail
+
+
+def test_a_worker_that_hears_of_the_start_too_late() -> None:
+    ((kind, fatal, detail),) = shared(worker(), worker(margin_ns=-30_000_000))
+    assert (kind, fatal) == ("worker-late", True)
+    assert "30 ms after the start" in detail
+
+
+def test_clocks_that_are_not_known_well_enough_for_delays_between_machines() -> None:
+    delivery = {"subscribers": 1, "expected": 1, "delivered": 1, "duplicates": 0}
+    far = (worker(), worker(clock_error_ns=90_000))
+    assert shared(*far) == []  # a latency that begins and ends on one machine
+    ((kind, fatal, detail),) = shared(*far, delivery=delivery)
+    assert (kind, fatal) == ("clocks-apart", False)
+    assert "110 us" in detail.replace("µs", "us")
+    assert shared(worker(), worker(), delivery=delivery) == []
+
+
+def test_a_run_that_was_stopped() -> None:
+    ((kind, fatal, detail),) = shared(worker(), worker(), stopped="it was interrupted")
+    assert (kind, fatal) == ("stopped-early", True)
+    assert "it was interrupted" in detail

@@ -6,7 +6,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.load.histogram import HIGHEST_NS, Histogram, new_hdr, summarise
+from bench.load.histogram import HIGHEST_NS, Histogram, mean, new_hdr, summarise
 from bench.load.recorder import Recorder
 
 MS = 1_000_000
@@ -24,6 +24,7 @@ def test_a_histogram_filled_in_blocks_is_the_one_filled_value_by_value(values: l
     assert blocks.encode() == one_by_one.encode().decode()
     assert blocks.to_hdr().get_max_value() == one_by_one.get_max_value()
     assert blocks.to_hdr().get_min_value() == one_by_one.get_min_value()
+    assert mean(blocks.to_hdr()) == pytest.approx(one_by_one.get_mean_value(), rel=1e-12)
 
 
 def test_values_beyond_an_hour_count_as_an_hour() -> None:
