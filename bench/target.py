@@ -25,7 +25,7 @@ from bench.lab.relay import Reach
 from bench.load import grpc_lookup
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress
-from bench.mix import Mix
+from bench.mix import Mix, encode_mix
 from bench.placement import Placement
 from bench.plan import PlannedTrial
 from bench.protocols import PROTOCOLS
