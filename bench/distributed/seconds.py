@@ -56,6 +56,7 @@ class Reported:
         return {
             "completed": self.completed,
             "done_in_window": self.completed,
+            "measured_ns": self.until * 1_000_000_000,
             "errors": {"unknown": self.errors} if self.errors else {},
             "dropped": 0,
             "latency": self.hdr.encode().decode("ascii"),

@@ -77,7 +77,8 @@ class Somebody:
         interval = {"completed": 0, "errors": 0, "hdr": self._hdr}
         result = {
             "completed": SAMPLES_PER_S * self._reported, "done_in_window": SAMPLES_PER_S * self._reported,
-            "errors": {}, "dropped": 0, "latency": self._hdr, "service": self._hdr, "lateness": whole.encode(),
+            "measured_ns": self._spec["duration_ns"], "errors": {}, "dropped": 0,
+            "latency": self._hdr, "service": self._hdr, "lateness": whole.encode(),
             "intervals": [interval] * self._spec["intervals"], "tally": {}, "delivery": None, "cpu_user_s": 0.1,
             "cpu_system_s": 0.1, "context_switches_voluntary": 0, "context_switches_involuntary": 0,
         }  # fmt: skip
