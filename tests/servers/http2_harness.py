@@ -38,6 +38,9 @@ class Pipe(asyncio.Transport):
         if len(self.written) > self.high_water:
             self.connection.pause_writing()
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
     def take(self) -> bytes:
         data = bytes(self.written)
         self.written.clear()

@@ -37,7 +37,7 @@ from bench.wire.http2_frames import PREFACE, ErrorCode
 from servers import http2
 from servers.counters import ACCEPTS, REQUESTS
 from servers.http2 import Http2Connection
-from servers.http2_serving import MAX_STREAMS
+from servers.http2_serving import MAX_STREAMS, MAX_UNSENT_BYTES
 
 BODIES = st.integers(0, 70_000).map(pattern)
 REQUESTS_AND_ANSWERS = st.one_of(
@@ -291,6 +291,24 @@ def test_what_is_urgent_is_run_and_sent_first_when_the_socket_takes_more() -> No
         frames += server.frames()
     ended = [frame.stream_id for frame in frames if isinstance(frame, hf.DataFrame) and "END_STREAM" in frame.flags]
     assert ended == [11, 7, 3, 9, 1, 5]
+
+
+def test_nothing_more_is_read_once_too_much_waits_for_the_socket() -> None:
+    """What is refused is answered at once, and costs a client that reads nothing no more than we."""
+    server = Server(high_water=10_000)
+    server.feed(HELLO, hf.WindowUpdateFrame(0, 1 << 30), hf.SettingsFrame(0, {4: 1 << 30}))
+    refused = [(b":method", b"HEAD"), *GET[1:3], (b":path", b"/nothing")]
+    stream_id = 1
+    while server.pipe.reading:
+        assert len(server.pipe.written) < 2 * MAX_UNSENT_BYTES
+        server.connection.data_received(
+            b"".join(headers(i, refused).serialize() for i in range(stream_id, stream_id + 200, 2))
+        )
+        stream_id += 200
+    assert len(server.pipe.written) > MAX_UNSENT_BYTES
+    while server.pipe.written:
+        server.pipe.take()
+    assert server.pipe.reading
 
 
 def test_nothing_is_run_while_the_socket_takes_no_more_and_no_more_is_kept_than_streams() -> None:
