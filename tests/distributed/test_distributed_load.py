@@ -92,18 +92,8 @@ def hear(process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 def test_a_master_and_workers_that_only_pretend(wirebench: Command) -> None:
     """What a master does, without the seconds that real workers take to start; one of them is of another version."""
-    options = (
-        "--load",
-        "open:20000/s",
-        "--connections",
-        "4",
-        "--warmup",
-        "0s",
-        "--duration",
-        "2s",
-        "--lost-workers",
-        "stop",
-    )
+    options = ("--load", "open:20000/s", "--connections", "4", "--lost-workers", "stop")
+    options += ("--warmup", "0s", "--duration", "1s")
     master = Master(wirebench, "http://127.0.0.1:1/", 2, *options)
     stranger = crowd(master, 1, "wirebench=0.0.1")
     assert hear(stranger) == {
