@@ -53,6 +53,11 @@ MEANINGS = {
         "a worker of the server died",
         "A worker ended by itself during the trial; the figures hold the time without it and its return.",
     ),
+    "link-late": Meaning(
+        "the link was late with its packets",
+        "What carries packets over the link had more to do than it could, so packets were later than the link's delay "
+        "or got lost where the link loses none. Use a lighter load, or a machine with more cores.",
+    ),
     "worker-lost": Meaning(
         "a worker of the load was lost or did not come",
         "The load was offered by several workers, and not by all of them all the time. What a lost one had reported "
@@ -73,11 +78,6 @@ MEANINGS = {
     "stopped-early": Meaning(
         "the run was stopped before its time",
         "Somebody, or a policy, ended the load early. The figures hold what was done until then.",
-    ),
-    "link-late": Meaning(
-        "the link was late with its packets",
-        "What carries packets over the link had more to do than it could, so packets were later than the link's delay "
-        "or got lost where the link loses none. Use a lighter load, or a machine with more cores.",
     ),
     "unmatched-stacks": Meaning(
         "they differ in more than one of protocol, stack and TLS",

@@ -107,7 +107,7 @@ def run_distributed(
             interrupted = True
             trial = run.stop(trial, "it was interrupted")
         except LoadFailedError as error:
-            trial = {**trial, "error": str(error)}
+            trial = run.stop(trial, str(error)) if run.has_begun else {**trial, "error": str(error)}
         finally:
             run.dismiss()
     watcher.trial_ended(trial)
@@ -164,13 +164,19 @@ class _LocustMaster:
         except ChildEndedError as error:
             raise LoadFailedError(f"Locust's master {error}") from None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is no more; nobody hears then what it is told."""
+        return self._process.closed
+
     def send(self, worker: str, say: str, **fields: Any) -> None:
         """A message to a worker."""
-        self._process.send({"to": worker, "send": {"say": say, **fields}})
+        self.tell(to=worker, send={"say": say, **fields})
 
     def tell(self, **told: Any) -> None:
         """Something that the process itself is to do."""
-        self._process.send(told)
+        if not self.has_ended:
+            self._process.send(told)
 
 
 class _Run:
@@ -198,6 +204,11 @@ class _Run:
         self._start_ns = 0  # 0 until it is known
         self._began_s = 0.0
         self._stopping = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the start is known, to the workers too."""
+        return self._start_ns > 0
 
     @property
     def _measure_ns(self) -> int:
@@ -265,10 +276,10 @@ class _Run:
         for member in self._those("running"):
             self._master.send(member.name, "stop")
         with contextlib.suppress(LoadFailedError, KeyboardInterrupt):
-            waited_for = self._those("running")
+            waited_for = [] if self._master.has_ended else self._those("running")
             self._until(lambda: all(m.stopped for m in waited_for), time.monotonic() + _STOPPING_TIMEOUT_S)
         self._show_seconds(all_of_them=True)
-        measured_ns = min(now_ns, self._end_ns) - self._measure_ns if self._start_ns else 0
+        measured_ns = min(now_ns, self._end_ns) - self._measure_ns if self.has_begun else 0
         if measured_ns <= 0:
             return {**trial, "error": f"the run was stopped before measuring began: {why}"}
         scenario = replace(self._scenario, duration_ns=measured_ns)
@@ -312,7 +323,7 @@ class _Run:
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "stop":
-            if not self._stopping and self._start_ns:
+            if not self._stopping and self.has_begun:
                 raise _StopError("somebody stopped it in the web UI")
             return
         name = event["worker"]
@@ -354,7 +365,7 @@ class _Run:
                 self._say(f"a worker on {said['host']} was turned away: {message}")
                 self._master.send(name, "refused", message=message)
                 return
-        if self._start_ns or len(self.members) >= self._crew.workers:
+        if self.has_begun or len(self.members) >= self._crew.workers:
             self._say(f"a worker on {said['host']} was turned away: it came too late, or is one too many")
             self._master.send(name, "refused", message="it came too late, or is one too many")
             return
@@ -377,7 +388,7 @@ class _Run:
                 if member.state == "running" and len(member.results) == len(member.parts):
                     member.state = "finished"
             case "failed":
-                if message["is_target"] and not self._start_ns:
+                if message["is_target"] and not self.has_begun:
                     raise TargetError(f"worker {member.label}: {message['message']}")
                 self._lose(member, message["message"])
             case "stopped":
@@ -412,7 +423,7 @@ class _Run:
     # Workers that are lost
 
     def _look_for_those_behind(self) -> None:
-        if not self._start_ns or self._stopping:
+        if not self.has_begun or self._stopping:
             return
         now_ns = time.monotonic_ns()
         if now_ns > self._end_ns:
@@ -436,7 +447,7 @@ class _Run:
             raise _StopError(f"worker {member.label} is lost")
         if pattern_of(self._scenario.pattern).in_one_load or self._scenario.pattern.startswith("push"):
             raise _StopError(f"worker {member.label} is lost, and nobody can take up its subscribers")
-        if self._start_ns:
+        if self.has_begun:
             self._share(member)
 
     def _share(self, lost: _Member) -> None:
