@@ -12,6 +12,7 @@ from analysis.doubts import MEANINGS, Meaning, Tally
 from analysis.headlines import Headline, headlines
 from analysis.labels import shared
 from analysis.load_results import Run, Unsupported
+from analysis.mixes import RequestRow, ThresholdRow, request_rows, threshold_rows
 from analysis.properties import PropertyTable, property_table
 from analysis.report.ladders import DrawLadder, Way, lead, ways
 from analysis.report.picture import Picture, in_columns
@@ -21,8 +22,18 @@ from analysis.tables import Table, table
 
 
 @dataclass(frozen=True)
+class MixFigures:
+    """What each request of a scenario's mix came to, and the thresholds on it."""
+
+    label: str
+    requests: Sequence[RequestRow]
+    thresholds: Sequence[ThresholdRow]
+
+
+@dataclass(frozen=True)
 class Section:
-    """A group of the suite: what its scenarios share, the answers in words, the plots and the table."""
+    """A group of the suite: what its scenarios share, the answers in words, the plots and the table; `mixes` has the
+    scenarios whose requests have names."""
 
     anchor: str
     title: str
@@ -30,6 +41,7 @@ class Section:
     headlines: Sequence[Headline]
     pictures: Sequence[Picture]
     table: Table
+    mixes: Sequence[MixFigures]
 
     @property
     def columns(self) -> tuple[list[Picture], list[Picture]]:
@@ -128,6 +140,11 @@ def _section(group: Group, anchor: str, draw: Callable[[Group, str], list[Pictur
         headlines=headlines(group),
         pictures=draw(group, anchor),
         table=table(group),
+        mixes=[
+            MixFigures(group.label(summary), rows, threshold_rows(summary.trials))
+            for summary in group.summaries
+            if (rows := request_rows(summary.trials))
+        ],
     )
 
 
