@@ -45,6 +45,8 @@ class Side(Protocol):
 
     name: str
     """The revision as people know it."""
+    folder: Path
+    """Its checkout."""
 
     def build(self) -> None:
         """Make of the checkout what can be started. Raises UsageError if it cannot be."""
@@ -59,20 +61,22 @@ class OwnSide:
     """wirebench's own servers, of a revision of this project."""
 
     def __init__(self, checkout: Checkout) -> None:
+        """Raises UsageError if the checkout has none."""
         self.name = checkout.name
-        self._folder = checkout.folder
+        self.folder = checkout.folder
+        if not (self.folder / "servers" / "__main__.py").exists():
+            raise UsageError(
+                f"{self.name} holds no servers of wirebench; say how yours starts: in a wirebench.toml (see "
+                "wirebench init), or with --command 'COMMAND --port {port}'"
+            )
 
     def build(self) -> None:
-        if not (self._folder / "servers" / "__main__.py").exists():
-            raise UsageError(
-                f"{self.name} holds no servers of wirebench; say how yours starts: --command 'COMMAND --port {{port}}'"
-            )
-        _build(self.name, self._folder, [sys.executable, "-m", "compileall", "-q", "bench", "servers"])
+        _build(self.name, self.folder, [sys.executable, "-m", "compileall", "-q", "bench", "servers"])
 
     def trial(
         self, scenario: Scenario, number: int, seed: int, placement: Placement, on_progress: Callable[[Progress], None]
     ) -> dict[str, Any]:
-        return run_trial(scenario, number, seed, 1, placement, on_progress, self._folder)
+        return run_trial(scenario, number, seed, 1, placement, on_progress, self.folder)
 
 
 class ServiceSide:
@@ -84,7 +88,7 @@ class ServiceSide:
         if own.command is None:
             raise UsageError(f"{checkout.name}: {own.path.name} has no command, so there is nothing to start")
         self.name = checkout.name
-        self._folder = checkout.here
+        self.folder = checkout.here
         self._own = own
         try:
             self._words = shlex.split(build)
@@ -93,7 +97,7 @@ class ServiceSide:
 
     def build(self) -> None:
         if self._words:
-            _build(self.name, self._folder, self._words)
+            _build(self.name, self.folder, self._words)
 
     def trial(
         self, scenario: Scenario, number: int, seed: int, placement: Placement, on_progress: Callable[[Progress], None]
@@ -206,7 +210,9 @@ def run_pairs(
 
 
 def _results(plan: Plan, side: Side, path: Path) -> ResultFile:
-    return ResultFile(path, head(PAIRED_SUITE, side.name, plan.pairs, plan.seed, plan.placement, plan.command), [])
+    return ResultFile(
+        path, head(PAIRED_SUITE, side.name, plan.pairs, plan.seed, plan.placement, plan.command, side.folder), []
+    )
 
 
 def _pairs(plan: Plan) -> Iterator[tuple[int, tuple[int, int], int]]:

@@ -12,7 +12,7 @@ from analysis.doubts import MEANINGS, Meaning, Tally
 from analysis.headlines import Headline, headlines
 from analysis.labels import shared
 from analysis.load_results import Run, Unsupported
-from analysis.mixes import RequestRow, ThresholdRow, request_rows, threshold_rows
+from analysis.mixes import COLUMNS, RequestRow, ThresholdRow, request_rows, threshold_rows
 from analysis.properties import PropertyTable, property_table
 from analysis.report.ladders import DrawLadder, Way, lead, ways
 from analysis.report.picture import Picture, in_columns
@@ -26,6 +26,8 @@ class MixFigures:
     """What each request of a scenario's mix came to, and the thresholds on it."""
 
     label: str
+    columns: Sequence[str]
+    """The heads of the latencies of each request."""
     requests: Sequence[RequestRow]
     thresholds: Sequence[ThresholdRow]
 
@@ -135,13 +137,13 @@ def show_moment(moment: str) -> str:
 def _section(group: Group, anchor: str, draw: Callable[[Group, str], list[Picture]]) -> Section:
     return Section(
         anchor=anchor,
-        title=group.name[:1].upper() + group.name[1:],
+        title=group.name if "://" in group.name else group.name[:1].upper() + group.name[1:],
         shared=shared([summary.scenario for summary in group.summaries]),
         headlines=headlines(group),
         pictures=draw(group, anchor),
         table=table(group),
         mixes=[
-            MixFigures(group.label(summary), rows, threshold_rows(summary.trials))
+            MixFigures(group.label(summary), COLUMNS, rows, threshold_rows(summary.trials))
             for summary in group.summaries
             if (rows := request_rows(summary.trials))
         ],

@@ -18,9 +18,15 @@ import pytest
 
 from analysis.load_results import load_run
 from bench import cli, ownservice
+from bench.ab import ServiceSide
+from bench.errors import TargetError
+from bench.placement import Placement
+from bench.subjects import own_subject
+from bench.worktrees import Checkout
 from tests.commands.conftest import DEADLINE_S, ROOT, Command
 
 EXAMPLE = ROOT / "examples/service"
+NOT_PLACED = Placement((), ())
 
 SERVICE = """
 import http.server, os, subprocess, sys, time
@@ -204,6 +210,51 @@ def test_a_command_that_is_killed_leaves_nothing(folder: Path, wirebench: Comman
     command.kill()
     command.wait(DEADLINE_S)
     until(lambda: not started_in(folder))
+
+
+# What measures it many times
+
+
+def described(folder: Path, mode: str) -> ownservice.OwnService:
+    """The service, with a threshold that the loads of these tests can't meet."""
+    write(folder, mode)
+    text = (folder / "wirebench.toml").read_text().replace("rate > 1/s", "rate > 90/s")
+    return ownservice.parse(text, folder / "wirebench.toml")
+
+
+def test_a_search_starts_it_once(folder: Path) -> None:
+    with own_subject(described(folder, "well"), {"warmup": "0s"}, 1, NOT_PLACED) as (subject,):
+        trials = [subject.measure("open:80/s", 300_000_000, seed) for seed in (1, 2)]
+        assert "40 served" in (folder / "wirebench-service.log").read_text()
+    assert [trial["counts"]["completed"] for trial in trials] == [24, 24]
+    assert trials[0]["requests"]["get"]["completed"] == 24
+    assert trials[0]["thresholds"] == []
+    assert subject.name == "get http://127.0.0.1:{port}"
+
+
+def test_a_search_is_told_how_it_died(folder: Path) -> None:
+    with own_subject(described(folder, "dies"), {"warmup": "0s"}, 1, NOT_PLACED) as (subject,):
+        trial = subject.measure("open:80/s", 5_000_000_000, 1)
+        assert trial["server"]["deaths"]
+        with pytest.raises(TargetError, match=r"the service ended with exit status 7; it wrote last"):
+            subject.measure("open:80/s", 300_000_000, 2)
+
+
+def test_a_side_starts_it_for_each_trial(folder: Path) -> None:
+    checkout = Checkout("main", "0" * 40, folder, folder)
+    own = described(folder, "well").repeated()
+    scenario = own.scenario(own.target(1), {"load": "closed:1", "warmup": "0s", "duration": "200ms"})
+    side = ServiceSide(checkout, own, f'{sys.executable} -c \'open("built", "w")\'')
+    side.build()
+    assert (folder / "built").exists()
+    trial = side.trial(scenario, 3, 1, NOT_PLACED, lambda _: None)
+    assert (trial["round"], trial["error"], trial["thresholds"]) == (3, None, [])
+    assert trial["server"]["cpu_user_s"] is not None
+    assert trial["scenario"]["name"] == "http1 closed:1 get http://127.0.0.1:{port}"
+    (folder / "service.py").write_text("import sys; sys.exit('broken')")
+    trial = side.trial(scenario, 4, 1, NOT_PLACED, lambda _: None)
+    assert "it wrote last: broken" in trial["error"]
+    assert trial["round"] == 4
 
 
 # init
