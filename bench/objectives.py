@@ -185,7 +185,7 @@ def judge(objectives: Sequence[Objective], trial: dict[str, Any], strict: bool =
     if growth > _MAX_GROWTH or any(_most_too_slow(objective, trial) for objective in missed):
         outcome, guilty = _exhausted(trial)  # from one end to the other: that is no disturbance
     else:
-        outcome, guilty = _generator(objectives, trial)
+        outcome, guilty = _generator([one for one in missed if one.limit_ns is not None] or objectives, trial)
     return Verdict(outcome, "; ".join([*reasons, *guilty]))
 
 

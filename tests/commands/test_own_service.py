@@ -19,6 +19,7 @@ import pytest
 from analysis.load_results import load_run
 from bench import cli, ownservice
 from bench.ab import ServiceSide
+from bench.childprocess import ChildProcess
 from bench.errors import TargetError
 from bench.placement import Placement
 from bench.subjects import own_subject
@@ -210,6 +211,17 @@ def test_a_command_that_is_killed_leaves_nothing(folder: Path, wirebench: Comman
     command.kill()
     command.wait(DEADLINE_S)
     until(lambda: not started_in(folder))
+
+
+def test_it_ends_at_once_if_it_is_interrupted_while_it_starts(folder: Path) -> None:
+    host = ChildProcess("bench.servicehost")
+    sleep = {"command": ["sleep", "1000"], "cwd": ".", "env": {}, "python_path": None, "output": "log", "cpus": []}
+    host.send(sleep)
+    host.send({"ask": "stop"})
+    events = [host.next_event(DEADLINE_S) for _ in range(2)]
+    assert [event and event["event"] for event in events] == ["started", "stopped"]
+    assert host.wait(DEADLINE_S) == 0
+    host.kill()
 
 
 # What measures it many times
