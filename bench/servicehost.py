@@ -84,10 +84,10 @@ def main() -> None:
         return
     _say("started", pid=service.pid)
     death = os.pidfd_open(service.pid) if hasattr(os, "pidfd_open") else -1
-    waited = [told] if death < 0 else [told, death]
-    if told not in select.select(waited, [], [])[0]:
+    waited = [told.fileno()] if death < 0 else [told.fileno(), death]
+    if told.fileno() not in select.select(waited, [], [])[0]:
         _say("ended", status=service.wait())
-        select.select([told], [], [])
+        select.select([told.fileno()], [], [])
     _say("stopped", left=_stop(service))
 
 

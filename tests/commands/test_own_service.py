@@ -319,7 +319,7 @@ def example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_example(example: Path) -> None:
+def test_the_example(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.main(["load", "--duration", "500ms", "--warmup", "100ms", "--json", "load.json"])
     assert code in (0, 1, 3)  # 1 and 3: a machine that is too busy
     (trial,) = json.loads((example / "load.json").read_text())["trials"]
@@ -327,22 +327,42 @@ def test_the_example(example: Path) -> None:
     assert set(trial["requests"]) == {"list", "read", "order", "report"}
     assert trial["requests"]["report"]["latency_ns"]["min"] >= 25e6
     assert trial["requests"]["list"]["completed"] > trial["requests"]["order"]["completed"]
+    if trial["valid"]:
+        capsys.readouterr()
+        assert cli.main(["history", "add", "load.json"]) == 0
+        assert "json: load, http1 open:200/s 4 requests: list, read, order, report" in capsys.readouterr().out
 
 
 @pytest.mark.long
 def test_the_commands_of_the_tutorial(example: Path) -> None:
-    """Every command of the page; each load is over sooner than the page says."""
+    """Every command of the page, and the exit status that it promises; each load is over sooner than the page says."""
     page = (EXAMPLE / "TUTORIAL.md").read_text()
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
-    assert sum(line.startswith("wirebench load") for line in lines) >= 4
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    commands = {line.split()[1] for line in lines if line.startswith("wirebench")}
+    assert commands == {"init", "load", "report", "capacity", "ab", "history"}
+    author = {f"GIT_{who}_{what}": "somebody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **author, "PYTHONPATH": str(ROOT)}
+    here = example
     for line in lines:
         expected = int(found[1]) if (found := re.search(r"# exit status (\d)", line)) else 0
-        command = re.sub(r"--duration \S+", "--duration 1s", line.partition("#")[0])
+        command = line.partition("#")[0]
+        if command.startswith("cd "):
+            here = here / command.split()[1]
+            continue
+        if command.startswith("wirebench load"):
+            command = re.sub(r"--duration \S+", "--duration 1s", command)
         shell = f'wirebench() {{ "{sys.executable}" -m bench "$@"; }}; {command}'
         result = subprocess.run(
-            ["bash", "-c", shell], cwd=example, env=environment, capture_output=True, text=True, check=False
+            ["bash", "-c", shell], cwd=here, env=environment, capture_output=True, text=True, check=False
         )
-        allowed = (expected, 3) if command.startswith("wirebench load") else (expected,)  # 3: a machine too busy
+        may_be_busy = command.startswith(("wirebench load", "wirebench capacity"))
+        allowed = (expected, 3) if may_be_busy else (expected,)  # 3: a machine that is too busy
         assert result.returncode in allowed, (line, result.stdout, result.stderr)
     assert list((example / "page").iterdir())
+    (series,) = {(entry["suite"], *entry["scenarios"]) for entry in map(json.loads, _texts(here / "results/history"))}
+    assert series[0] == "ab"
+    assert len({json.loads(text)["commit"] for text in _texts(here / "results/history")}) == 2
+
+
+def _texts(folder: Path) -> list[str]:
+    return [path.read_text() for path in folder.rglob("*.json")]
