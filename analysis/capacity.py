@@ -117,21 +117,22 @@ def workers(searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def cpu(entries: Sequence[Entry], answer: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the server used of its CPUs at its capacity; None where that is not known."""
     cpus = len(environment["placement"]["server_cpus"]) or environment["cpu"]["usable"]
-    used = []
+    used, busiest = [], []
     for entry in entries:
         server = entry["trial"]["server"]
         if entry["rate_per_s"] == answer["rate_per_s"] and server and server["cpu_user_s"] is not None:
             duration_s = entry["trial"]["scenario"]["duration_ns"] / 1e9
-            busiest = max((worker["cpu_s"] or 0.0 for worker in server["workers"]), default=0.0)
-            used.append(((server["cpu_user_s"] + server["cpu_system_s"]) / duration_s, busiest / duration_s))
+            used.append((server["cpu_user_s"] + server["cpu_system_s"]) / duration_s)
+            if workers := [worker["cpu_s"] or 0.0 for worker in server["workers"]]:
+                busiest.append(max(workers) / duration_s)
     if not used or not isinstance(cpus, int):
         return None
-    cores, busiest = (median(values) for values in zip(*used, strict=True))
+    cores, most = median(used), median(busiest) if busiest else None
     return {
         "cores": cores,
         "of_cores": cpus,
-        "busiest_worker": busiest,
-        "is_bound": cores >= CPU_BOUND * cpus or busiest >= CPU_BOUND,
+        "busiest_worker": most,
+        "is_bound": cores >= CPU_BOUND * cpus or (most or 0.0) >= CPU_BOUND,
     }
 
 

@@ -104,7 +104,9 @@ def queue_words(queue: Mapping[str, Any], arrivals: str, least_per_s: float) -> 
 
 def cpu_words(cpu: Mapping[str, Any]) -> str:
     """What the server used, and what follows from that for more of it."""
-    used = f"{cpu['cores']:.2f} of {cpu['of_cores']} cores, the busiest worker {cpu['busiest_worker']:.0%} of one"
+    used = f"{cpu['cores']:.2f} of {cpu['of_cores']} core{'s' if cpu['of_cores'] != 1 else ''}"
+    if cpu["busiest_worker"] is not None:
+        used += f", the busiest worker {cpu['busiest_worker']:.0%} of one"
     if cpu["is_bound"]:
         return f"{used}: bound by CPU, so more capacity takes more cores or machines"
     return f"{used}: not bound by CPU, so more workers may carry more on the same machine"

@@ -80,7 +80,7 @@ def entry(run: Run) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "machine": fingerprint(run.environment),
         "environment": machine(run.environment),
-        "commit": run.environment.get("wirebench", {}).get("commit"),
+        "commit": (run.environment.get("service") or run.environment.get("wirebench", {})).get("commit"),
         "suite": run.suite,
         "started": run.started,
         "scenarios": scenarios,

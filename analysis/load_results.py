@@ -220,6 +220,27 @@ class WireUse:
 
 
 @dataclass(frozen=True)
+class RequestUse:
+    """What became of one request of a mix. `complaint` says why its first wrong answer was wrong."""
+
+    completed: int
+    errors: Mapping[str, int]
+    complaint: str | None
+    latency_ns: Distribution | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A threshold on a trial: the figure, in the unit (ns, share, count or per_s), and whether it held. None where it
+    was not measured."""
+
+    threshold: str
+    unit: str
+    value: float | None
+    held: bool | None
+
+
+@dataclass(frozen=True)
 class Doubt:
     """A reason not to trust a trial. A fatal one means that no verdict may rest on it."""
 
@@ -249,6 +270,9 @@ class Trial:
     doubts: tuple[Doubt, ...]
     error: str | None
     where: str
+    requests: Mapping[str, RequestUse] = field(default_factory=dict)
+    """Of a mix, by name."""
+    thresholds: tuple[Judged, ...] = ()
     delivery: Delivery | None = None
     confirm_ns: Distribution | None = None
     """How long publishes waited for the broker to confirm them."""
@@ -464,6 +488,11 @@ def _trial(data: Mapping[str, Any], scenario: Scenario, where: str) -> Trial:
         ),
         doubts=tuple(_take(Doubt, doubt) for doubt in data["doubts"]),
         where=where,
+        requests={
+            name: _take(RequestUse, found, latency_ns=distribution("latency_ns", found))
+            for name, found in (data.get("requests") or {}).items()
+        },
+        thresholds=tuple(_take(Judged, judged) for judged in data.get("thresholds") or ()),
         hops=tuple(_take(HopUse, hop) for hop in data.get("hops") or ()),
         delivery=None if data.get("delivery") is None else _take(Delivery, data["delivery"]),
         wire=_wire_use(wire),

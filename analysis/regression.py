@@ -177,8 +177,9 @@ def scenario_hash(scenario: Scenario) -> str:
 
 
 def full_name(scenario: Scenario) -> str:
-    """What a scenario is called among all of a run: two groups may hold one of the same name."""
-    plain = scenario.group in ("run", "load")
+    """What a scenario is called among all of a run: two groups may hold one of the same name, unless that says its
+    group."""
+    plain = scenario.group in ("run", "load") or scenario.group in scenario.name
     return scenario.name if plain else f"{scenario.group}: {scenario.name}"
 
 

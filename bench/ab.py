@@ -23,21 +23,19 @@ from analysis.load_results import load_run
 from analysis.metrics import Metric
 from analysis.regression import PAIRED_SUITE, Comparison, compare_runs, is_decided, looks_until
 from bench import resultfile
-from bench.address import SCHEMES, parse_address
-from bench.errors import LabFailedError, LoadFailedError, OutputError, ServerFailedError, TargetError, UsageError
+from bench.errors import LabFailedError, OutputError, ServerFailedError, TargetError, UsageError
 from bench.loadprocess import Progress
+from bench.ownservice import OwnService, running
 from bench.placement import Placement
 from bench.plan import PlannedTrial
 from bench.resultfile import ResultFile, write_atomically
 from bench.run import Watcher, head
 from bench.scenario import Scenario
-from bench.serviceprocess import PORT, Command, Ready, ServiceProcess, await_ready, free_port
-from bench.target import Target, Wanted, parse_target, run_load, scenario_record
+from bench.target import scenario_record
 from bench.trial import NO_FIGURES, run_trial
 from bench.worktrees import SIDES, Checkout
 
 COMPARISON = "comparison.json"
-_HOST = "127.0.0.1"
 _GIVE_UP = 3
 """After so many pairs one after the other in which a side gave no figures, there will be none."""
 
@@ -47,6 +45,8 @@ class Side(Protocol):
 
     name: str
     """The revision as people know it."""
+    folder: Path
+    """Its checkout."""
 
     def build(self) -> None:
         """Make of the checkout what can be started. Raises UsageError if it cannot be."""
@@ -61,86 +61,55 @@ class OwnSide:
     """wirebench's own servers, of a revision of this project."""
 
     def __init__(self, checkout: Checkout) -> None:
+        """Raises UsageError if the checkout has none."""
         self.name = checkout.name
-        self._folder = checkout.folder
+        self.folder = checkout.folder
+        if not (self.folder / "servers" / "__main__.py").exists():
+            raise UsageError(
+                f"{self.name} holds no servers of wirebench; say how yours starts: in a wirebench.toml (see "
+                "wirebench init), or with --command 'COMMAND --port {port}'"
+            )
 
     def build(self) -> None:
-        if not (self._folder / "servers" / "__main__.py").exists():
-            raise UsageError(
-                f"{self.name} holds no servers of wirebench; say how yours starts: --command 'COMMAND --port {{port}}'"
-            )
-        _build(self.name, self._folder, [sys.executable, "-m", "compileall", "-q", "bench", "servers"])
+        _build(self.name, self.folder, [sys.executable, "-m", "compileall", "-q", "bench", "servers"])
 
     def trial(
         self, scenario: Scenario, number: int, seed: int, placement: Placement, on_progress: Callable[[Progress], None]
     ) -> dict[str, Any]:
-        return run_trial(scenario, number, seed, 1, placement, on_progress, self._folder)
+        return run_trial(scenario, number, seed, 1, placement, on_progress, self.folder)
 
 
-@dataclass(frozen=True)
-class Service:
-    """How somebody's server is started in a checkout and reached: words with {port} in them. `build` is run first, if
-    it is not empty."""
+class ServiceSide:
+    """A user's service, of a revision of the user's repository. `build` is a command that is run first, if it is not
+    empty."""
 
-    command: str
-    url: str
-    build: str
-    wanted: Wanted
-
-    def __post_init__(self) -> None:
-        for option, text in (("--command", self.command), ("--url", self.url)):
-            if PORT not in text:
-                raise UsageError(f"{option}: {text!r:.200} has no {{port}} in it, where the port goes that is free")
-            words(text, option)
-        words(self.build, "--build")
-        if self.target(1).address.host not in (_HOST, "localhost"):
-            raise UsageError(f"--url: {self.url}: the server is started here; write an address of {_HOST}")
-
-    def target(self, port: int) -> Target:
-        """What the load is pointed at. Raises UsageError; for a gRPC method, which is looked up, TargetError too."""
-        address = parse_address(self.url.replace(PORT, str(port)))
-        # Its certificate is not what is measured.
-        return parse_target(address.url, self.wanted, SCHEMES[address.scheme].tls, None, None)
-
-
-def words(command: str, option: str) -> list[str]:
-    """A command in its words, as a shell splits them. Raises UsageError."""
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise UsageError(f"{option}: {command!r:.200}: {error}") from None
-
-
-class CommandSide:
-    """A user's server, of a revision of the user's repository. What it writes goes to the file `output`."""
-
-    def __init__(self, checkout: Checkout, service: Service, output: Path) -> None:
+    def __init__(self, checkout: Checkout, own: OwnService, build: str) -> None:
+        """Raises UsageError for a service that is not started here, or a command that no shell could read."""
+        if own.command is None:
+            raise UsageError(f"{checkout.name}: {own.path.name} has no command, so there is nothing to start")
         self.name = checkout.name
-        self._folder = checkout.here
-        self._service = service
-        self._command = Command(tuple(words(service.command, "--command")), self._folder, output)
+        self.folder = checkout.here
+        self._own = own
+        try:
+            self._words = shlex.split(build)
+        except ValueError as error:
+            raise UsageError(f"--build: {build!r:.200}: {error}") from None
 
     def build(self) -> None:
-        if self._service.build:
-            _build(self.name, self._folder, words(self._service.build, "--build"))
+        if self._words:
+            _build(self.name, self.folder, self._words)
 
     def trial(
         self, scenario: Scenario, number: int, seed: int, placement: Placement, on_progress: Callable[[Progress], None]
     ) -> dict[str, Any]:
         started = resultfile.now()
-        port = free_port()
-        target = self._service.target(1)
         try:
-            with ServiceProcess(self._command, port, placement.server) as process:
-                await_ready(parse_address(self._service.url.replace(PORT, str(port))), Ready(), process)
-                target = self._service.target(port)
-                watcher = _Progress(on_progress)
-                trial = run_load(target, scenario, seed, 1, placement.load_only(), watcher, process)
-        except (ServerFailedError, LoadFailedError, LabFailedError, TargetError) as error:
-            trial = {**NO_FIGURES, "seed": seed, "started": started, "error": str(error)}
-        name = f"{scenario.protocol} {scenario.load} {target.operation}"
-        record = scenario_record(target, scenario) | {"name": name[:300], "group": scenario.group}
-        return {**trial, "scenario": record, "round": number}
+            with running(self._own, placement) as service:
+                trial = service.trial(scenario, seed, 1, placement, _Progress(on_progress))
+        except (ServerFailedError, LabFailedError, TargetError) as error:
+            record = scenario_record(self._own.target(1), scenario)
+            trial = {**NO_FIGURES, "scenario": record, "seed": seed, "started": started, "error": str(error)}
+        return {**trial, "round": number}
 
 
 class _Progress:
@@ -241,7 +210,9 @@ def run_pairs(
 
 
 def _results(plan: Plan, side: Side, path: Path) -> ResultFile:
-    return ResultFile(path, head(PAIRED_SUITE, side.name, plan.pairs, plan.seed, plan.placement, plan.command), [])
+    return ResultFile(
+        path, head(PAIRED_SUITE, side.name, plan.pairs, plan.seed, plan.placement, plan.command, side.folder), []
+    )
 
 
 def _pairs(plan: Plan) -> Iterator[tuple[int, tuple[int, int], int]]:

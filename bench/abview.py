@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,22 +16,24 @@ from analysis.load_results import load_run
 from analysis.regression import Change, Comparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
-from bench import compareview, display, preflight
-from bench.ab import COMPARISON, CommandSide, OwnSide, Plan, Service, Side, run_pairs
+from bench import compareview, display, ownservice, preflight
+from bench.ab import COMPARISON, OwnSide, Plan, ServiceSide, Side, run_pairs
+from bench.address import SCHEMES
 from bench.errors import UsageError
 from bench.output import say
+from bench.ownservice import OwnService
 from bench.placement import choose_placement
 from bench.run import Silent, Watcher, choose_seed
-from bench.scenario import Scenario
+from bench.scenario import Scenario, parse_payload
 from bench.selection import choose_suite
-from bench.target import Wanted, target_scenario
 from bench.worktrees import SIDES, Checkout, checkouts, repository
 
 FOLDER = Path("results/ab")
 """Where results go that nobody named a place for."""
 
 DEFAULT_URL = "http://127.0.0.1:{port}/"
-_DEFAULTS = {"load": "closed:4", "warmup": "300ms", "duration": "1s"}
+_LENGTHS = {"warmup": "300ms", "duration": "1s"}
+_LOAD = {"load": "closed:4"}
 """Few connections: most exchanges are then over before anything else gets the CPU, and the median hardly feels it."""
 
 DEFAULT_PAIRS = 200
@@ -71,16 +74,16 @@ def run_equal(asked: Asked, revision: str) -> tuple[Comparison, Path, float]:
 
 
 def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparison, Path, float]:
-    service = _service(asked)
-    plan = replace(_plan(asked, service), stop_early=stop_early)
-    preflight.check(plan.scenarios)
+    _check(asked)
+    margin, metrics = compareview.parse_margin(asked.margin), choose_metrics(asked.metrics)
     top = repository()
     folder = _folder(asked.out)
     watch: AbstractContextManager[Watcher] = nullcontext(Silent())
     with checkouts(top, base, head) as made:
-        one, other = (
-            _side(checkout, service, folder / f"{name}.log") for name, checkout in zip(SIDES, made, strict=True)
-        )
+        (one, other), scenarios = _sides(asked, made, folder)
+        preflight.check(scenarios)
+        seed, placement = choose_seed(asked.seed), choose_placement(1)
+        plan = Plan(scenarios, metrics, margin, asked.pairs, seed, placement, asked.words, stop_early)
         say(f"base {one.name}, head {other.name}: up to {plan.pairs} pairs, kept in {folder}")
         if sys.stderr.isatty():
             watch = display.watch("base against head", plan.scenarios * 2, plan.pairs)
@@ -97,55 +100,112 @@ def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparis
     return found, folder, took_s / pairs
 
 
-def _service(asked: Asked) -> Service | None:
-    own = {name for name, given in asked.options.items() if given and name not in _LOAD_KEYS}
-    if asked.command is None:
-        for option, given in (("--url", asked.url), ("--build", asked.build), ("--method", asked.method)):
-            if given is not None:
-                raise UsageError(f"{option}: it belongs to a server of yours; say how it starts with --command")
-        return None
-    if asked.suite is not None or own:
-        name = "SUITE" if asked.suite is not None else f"--{min(own).replace('_', '-')}"
-        raise UsageError(f"{name}: it says what a server of wirebench does, and --command starts one of yours")
+_LOAD_KEYS = ("load", "connections", "warmup", "duration", "timeout")
+"""What a load on a service of the user's own has."""
+
+
+def _own_words(asked: Asked) -> str:
+    """What is said that only wirebench's own servers can be told; empty if nothing is."""
+    if asked.suite is not None:
+        return "SUITE"
+    keys = _LOAD_KEYS if asked.command is None else (*_LOAD_KEYS, "payload")
+    return min((f"--{key}" for key, given in asked.options.items() if given and key not in keys), default="")
+
+
+def _check(asked: Asked) -> None:
+    """Raises UsageError for options that contradict each other, before anything is checked out."""
+    if asked.command is not None:
+        if own := _own_words(asked):
+            raise UsageError(f"{own}: it says what a server of wirebench does, and --command starts one of yours")
+        _from_options(asked)
+    for option, given in (("--url", asked.url), ("--method", asked.method)):
+        if given is not None and asked.command is None:
+            raise UsageError(f"{option}: it belongs to a server of yours; say how it starts with --command")
+
+
+def _sides(
+    asked: Asked, made: tuple[Checkout, Checkout], folder: Path
+) -> tuple[tuple[Side, Side], tuple[Scenario, ...]]:
+    """Both sides, and what is asked of them: of a service of the user's own, as --command or the file of each checkout
+    describes it; else of wirebench's own servers. Raises UsageError."""
+    if asked.command is None and (
+        _own_words(asked) or not any((each.here / ownservice.FILE).exists() for each in made)
+    ):
+        if asked.build is not None:
+            raise UsageError("--build: it belongs to a server of yours; say how it starts with --command")
+        return (OwnSide(made[0]), OwnSide(made[1])), _scenarios(asked)
+    base, head = (_own(asked, each, folder / f"{name}.log") for name, each in zip(SIDES, made, strict=True))
+    scenario, other = (_scenario(asked, own) for own in (base, head))
+    if base.mix != head.mix or scenario != other:
+        raise UsageError(
+            f"base and head ask for different things: the requests or the load in {ownservice.FILE} have changed "
+            "between them; compare revisions that ask the same"
+        )
+    build = asked.build or ""
+    return (ServiceSide(made[0], base, build), ServiceSide(made[1], head, build)), (scenario,)
+
+
+def _own(asked: Asked, checkout: Checkout, output: Path) -> OwnService:
+    """The service of a checkout. What it writes goes to `output`."""
+    own = _read(checkout) if asked.command is None else _from_options(asked)
+    if own.command is not None:
+        cwd = checkout.here if asked.command is not None else own.command.cwd
+        own = replace(own, command=replace(own.command, cwd=cwd, output=output.resolve()))
+    return own.repeated()
+
+
+def _read(checkout: Checkout) -> OwnService:
+    path = checkout.here / ownservice.FILE
+    if not path.exists():
+        raise UsageError(
+            f"{checkout.name} holds no {path.name}; compare revisions that do, or say how both start with --command"
+        )
+    try:
+        return ownservice.read(path)
+    except UsageError as error:
+        raise UsageError(f"{checkout.name}: {str(error).replace(f'{checkout.here}/', '')}") from None
+
+
+def _from_options(asked: Asked) -> OwnService:
+    """The service that --command starts, with one request. Raises UsageError."""
+    base, path = _split(asked.url or DEFAULT_URL)
     sizes = asked.options.get("payload")
-    wanted = Wanted(method=asked.method, payload=sizes[0] if sizes else None)
-    return Service(asked.command, asked.url or DEFAULT_URL, asked.build or "", wanted)
+    request: dict[str, Any] = {"path": path}
+    if asked.method is not None:
+        request["method"] = asked.method
+    if sizes:
+        request["body"] = "w" * parse_payload(_single("payload", sizes), "--payload")
+    # Its certificate is not what is measured.
+    secure = (scheme := base.partition("://")[0]) in SCHEMES and SCHEMES[scheme].tls
+    service = {"command": asked.command, "url": base, "insecure": secure}
+    document = {"service": service, "request": [request], "load": dict(_LOAD)}
+    return ownservice.from_document(document, Path("command line"))
 
 
-_LOAD_KEYS = ("load", "connections", "payload", "warmup", "duration", "timeout")
-"""What a load on anybody's server has."""
+def _split(url: str) -> tuple[str, str]:
+    """An address in its server and its path."""
+    scheme, mark, rest = url.partition("://")
+    authority, _, path = rest.partition("/")
+    return f"{scheme}{mark}{authority}", f"/{path}"
 
 
-def _plan(asked: Asked, service: Service | None) -> Plan:
-    return Plan(
-        _scenarios(asked, service),
-        choose_metrics(asked.metrics),
-        compareview.parse_margin(asked.margin),
-        asked.pairs,
-        choose_seed(asked.seed),
-        choose_placement(1),
-        asked.words,
-    )
+def _scenario(asked: Asked, own: OwnService) -> Scenario:
+    options = {key: given for key in _LOAD_KEYS if (given := asked.options.get(key))}
+    return own.scenario(own.target(1), _LENGTHS | {key: _single(key, given) for key, given in options.items()})
 
 
-def _scenarios(asked: Asked, service: Service | None) -> tuple[Scenario, ...]:
-    if service is None:
-        options = dict(asked.options)
-        if asked.suite is None:
-            options = {**{key: [value] for key, value in _DEFAULTS.items()}, **{k: v for k, v in options.items() if v}}
-        suite = choose_suite(asked.suite, options)
-        return suite.scenarios
-    values = dict(_DEFAULTS)
-    for key in _LOAD_KEYS:
-        if (given := asked.options.get(key)) and key != "payload":
-            if len(given) > 1:
-                raise UsageError(f"--{key}: a server of yours is asked to bear one load at a time")
-            values[key] = given[0]
-    return (replace(target_scenario(service.target(1), values), group="run"),)
+def _single(key: str, given: Sequence[str]) -> str:
+    if len(given) > 1:
+        raise UsageError(f"--{key}: a service of yours is asked to bear one load at a time")
+    return given[0]
 
 
-def _side(checkout: Checkout, service: Service | None, output: Path) -> Side:
-    return OwnSide(checkout) if service is None else CommandSide(checkout, service, output)
+def _scenarios(asked: Asked) -> tuple[Scenario, ...]:
+    options = dict(asked.options)
+    if asked.suite is None:
+        defaults = {key: [value] for key, value in {**_LOAD, **_LENGTHS}.items()}
+        options = defaults | {key: given for key, given in options.items() if given}
+    return choose_suite(asked.suite, options).scenarios
 
 
 def _folder(out: str | None) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from analysis.capacity import conclusions
 from bench import environment, resultfile
 from bench.errors import OutputError, TargetError, UsageError
-from bench.objectives import DEFAULT, Objective, Outcome, Verdict, judge, parse_objectives
+from bench.objectives import Objective, Outcome, Verdict, judge
 from bench.placement import Placement
 from bench.quantities import (
     format_duration,
@@ -86,19 +86,18 @@ class Settings:
         percentile."""
         if step.stage is Stage.SEARCH:
             return max(self.duration_ns, round(_FEWEST / step.rate_per_s * 1e9))
-        rarest = min(1 - objective.within for objective in self.objectives)
+        rarest = min((1 - objective.within for objective in self.objectives if objective.within < 1), default=1.0)
         enough_ns = round(_SAMPLES_BEYOND / rarest / step.rate_per_s * 1e9)
         return max(self.confirm_ns, min(enough_ns, _LONGEST_NS))
 
 
 def settings_of(
-    objectives: Sequence[str],
+    objectives: tuple[Objective, ...],
     arrivals: Arrivals,
     start: str,
     max_rate: str,
     duration: str,
     confirm: str,
-    timeout: str,
     connections: str,
     target: str | None,
     headroom: str,
@@ -122,7 +121,7 @@ def settings_of(
         plan = Plan(parse_rate_per_s(target, "--target"), kept, growing)
     most = parse_concurrency(connections, "--connections").connections
     return Settings(
-        parse_objectives(objectives or (DEFAULT,), parse_duration_ns(timeout, "--timeout")),
+        objectives,
         arrivals,
         start_per_s,
         max_per_s,

@@ -69,7 +69,8 @@ SERVICE = {
     "request.check.contains": "a text, or a list of texts, that must be in the body",
     "request.check.json": 'paths and values of a body of JSON, like { "user.name" = "ann", "items.0.id" = 1 }',
     "request.check.max-size": "the longest body, like 16KiB",
-    "load.load, connections, warmup, duration, timeout, seed": "as the options of wirebench load, which go before them",
+    "load.load, connections, timeout, seed": "as the options of wirebench load, which go before them",
+    "load.warmup, duration": "the same; wirebench capacity and ab have lengths of their own",
     "load.thresholds": "a list, like p99 < 20ms, max of NAME < 1s, errors < 0.1%, dropped <= 0, rate > 500/s",
 }
 """The keys of a wirebench.toml (see `bench.ownservice`), by table."""

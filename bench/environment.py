@@ -34,10 +34,12 @@ _SYSCTLS = (
 _PACKAGES = ("uvloop", "httptools", "hpack", "hdrhistogram", "numpy")
 
 
-def describe(placement: Placement) -> dict[str, Any]:
-    """Groups of name and value, as result files hold them."""
+def describe(placement: Placement, service: Path | None = None) -> dict[str, Any]:
+    """Groups of name and value, as result files hold them. `service` is a folder of the repository of a service that is
+    measured, if it has one of its own."""
     return {
-        "wirebench": {"version": __version__, **_git()},
+        "wirebench": {"version": __version__, **_own_revision()},
+        **({} if service is None else {"service": _revision(service)}),
         "cpu": {
             "model": _try(_cpu_model),
             "cores": psutil.cpu_count(logical=False) or UNAVAILABLE,
@@ -95,14 +97,19 @@ def _open_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _git() -> dict[str, Any]:
+def _own_revision() -> dict[str, Any]:
     root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return {"commit": UNAVAILABLE, "dirty": UNAVAILABLE}
+    return _revision(root)
+
+
+def _revision(folder: Path) -> dict[str, Any]:
+    """What is checked out where a folder is, and whether the repository has anything beside it."""
 
     def run(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=5
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=5
         ).stdout.strip()
 
-    if not (root / ".git").exists():
-        return {"commit": UNAVAILABLE, "dirty": UNAVAILABLE}
     return {"commit": _try(lambda: run("rev-parse", "HEAD")), "dirty": _try(lambda: bool(run("status", "--porcelain")))}

@@ -1,7 +1,7 @@
 """What `wirebench history` shows."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,12 @@ def open_history(folder: str | None, branch: str | None) -> History:
     if folder is not None:
         raise UsageError("--folder and --branch: a history is in one of them; leave out the other")
     return BranchHistory(repository(), branch)
+
+
+def contents(entry: Mapping[str, Any]) -> str:
+    """What an entry holds, in a few words: "ab, http1 closed:4 GET /"."""
+    names = [scenario["name"] for scenario in entry["scenarios"].values()]
+    return f"{entry['suite']}, {names[0] if len(names) == 1 else f'{len(names)} scenarios'}"
 
 
 def look(

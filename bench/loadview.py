@@ -8,7 +8,8 @@ import numpy as np
 
 from analysis import doubts
 from analysis.histograms import Histogram, decode
-from analysis.metrics import show_duration, show_number, show_share
+from analysis.metrics import show_duration, show_share
+from analysis.mixes import COLUMNS, MARKS, SHOWN_AS
 from bench.output import columns
 from bench.quantities import format_rate, format_size
 
@@ -20,9 +21,6 @@ _ROWS = {
     "p99.9": "p999",
     "max": "max",
 }
-_SHOWN_AS = {"ns": show_duration, "share": show_share, "count": show_number, "per_s": format_rate}
-"""How the figures of thresholds are spelled, by their unit."""
-
 _BAR_CELLS = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -67,10 +65,10 @@ def _latencies(trial: dict[str, Any]) -> str:
 
 def _by_request(requests: dict[str, Any]) -> str:
     """A row for each request of a mix, and below them why answers were wrong."""
-    rows = [["request", "count", "p50", "p99", "max", "errors"]]
+    rows = [["request", "count", *COLUMNS, "errors"]]
     for name, found in requests.items():
         latency, errors = found["latency_ns"], found["errors"]
-        figures = [_duration(latency[key]) for key in ("p50", "p99", "max")] if latency else ["–"] * 3
+        figures = [_duration(latency[key]) for key in COLUMNS] if latency else ["–"] * len(COLUMNS)
         failed = ", ".join(f"{number:,} {kind}" for kind, number in sorted(errors.items()))
         rows.append([name, f"{found['completed']:,}", *figures, failed or "none"])
     complaints = [
@@ -82,11 +80,10 @@ def _by_request(requests: dict[str, Any]) -> str:
 def threshold_lines(judged: list[dict[str, Any]]) -> str:
     """A row for each threshold, and whether it held."""
     rows = [["threshold", "measured", ""]]
-    marks = {True: "✓", False: "✗", None: "?"}
     for threshold in judged:
         value = threshold["value"]
-        shown = "not measured" if value is None else _SHOWN_AS[threshold["unit"]](value)
-        rows.append([threshold["threshold"], shown, marks[threshold["held"]]])
+        shown = "not measured" if value is None else SHOWN_AS[threshold["unit"]](value)
+        rows.append([threshold["threshold"], shown, MARKS[threshold["held"]]])
     return columns(rows, right=[1])
 
 

@@ -18,6 +18,7 @@ from analysis.histograms import decode
 from bench.doubts import MAX_CLIENT_CPU, MAX_LATENESS_NS
 from bench.errors import UsageError
 from bench.quantities import format_duration, parse_duration_ns, parse_share
+from bench.thresholds import Threshold
 
 EXAMPLES = "p99<50ms, p99.9<100ms or errors<1%"
 ERRORS = "errors<1%"
@@ -25,6 +26,8 @@ ERRORS = "errors<1%"
 DEFAULT = "p99<100ms"
 
 _OBJECTIVE = re.compile(r"(p\d{1,2}(?:\.\d{1,3})?|errors)\s*<\s*(\S+)")
+_WITHIN = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+"""The share of requests that thresholds on latency are about."""
 _LATE_SHARE = 0.2
 """The generator was disturbed if it sent 1 % of the requests later than this share of the tightest latency limit."""
 _CHANCE = 0.05
@@ -61,16 +64,25 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Objective:
-    """At least the share `within` of all requests is answered within `limit_ns`; or, if that is None, at all."""
+    """At least the share `within` of all requests is answered within `limit_ns`; or, if that is None, at all. If
+    `request` is not empty, of those requests of a mix that have that name."""
 
     text: str
     within: float
     limit_ns: int | None
+    request: str = ""
+
+    def _seen(self, trial: dict[str, Any]) -> tuple[int, int, dict[str, Any] | None]:
+        """How many of its requests were due, how many were answered rightly, and their latency."""
+        if self.request:
+            found = trial["requests"][self.request]
+            return found["completed"] + sum(found["errors"].values()), found["completed"], found["latency_ns"]
+        return trial["counts"]["offered"], trial["counts"]["completed"], trial["latency_ns"]
 
     def shortfall(self, trial: dict[str, Any]) -> int:
         """How many of the requests that were due did not do what the objective asks of them."""
-        counts, latency = trial["counts"], trial["latency_ns"]
-        failed = int(counts["offered"] - counts["completed"])
+        due, answered, latency = self._seen(trial)
+        failed = due - answered
         if self.limit_ns is None or latency is None or latency["max"] < self.limit_ns:
             return failed
         histogram = decode(latency["hdr"], self.text)
@@ -79,7 +91,7 @@ class Objective:
     def is_met(self, trial: dict[str, Any], strict: bool) -> bool:
         """Whether the shortfall is allowed; where that is not `strict`, one that chance alone may be the reason of (at
         5 %) is, for a short trial says little of a high percentile."""
-        due = trial["counts"]["offered"]
+        due, _, _ = self._seen(trial)
         allowed = (1 - self.within) * due
         if not strict:
             from scipy.stats import binom
@@ -89,13 +101,13 @@ class Objective:
 
     def seen(self, trial: dict[str, Any]) -> str:
         """What the trial shows of it: "p99 81.5 ms"."""
-        name, due = self.text.partition("<")[0], max(1, trial["counts"]["offered"])
+        due, answered, latency = self._seen(trial)
+        name, due = self.text.partition("<")[0].strip(), max(1, due)
         if self.limit_ns is None:
             return f"errors {self.shortfall(trial) / due:.2%}"
-        answered = trial["counts"]["completed"]
-        if answered < self.within * due:
+        if latency is None or answered < self.within * due:
             return f"{name} never: {1 - answered / due:.1%} were not answered rightly"
-        value = decode(trial["latency_ns"]["hdr"], self.text).quantiles([min(1.0, self.within * due / answered)])[0]
+        value = decode(latency["hdr"], self.text).quantiles([min(1.0, self.within * due / answered)])[0]
         return f"{name} {format_duration(float(value)).replace(' us', ' µs')}"
 
 
@@ -104,15 +116,43 @@ def parse_objectives(texts: Sequence[str], timeout_ns: int, where: str = "--obje
     found: dict[str, Objective] = {}
     for text in (piece.strip() for given in texts for piece in given.split(",")):
         objective = _parse(text, where)
+        found[objective.text] = objective
+    return _whole(tuple(found.values()), timeout_ns, where)
+
+
+def from_thresholds(
+    thresholds: Sequence[Threshold], timeout_ns: int, where: str
+) -> tuple[tuple[Objective, ...], tuple[Threshold, ...]]:
+    """The thresholds of a service as objectives, the usual ones where there are none; and those that are none, for they
+    say nothing of a share of requests: rates, means, least latencies and numbers of errors. Raises UsageError."""
+    made = {threshold: _of_threshold(threshold) for threshold in thresholds}
+    objectives = tuple(objective for objective in made.values() if objective is not None)
+    left_out = tuple(threshold for threshold, objective in made.items() if objective is None)
+    return _whole(objectives or (_parse(DEFAULT, where),), timeout_ns, where), left_out
+
+
+def _of_threshold(threshold: Threshold) -> Objective | None:
+    within = _WITHIN.get(threshold.metric)
+    if not threshold.is_upper:
+        return None
+    if within is not None:
+        limit_ns = round(threshold.limit) + (threshold.comparison == "<=")
+        return Objective(threshold.text, within, limit_ns, threshold.request)
+    if threshold.metric == "errors" and threshold.unit == "share":
+        return Objective(threshold.text, 1 - threshold.limit, None, threshold.request)
+    return None
+
+
+def _whole(objectives: tuple[Objective, ...], timeout_ns: int, where: str) -> tuple[Objective, ...]:
+    """With a bound on all errors, if there is none. Raises UsageError for a latency that no answer may have."""
+    for objective in objectives:
         if objective.limit_ns is not None and objective.limit_ns > timeout_ns:
             raise UsageError(
-                f"{where}: {text!r}: an answer that takes longer than --timeout {format_duration(timeout_ns)} counts as"
-                " none; raise --timeout, or lower the objective"
+                f"{where}: {objective.text!r}: an answer that takes longer than --timeout {format_duration(timeout_ns)}"
+                " counts as none; raise --timeout, or lower the objective"
             )
-        found[objective.text] = objective
-    if all(objective.limit_ns is not None for objective in found.values()):
-        found[ERRORS] = _parse(ERRORS, where)
-    return tuple(found.values())
+    bounded = any(objective.limit_ns is None and not objective.request for objective in objectives)
+    return objectives if bounded else (*objectives, _parse(ERRORS, where))
 
 
 def _parse(text: str, where: str) -> Objective:
@@ -150,7 +190,7 @@ def judge(objectives: Sequence[Objective], trial: dict[str, Any], strict: bool =
     if growth > _MAX_GROWTH or any(_most_too_slow(objective, trial) for objective in missed):
         outcome, guilty = _exhausted(trial)  # from one end to the other: that is no disturbance
     else:
-        outcome, guilty = _generator(objectives, trial)
+        outcome, guilty = _generator([one for one in missed if one.limit_ns is not None] or objectives, trial)
     return Verdict(outcome, "; ".join([*reasons, *guilty]))
 
 

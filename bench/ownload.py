@@ -37,7 +37,7 @@ def load_own_service(
                 trial, status = interrupt.trial, "interrupted"
     if running.process is not None and (left := running.process.left_behind):
         say(f"the service left {left} process{'es' if left > 1 else ''} behind when it was told to end; killed now")
-    results = target_results(trial, placement, command, status)
+    results = target_results(trial, placement, command, status, own.path.parent)
     answer(json_file, results.text, lambda: _view(trial))
     return INTERRUPTED if status == "interrupted" else thresholds.exit_code(trial)
 

@@ -27,7 +27,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -107,6 +107,12 @@ class OwnService:
         self._check_rate(scenario)
         return scenario
 
+    def repeated(self) -> "OwnService":
+        """The same for a measurement of many trials, which says itself how long they are, and judges them itself: no
+        warm-up, no duration and no thresholds."""
+        kept = {key: value for key, value in self.load.items() if key not in ("warmup", "duration")}
+        return replace(self, load=kept, thresholds=())
+
     def _check_rate(self, scenario: Scenario) -> None:
         if not isinstance(scenario.load, Open):
             return
@@ -185,6 +191,11 @@ def parse(text: str, path: Path) -> OwnService:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
+    return from_document(document, path)
+
+
+def from_document(document: Mapping[str, Any], path: Path) -> OwnService:
+    """What these tables say in the place of the file's. Raises UsageError."""
     whole = _Table(document, str(path), ("service", "request", "load"))
     service = whole.table("service", _SERVICE_KEYS)
     load = whole.table("load", (*LOAD_KEYS, "seed", "thresholds"))

@@ -86,16 +86,23 @@ def open_results(
 
 
 def head(
-    suite: str, description: str, rounds: int, seed: int, placement: Placement, command: Sequence[str]
+    suite: str,
+    description: str,
+    rounds: int,
+    seed: int,
+    placement: Placement,
+    command: Sequence[str],
+    service: Path | None = None,
 ) -> dict[str, Any]:
-    """What a result file says about its run as a whole."""
+    """What a result file says about its run as a whole. `service` is where the code is of what was measured, if it is
+    not the wirebench that measures."""
     return {
         "suite": suite,
         "description": description,
         "command": list(command),
         "seed": seed,
         "rounds": rounds,
-        "environment": environment.describe(placement),
+        "environment": environment.describe(placement, service),
     }
 
 

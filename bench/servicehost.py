@@ -72,7 +72,8 @@ def _stop(service: "subprocess.Popen[bytes]") -> int:
 
 
 def main() -> None:
-    spec = json.loads(sys.stdin.readline() or "null")
+    told = os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # a buffer could hold back from select
+    spec = json.loads(told.readline() or "null")
     if spec is None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -83,10 +84,10 @@ def main() -> None:
         return
     _say("started", pid=service.pid)
     death = os.pidfd_open(service.pid) if hasattr(os, "pidfd_open") else -1
-    waited = [sys.stdin] if death < 0 else [sys.stdin, death]
-    if sys.stdin not in select.select(waited, [], [])[0]:
+    waited = [told.fileno()] if death < 0 else [told.fileno(), death]
+    if told.fileno() not in select.select(waited, [], [])[0]:
         _say("ended", status=service.wait())
-        select.select([sys.stdin], [], [])
+        select.select([told.fileno()], [], [])
     _say("stopped", left=_stop(service))
 
 

@@ -1,12 +1,14 @@
-"""Whose capacity can be asked for: a server that runs already, or servers that are started here."""
+"""Whose capacity can be asked for: a server that runs already, a service of the user's own, or wirebench's servers."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import preflight
 from bench.address import parse_address
-from bench.errors import UsageError
+from bench.errors import TargetError, UsageError
+from bench.ownservice import OwnService, running
 from bench.placement import Placement
 from bench.protocols import PROTOCOLS
 from bench.run import Silent
@@ -85,3 +87,26 @@ def _measure(target: Target, scenario: Scenario, load_processes: int, placement:
         return run_load(target, asked, seed, load_processes, placement.load_only(), Silent())
 
     return measure
+
+
+@contextlib.contextmanager
+def own_subject(
+    own: OwnService, options: Mapping[str, str], load_processes: int, placement: Placement
+) -> Iterator[tuple[Subject]]:
+    """A service as a wirebench.toml describes it, started once for all trials and ended with the context. `options` are
+    keys of a scenario that go before the file's. Raises UsageError, ServerFailedError."""
+    own = own.repeated()
+
+    def scenario(target: Target, load: str) -> Scenario:
+        return own.scenario(target, {**options, "load": load})
+
+    preflight.check([scenario(own.target(1), _ANY_LOAD)])
+    with running(own, placement) as service:
+
+        def measure(load: str, duration_ns: int, seed: int) -> dict[str, Any]:
+            if service.process is not None and (death := service.process.death()) is not None:
+                raise TargetError(f"the service {death}")
+            asked = replace(scenario(service.target, load), duration_ns=duration_ns)
+            return service.trial(asked, seed, load_processes, placement, Silent())
+
+        yield (Subject(f"{service.target.operation} {service.target.called}", measure, False),)

@@ -299,11 +299,15 @@ def run_load(
 
 
 def target_results(
-    trial: dict[str, Any], placement: Placement, command: Sequence[str], status: Status = "complete"
+    trial: dict[str, Any],
+    placement: Placement,
+    command: Sequence[str],
+    status: Status = "complete",
+    service: Path | None = None,
 ) -> ResultFile:
-    """A run of this trial alone, as a result file holds it."""
+    """A run of this trial alone, as a result file holds it. `service` is the folder of a service of the user's own."""
     title = f"load against {trial['scenario']['group']}"
-    results = ResultFile(None, head("load", title, 1, trial["seed"], placement, command), [])
+    results = ResultFile(None, head("load", title, 1, trial["seed"], placement, command, service), [])
     results.add(trial)
     results.finish(status)
     return results

@@ -12,6 +12,7 @@ from analysis.doubts import MEANINGS, Meaning, Tally
 from analysis.headlines import Headline, headlines
 from analysis.labels import shared
 from analysis.load_results import Run, Unsupported
+from analysis.mixes import COLUMNS, RequestRow, ThresholdRow, request_rows, threshold_rows
 from analysis.properties import PropertyTable, property_table
 from analysis.report.ladders import DrawLadder, Way, lead, ways
 from analysis.report.picture import Picture, in_columns
@@ -21,8 +22,20 @@ from analysis.tables import Table, table
 
 
 @dataclass(frozen=True)
+class MixFigures:
+    """What each request of a scenario's mix came to, and the thresholds on it."""
+
+    label: str
+    columns: Sequence[str]
+    """The heads of the latencies of each request."""
+    requests: Sequence[RequestRow]
+    thresholds: Sequence[ThresholdRow]
+
+
+@dataclass(frozen=True)
 class Section:
-    """A group of the suite: what its scenarios share, the answers in words, the plots and the table."""
+    """A group of the suite: what its scenarios share, the answers in words, the plots and the table; `mixes` has the
+    scenarios whose requests have names."""
 
     anchor: str
     title: str
@@ -30,6 +43,7 @@ class Section:
     headlines: Sequence[Headline]
     pictures: Sequence[Picture]
     table: Table
+    mixes: Sequence[MixFigures]
 
     @property
     def columns(self) -> tuple[list[Picture], list[Picture]]:
@@ -123,11 +137,16 @@ def show_moment(moment: str) -> str:
 def _section(group: Group, anchor: str, draw: Callable[[Group, str], list[Picture]]) -> Section:
     return Section(
         anchor=anchor,
-        title=group.name[:1].upper() + group.name[1:],
+        title=group.name if "://" in group.name else group.name[:1].upper() + group.name[1:],
         shared=shared([summary.scenario for summary in group.summaries]),
         headlines=headlines(group),
         pictures=draw(group, anchor),
         table=table(group),
+        mixes=[
+            MixFigures(group.label(summary), COLUMNS, rows, threshold_rows(summary.trials))
+            for summary in group.summaries
+            if (rows := request_rows(summary.trials))
+        ],
     )
 
 

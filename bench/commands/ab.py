@@ -46,7 +46,7 @@ def ab(
         _Several, typer.Option(metavar="NAME,…", help="Operations.", autocompletion=complete_operation)
     ] = None,
     tls: Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")] = None,
-    load: Annotated[_Several, typer.Option(metavar="LOAD,…", help="Loads. [default: closed:4]")] = None,
+    load: Annotated[_Several, typer.Option(metavar="LOAD,…", help="Loads. [default: the file's or closed:4]")] = None,
     connections: Annotated[_Several, typer.Option(metavar="N,…", help="Connections of an open load.")] = None,
     payload: Annotated[_Several, typer.Option(metavar="SIZE,…", help="Sizes of the body.")] = None,
     warmup: Annotated[
@@ -67,8 +67,9 @@ def ab(
     """Compare two revisions of a server in pairs, side by side on this machine, until it is known which is better.
 
     Both are checked out in worktrees that are gone afterwards. In wirebench's own repository its servers are compared,
-    by the scenarios that a suite or options spell; in yours the server that --command starts. The engine that measures
-    is the installed one.
+    by the scenarios that a suite or options spell; in yours the service that the wirebench.toml of each checkout
+    describes (in this folder of it), by its requests and its load, or the server that --command starts. Options go
+    before the file's load. The engine that measures is the installed one.
 
     Ctrl-C keeps the pairs so far. Exit status: 0 nothing is worse; 1 something is; 2 bad input, or a revision that does
     not build or start; 3 nothing valid was measured; 130 interrupted.

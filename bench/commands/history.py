@@ -41,7 +41,7 @@ def add(
         name, is_new = place.add(one)
         if not is_new:
             say("is kept already:")
-        show(name)
+        show(f"{name}: {historyview.contents(one)}")
 
 
 @history.command("show")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.load import OWN_FILE
+from bench.commands.options import OWN_FILE
 
 
 def init(

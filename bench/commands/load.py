@@ -5,10 +5,17 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Json, Kernel, Link, LinkBackend, LoadProcesses, Seed, complete_operation
-
-OWN_FILE = "wirebench.toml"
-"""What is read where no URL is named."""
+from bench.commands.options import (
+    OWN_FILE,
+    File,
+    Json,
+    Kernel,
+    Link,
+    LinkBackend,
+    LoadProcesses,
+    Seed,
+    complete_operation,
+)
 
 
 def load(
@@ -18,10 +25,7 @@ def load(
             metavar="URL", help="Address of a server; the scheme says the protocol. [default: ./wirebench.toml's]"
         ),
     ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="What describes a service of your own. [default: ./wirebench.toml]"),
-    ] = None,
+    file: File = None,
     load_model: Annotated[
         str | None,
         typer.Option(

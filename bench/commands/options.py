@@ -39,6 +39,11 @@ Seed = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="What everything random is drawn from. [default: drawn, and kept]"),
 ]
+OWN_FILE = "wirebench.toml"
+"""What is read where no server is named."""
+File = Annotated[
+    str | None, typer.Option(metavar="FILE", help=f"What describes a service of your own. [default: ./{OWN_FILE}]")
+]
 LoadProcesses = Annotated[
     int, typer.Option(metavar="N", min=1, max=64, help="Processes that generate the load together.")
 ]

@@ -44,6 +44,15 @@ def test_a_change_below_the_floor_is_none() -> None:
     assert len(change_points(made(values), floor=0.02)) == 1
 
 
+def test_the_commit_is_that_of_what_was_measured(tmp_path: Path) -> None:
+    record = build_run(plans=[Plan("run", "http1")], rounds=1)
+    path = tmp_path / "run.json"
+    for service, commit in (({}, "own"), ({"service": {"commit": "theirs", "dirty": False}}, "theirs")):
+        record["environment"] |= {"wirebench": {"commit": "own"}, **service}
+        path.write_text(json.dumps(record))
+        assert entry(load_run(path))["commit"] == commit
+
+
 def test_noise_and_spikes_are_no_change() -> None:
     wrong = 0
     for seed in range(100):

@@ -13,12 +13,11 @@ from synthetic_run import build_run
 from analysis.load_results import load_run
 from analysis.metrics import THROUGHPUT
 from analysis.regression import Change, Comparison
-from bench.ab import COMPARISON, Plan, Service, run_pairs
+from bench.ab import COMPARISON, Plan, run_pairs
 from bench.claimview import Silent
 from bench.errors import UsageError
 from bench.placement import Placement
 from bench.scenario import Scenario, parse_scenario
-from bench.target import Wanted
 
 SCENARIO = parse_scenario({"protocol": "http1", "load": "closed:64"}, "test", "run")
 
@@ -32,6 +31,7 @@ class FakeSide:
     slower: float = 1.0
     fails_from: int = 1000
     does_not_build: bool = False
+    folder: Path = Path()
     trials: list[dict[str, Any]] = field(default_factory=list)
 
     def build(self) -> None:
@@ -114,24 +114,3 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     runs = [load_run(tmp_path / f"{name}.json") for name in ("base", "head")]
     assert [run.status for run in runs] == ["interrupted"] * 2
     assert json.loads((tmp_path / COMPARISON).read_text())["answers"][0]["n"] == 3
-
-
-@pytest.mark.parametrize(
-    ("command", "url", "message"),
-    [
-        ("server", "http://127.0.0.1:{port}/", "--command: .* has no {port}"),
-        ("server '{port}", "http://127.0.0.1:{port}/", "--command: .*quotation"),
-        ("server {port}", "http://127.0.0.1:80/", "--url: .* has no {port}"),
-        ("server {port}", "http://example.org:{port}/", "is started here"),
-        ("server {port}", "ftp://127.0.0.1:{port}/", "the scheme ftp"),
-    ],
-)
-def test_a_service_that_cannot_be_started_or_reached_is_refused(command: str, url: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        Service(command, url, "", Wanted())
-
-
-def test_a_service_over_tls_is_measured_with_whatever_certificate() -> None:
-    security = Service("server {port}", "https://localhost:{port}/a?b", "", Wanted()).target(443).security
-    assert security is not None
-    assert security.insecure

@@ -216,3 +216,21 @@ def test_reading_and_tables_do_not_import_matplotlib() -> None:
     code = "import sys, analysis.report, analysis.tables, analysis.compare; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_each_request_of_a_mix_and_its_thresholds(tmp_path: Path) -> None:
+    record = build_run(seed=3, rounds=2, plans=[Plan("g", "http1")])
+    for trial, held in zip(record["trials"], (True, False), strict=True):
+        use = {"completed": 1000, "errors": {"status": 2}, "complaint": "a <b>", "latency_ns": trial["latency_ns"]}
+        trial["requests"] = {"get": use, "never": {"completed": 0, "errors": {}, "complaint": None, "latency_ns": None}}
+        trial["thresholds"] = [
+            {"threshold": "p99 of get < 2ms", "unit": "ns", "value": 1e6 if held else 3e6, "held": held},
+            {"threshold": "errors < 1%", "unit": "share", "value": 0.002, "held": True},
+            {"threshold": "p99.9 < 1s", "unit": "ns", "value": None, "held": None},
+        ]
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(record))
+    text = outline(write_report([path], tmp_path / "page")).text
+    assert re.search(r"get 2,000 .* 4 status: a <b> never 0 – – – none", text)
+    assert "p99 of get < 2ms 2 ms ✗ held in 1 of 2 rounds" in text
+    assert "errors < 1% 0.2 % ✓ held in 2 of 2 rounds p99.9 < 1s not measured ? held in 0 of 2 rounds" in text

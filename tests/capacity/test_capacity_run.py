@@ -11,6 +11,7 @@ from analysis.report.capacity import write_capacity_page
 from bench.capacity import CapacityFile, CapacityRun, Settings, settings_of
 from bench.capacityview import capacity_view, exit_code
 from bench.errors import TargetError
+from bench.objectives import DEFAULT, parse_objectives
 from bench.placement import Placement
 from bench.subjects import Subject
 from tests.capacity import simulated
@@ -19,9 +20,8 @@ SECOND_NS = 1_000_000_000
 
 
 def asked(*objectives: str, most: str = "1000/s", plan: str | None = None) -> Settings:
-    return settings_of(
-        objectives, "constant", "20/s", most, "500ms", "1s", "5s", "4", target=plan, headroom="30%", growth="20%"
-    )
+    wanted = parse_objectives(objectives or (DEFAULT,), 5 * SECOND_NS)
+    return settings_of(wanted, "constant", "20/s", most, "500ms", "1s", "4", target=plan, headroom="30%", growth="20%")
 
 
 def fake(limit_per_s: float, workers: int = 2, dies_at: float = 1e9, fails_at: float = 1e9) -> Subject:

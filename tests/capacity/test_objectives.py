@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from bench.objectives import Outcome, backlog_growth, judge, parse_objectives
+from bench.errors import UsageError
+from bench.objectives import Outcome, backlog_growth, from_thresholds, judge, parse_objectives
+from bench.thresholds import parse_threshold
 from tests.capacity import simulated
 
 TIMEOUT_NS = 5_000_000_000
@@ -87,3 +89,33 @@ def test_a_service_that_died(trial: dict[str, Any]) -> None:
     assert outcome({**trial, "error": "the server was killed by SIGKILL"}, "p99<6ms") is Outcome.DIED
     deaths = [{"worker": 1, "reason": "was killed by SIGKILL", "restarted": True}]
     assert outcome({**trial, "server": {"deaths": deaths}}, "p99<6ms") is Outcome.DIED
+
+
+def of_file(*texts: str) -> tuple[list[tuple[str, float, int | None]], list[str]]:
+    found, left_out = from_thresholds([parse_threshold(text, "f") for text in texts], TIMEOUT_NS, "f")
+    made = [(objective.text, round(objective.within, 6), objective.limit_ns) for objective in found]
+    return made, [threshold.text for threshold in left_out]
+
+
+def test_thresholds_of_a_file_are_objectives_where_they_are_of_a_share_of_the_requests() -> None:
+    bound = ("errors<1%", 0.99, None)
+    others = ["rate > 5/s", "mean < 1ms", "p50 > 1ms", "errors < 9", "dropped<1%"]
+    found, left_out = of_file("p99 < 20ms", "max <= 1s", *others)
+    assert found == [("p99 < 20ms", 0.99, 20_000_000), ("max <= 1s", 1.0, 1_000_000_001), bound]
+    assert left_out == others
+    assert of_file("errors < 0.1%") == ([("errors < 0.1%", 0.999, None)], [])
+    assert of_file("errors of get <= 0%")[0] == [("errors of get <= 0%", 1.0, None), bound]
+    assert of_file("rate > 5/s") == ([("p99<100ms", 0.99, 100_000_000), bound], ["rate > 5/s"])
+    with pytest.raises(UsageError, match="f: 'p99 < 6s': an answer that takes longer than --timeout 5 s"):
+        of_file("p99 < 6s")
+
+
+def test_an_objective_of_one_request_looks_at_that_one(trial: dict[str, Any]) -> None:
+    (objective, _), _ = from_thresholds([parse_threshold("p99 of get < 6ms", "f")], TIMEOUT_NS, "f")
+    of_get = {"completed": 100, "errors": {}, "latency_ns": trial["latency_ns"]}
+    assert judge([objective], trial | {"requests": {"get": of_get}}).outcome is Outcome.MET
+    verdict = judge([objective], trial | {"requests": {"get": of_get | {"errors": {"status": 10}}}}, strict=True)
+    assert verdict.outcome is Outcome.MISSED
+    assert verdict.why == "p99 of get never: 9.1% were not answered rightly (p99 of get < 6ms)"
+    none = {"completed": 0, "errors": {}, "latency_ns": None}
+    assert judge([objective], trial | {"requests": {"get": none}}).outcome is Outcome.MET

@@ -18,9 +18,16 @@ import pytest
 
 from analysis.load_results import load_run
 from bench import cli, ownservice
+from bench.ab import ServiceSide
+from bench.childprocess import ChildProcess
+from bench.errors import TargetError
+from bench.placement import Placement
+from bench.subjects import own_subject
+from bench.worktrees import Checkout
 from tests.commands.conftest import DEADLINE_S, ROOT, Command
 
 EXAMPLE = ROOT / "examples/service"
+NOT_PLACED = Placement((), ())
 
 SERVICE = """
 import http.server, os, subprocess, sys, time
@@ -206,6 +213,62 @@ def test_a_command_that_is_killed_leaves_nothing(folder: Path, wirebench: Comman
     until(lambda: not started_in(folder))
 
 
+def test_it_ends_at_once_if_it_is_interrupted_while_it_starts(folder: Path) -> None:
+    host = ChildProcess("bench.servicehost")
+    sleep = {"command": ["sleep", "1000"], "cwd": ".", "env": {}, "python_path": None, "output": "log", "cpus": []}
+    host.send(sleep)
+    host.send({"ask": "stop"})
+    events = [host.next_event(DEADLINE_S) for _ in range(2)]
+    assert [event and event["event"] for event in events] == ["started", "stopped"]
+    assert host.wait(DEADLINE_S) == 0
+    host.kill()
+
+
+# What measures it many times
+
+
+def described(folder: Path, mode: str) -> ownservice.OwnService:
+    """The service, with a threshold that the loads of these tests can't meet."""
+    write(folder, mode)
+    text = (folder / "wirebench.toml").read_text().replace("rate > 1/s", "rate > 90/s")
+    return ownservice.parse(text, folder / "wirebench.toml")
+
+
+def test_a_search_starts_it_once(folder: Path) -> None:
+    with own_subject(described(folder, "well"), {"warmup": "0s"}, 1, NOT_PLACED) as (subject,):
+        trials = [subject.measure("open:80/s", 300_000_000, seed) for seed in (1, 2)]
+        assert "40 served" in (folder / "wirebench-service.log").read_text()
+    assert [trial["counts"]["completed"] for trial in trials] == [24, 24]
+    assert trials[0]["requests"]["get"]["completed"] == 24
+    assert trials[0]["thresholds"] == []
+    assert subject.name == "get http://127.0.0.1:{port}"
+
+
+def test_a_search_is_told_how_it_died(folder: Path) -> None:
+    with own_subject(described(folder, "dies"), {"warmup": "0s"}, 1, NOT_PLACED) as (subject,):
+        trial = subject.measure("open:80/s", 5_000_000_000, 1)
+        assert trial["server"]["deaths"]
+        with pytest.raises(TargetError, match=r"the service ended with exit status 7; it wrote last"):
+            subject.measure("open:80/s", 300_000_000, 2)
+
+
+def test_a_side_starts_it_for_each_trial(folder: Path) -> None:
+    checkout = Checkout("main", "0" * 40, folder, folder)
+    own = described(folder, "well").repeated()
+    scenario = own.scenario(own.target(1), {"load": "closed:1", "warmup": "0s", "duration": "200ms"})
+    side = ServiceSide(checkout, own, f'{sys.executable} -c \'open("built", "w")\'')
+    side.build()
+    assert (folder / "built").exists()
+    trial = side.trial(scenario, 3, 1, NOT_PLACED, lambda _: None)
+    assert (trial["round"], trial["error"], trial["thresholds"]) == (3, None, [])
+    assert trial["server"]["cpu_user_s"] is not None
+    assert trial["scenario"]["name"] == "http1 closed:1 get http://127.0.0.1:{port}"
+    (folder / "service.py").write_text("import sys; sys.exit('broken')")
+    trial = side.trial(scenario, 4, 1, NOT_PLACED, lambda _: None)
+    assert "it wrote last: broken" in trial["error"]
+    assert trial["round"] == 4
+
+
 # init
 
 
@@ -256,7 +319,7 @@ def example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_example(example: Path) -> None:
+def test_the_example(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.main(["load", "--duration", "500ms", "--warmup", "100ms", "--json", "load.json"])
     assert code in (0, 1, 3)  # 1 and 3: a machine that is too busy
     (trial,) = json.loads((example / "load.json").read_text())["trials"]
@@ -264,22 +327,42 @@ def test_the_example(example: Path) -> None:
     assert set(trial["requests"]) == {"list", "read", "order", "report"}
     assert trial["requests"]["report"]["latency_ns"]["min"] >= 25e6
     assert trial["requests"]["list"]["completed"] > trial["requests"]["order"]["completed"]
+    if trial["valid"]:
+        capsys.readouterr()
+        assert cli.main(["history", "add", "load.json"]) == 0
+        assert "json: load, http1 open:200/s 4 requests: list, read, order, report" in capsys.readouterr().out
 
 
 @pytest.mark.long
 def test_the_commands_of_the_tutorial(example: Path) -> None:
-    """Every command of the page; each load is over sooner than the page says."""
+    """Every command of the page, and the exit status that it promises; each load is over sooner than the page says."""
     page = (EXAMPLE / "TUTORIAL.md").read_text()
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
-    assert sum(line.startswith("wirebench load") for line in lines) >= 4
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    commands = {line.split()[1] for line in lines if line.startswith("wirebench")}
+    assert commands == {"init", "load", "report", "capacity", "ab", "history"}
+    author = {f"GIT_{who}_{what}": "somebody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **author, "PYTHONPATH": str(ROOT)}
+    here = example
     for line in lines:
         expected = int(found[1]) if (found := re.search(r"# exit status (\d)", line)) else 0
-        command = re.sub(r"--duration \S+", "--duration 1s", line.partition("#")[0])
+        command = line.partition("#")[0]
+        if command.startswith("cd "):
+            here = here / command.split()[1]
+            continue
+        if command.startswith("wirebench load"):
+            command = re.sub(r"--duration \S+", "--duration 1s", command)
         shell = f'wirebench() {{ "{sys.executable}" -m bench "$@"; }}; {command}'
         result = subprocess.run(
-            ["bash", "-c", shell], cwd=example, env=environment, capture_output=True, text=True, check=False
+            ["bash", "-c", shell], cwd=here, env=environment, capture_output=True, text=True, check=False
         )
-        allowed = (expected, 3) if command.startswith("wirebench load") else (expected,)  # 3: a machine too busy
+        may_be_busy = command.startswith(("wirebench load", "wirebench capacity"))
+        allowed = (expected, 3) if may_be_busy else (expected,)  # 3: a machine that is too busy
         assert result.returncode in allowed, (line, result.stdout, result.stderr)
     assert list((example / "page").iterdir())
+    (series,) = {(entry["suite"], *entry["scenarios"]) for entry in map(json.loads, _texts(here / "results/history"))}
+    assert series[0] == "ab"
+    assert len({json.loads(text)["commit"] for text in _texts(here / "results/history")}) == 2
+
+
+def _texts(folder: Path) -> list[str]:
+    return [path.read_text() for path in folder.rglob("*.json")]

@@ -3,6 +3,7 @@ behind."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ async def main():
 asyncio.run(main())
 """
 COMMAND = f"{sys.executable} server.py {{port}}"
+FILE = f'[service]\ncommand = "{COMMAND}"\nurl = "http://127.0.0.1:{{port}}"\n'
 
 
 def result(path: Path, rounds: int, p50_ns: int, model: str = "A CPU") -> str:
@@ -193,10 +195,35 @@ def test_ab_refuses_what_it_cannot_compare(repo: Path, refused: Refused, monkeyp
     assert "--url: it belongs to a server of yours" in refused(
         "ab", "--base", "base", "--url", "http://127.0.0.1:{port}"
     )
-    assert "no {port}" in refused("ab", "--base", "base", "--command", "python server.py")
+    for option, wrong, words in (
+        ("--command", "server '{port}", "service: command: no closing quotation"),
+        (
+            "--url",
+            "ftp://127.0.0.1:{port}/",
+            "service: url: 'ftp://127.0.0.1:{port}': requests are carried over http://",
+        ),
+        ("--method", "GET IT", "request 1: method: 'GET IT' is no method"),
+    ):
+        assert words in refused("ab", "--base", "base", *command, option, wrong)
     (repo / "kept").mkdir()
     (repo / "kept" / "base.json").touch()
     assert "holds results already" in refused("ab", "--base", "base", "--out", "kept", *command)
+    assert left_behind(repo) == []
+
+
+def test_ab_asks_both_sides_for_the_same(repo: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repo)
+    assert "holds no servers of wirebench" in refused("ab", "--base", "base")
+    for path in ("/", "/other", "other"):
+        (repo / "wirebench.toml").write_text(FILE + f'[[request]]\npath = "{path}"\n', encoding="utf-8")
+        git(repo, "add", "wirebench.toml")
+        git(repo, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "-m", path)
+    ab = ["ab", "--head", "HEAD~1", "--base"]
+    assert "base and head ask for different things: the requests or the load" in refused(*ab, "HEAD~2")
+    assert re.search(r"error: base \(\w{12}\) holds no wirebench.toml; compare", "error: " + refused(*ab, "base"))
+    assert re.search(r"HEAD \(\w{12}\): wirebench.toml: request 1: path: 'other' is no path", refused(*ab, "HEAD"))
+    several = ("--load", "closed:1", "--load", "closed:2")
+    assert "--load: a service of yours is asked to bear one load" in refused(*ab, "HEAD~1", *several)
     assert left_behind(repo) == []
 
 
