@@ -143,7 +143,12 @@ def test_the_suite_has_every_pattern_on_every_protocol_that_carries_it() -> None
         return pattern, facts.server, getattr(facts, PATTERNS[pattern].needs[0])
 
     suite = read_suite("patterns")
-    carried = {ends(protocol, pattern) for protocol, facts in PROTOCOLS.items() for pattern in facts.patterns}
+    carried = {
+        ends(protocol, pattern)
+        for protocol, facts in PROTOCOLS.items()
+        for pattern in facts.patterns
+        if pattern != "mix"  # which is of a service of the user's own
+    }
     assert {ends(scenario.protocol, scenario.pattern.partition(":")[0]) for scenario in suite.scenarios} == carried
 
 
@@ -192,7 +197,7 @@ def test_short_polls_are_evenly_spread_and_mostly_empty(tmp_path: Path) -> None:
     trial = run(tmp_path, "--pattern", "short-poll:every=100ms", *options, duration="2s")
     assert trial["delivery"]["reach"] == 1.0
     assert trial["delivery"]["duplicates"] == 0
-    assert 100 <= trial["tally"]["polls"] <= 600  # 20 pollers, 20 times each; a busy machine skips some, or ends late
+    assert 100 <= trial["tally"]["polls"] <= 1000  # 20 pollers, 20 times each; a busy machine skips some, or ends late
     assert trial["tally"]["empty"] > trial["tally"]["polls"] * 0.3
 
 
