@@ -23,7 +23,7 @@ Refused = Callable[..., str]
 
 SERVER = """
 import asyncio, sys
-BURN = 0
+BURN = 1000
 class Server(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
@@ -166,7 +166,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     top = tmp_path / "repo"
     top.mkdir()
     git(top, "init", "-q", "-b", "main")
-    for name, server in (("base", SERVER), ("slow", SERVER.replace("BURN = 0", "BURN = 5000"))):
+    for name, server in (("base", SERVER), ("slow", SERVER.replace("BURN = 1000", "BURN = 5000"))):
         (top / "server.py").write_text(server, encoding="utf-8")
         git(top, "add", "server.py")
         git(top, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "-m", name)
