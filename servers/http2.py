@@ -1,6 +1,7 @@
 """The lean HTTP/2 server (RFC 9113), for clients that know beforehand that it speaks HTTP/2 (h2c, section 3.3); with
 streams of server-sent events, answers that last until the client or the server ends them."""
 
+from bisect import insort
 from collections import deque
 from typing import ClassVar
 
@@ -187,17 +188,11 @@ class Http2Connection(Http2Server[_Stream, Request]):
             body = (outcome.receiver() if receiver is None else receiver).finish()
             self.worker.counts[REQUESTS] += 1
             if self.blocked:
-                self._wait(stream, outcome, body)
+                insort(self._waiting, (stream, outcome, body), key=lambda waiting: waiting[0].urgency)
             else:
                 self._run(stream, outcome, body)
         elif stream.answered:
             self.end(stream)
-
-    def _wait(self, stream: _Stream, route: Route, body: bytes) -> None:
-        place = len(self._waiting)
-        while place and self._waiting[place - 1][0].urgency > stream.urgency:
-            place -= 1
-        self._waiting.insert(place, (stream, route, body))
 
     def _run(self, stream: _Stream, route: Route, body: bytes) -> None:
         stream.running = True
