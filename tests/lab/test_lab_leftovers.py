@@ -136,19 +136,15 @@ def test_nothing_is_left(how: str) -> None:
         harness.close()
 
 
-def test_programs_on_nodes_end_with_the_lab() -> None:
-    with Lab(two_ends(parse_link("rtt=1ms", "link"))) as lab:
-        program = subprocess.Popen([*lab.within("client"), "sleep", "1000"])
-    assert program.wait(DEADLINE_S) == -signal.SIGKILL
-
-
-def test_programs_on_nodes_end_with_a_lab_that_an_error_ends() -> None:
+@pytest.mark.parametrize("how", ["ends", "is ended by an error"])
+def test_programs_on_nodes_end_with_a_lab_that(how: str) -> None:
     with contextlib.suppress(KeyError), Lab(two_ends(parse_link("rtt=1ms", "link"))) as lab:
         command = [*lab.within("client"), "sh", "-c", "echo up; exec sleep 1000"]
         program = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert program.stdout is not None
         assert program.stdout.readline() == b"up\n"  # it is on the node
-        raise KeyError
+        if how != "ends":
+            raise KeyError
     assert program.wait(DEADLINE_S) == -signal.SIGKILL
     program.stdout.close()
 
