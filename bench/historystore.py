@@ -33,8 +33,9 @@ class History(Protocol):
     def machines(self) -> list[str]:
         """The fingerprints of the machines whose runs are kept. Raises UsageError if there is no history."""
 
-    def entries(self, machine: str) -> list[dict[str, Any]]:
-        """The entries of a machine by time. Raises UsageError for one that cannot be read."""
+    def entries(self, machine: str) -> Iterator[dict[str, Any]]:
+        """The entries of a machine by time, one after the other: there may be ten thousand. Raises UsageError for one
+        that cannot be read."""
 
 
 def _named(entry: dict[str, Any]) -> tuple[str, str]:
@@ -80,10 +81,10 @@ class FolderHistory:
             raise UsageError(f"{self._folder}: no run is kept there; see wirebench history add")
         return found
 
-    def entries(self, machine: str) -> list[dict[str, Any]]:
+    def entries(self, machine: str) -> Iterator[dict[str, Any]]:
         folder = self._folder / machine
         names = sorted(name for name in os.listdir(folder) if _NAME.fullmatch(f"{machine}/{name}"))  # noqa: PTH208  # ten thousand of them
-        return [self._read(f"{folder}/{name}") for name in names]
+        return (self._read(f"{folder}/{name}") for name in names)
 
     def _read(self, path: str) -> dict[str, Any]:
         try:
@@ -127,16 +128,16 @@ class BranchHistory:
             raise UsageError(f"the branch {self._branch} holds no history; see wirebench history add")
         return found
 
-    def entries(self, machine: str) -> list[dict[str, Any]]:
+    def entries(self, machine: str) -> Iterator[dict[str, Any]]:
         tip = self._tip()
         names = sorted(name for name in self._names(tip) if name.startswith(f"{machine}/"))
         asked = "".join(f"{tip}:{name}\n" for name in names).encode()
         done = subprocess.run(
             ["git", "-C", str(self._top), "cat-file", "--batch"], input=asked, capture_output=True, check=False
         )
-        return [
+        return (
             read_entry(blob, f"{self._branch}:{name}") for name, blob in zip(names, _blobs(done.stdout), strict=True)
-        ]
+        )
 
     def _tip(self) -> str:
         with contextlib.suppress(UsageError):

@@ -1,4 +1,4 @@
-"""Method and path of an operation, from an OpenAPI document (version 3, in JSON)."""
+"""Method and path of an operation, from an OpenAPI document (version 3, in JSON or YAML)."""
 
 import json
 from pathlib import Path
@@ -15,17 +15,34 @@ def find_operation(path: Path, operation: str, where: str) -> tuple[str, str]:
     """The method and the path, with the path of the document's first server before it, of the operation with that
     operationId. Parameters stay in the path as {name}. Raises UsageError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{where}: openapi: cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        hint = "; YAML is not read, write it as JSON" if path.suffix in (".yaml", ".yml") else ""
-        raise UsageError(f"{where}: openapi: {path} is not JSON{hint}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: openapi: {path} is no text in UTF-8") from None
+    document = _parsed(text, path, where)
     if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):
         raise UsageError(f"{where}: openapi: {path} is no document of OpenAPI 3")
     found = _operations(document)
     method, template = found[choose(operation, found, f"{where}: operation")]
     return method, _base_path(document) + template
+
+
+def _parsed(text: str, path: Path, where: str) -> Any:
+    if path.suffix not in (".yaml", ".yml"):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UsageError(
+                f"{where}: openapi: {path} is not JSON: {error}; YAML is read from .yaml and .yml"
+            ) from None
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        words = " ".join(str(error).split())
+        raise UsageError(f"{where}: openapi: {path} is not YAML: {words}") from None
 
 
 def _operations(document: dict[str, Any]) -> dict[str, tuple[str, str]]:

@@ -47,14 +47,14 @@ def test_entries_come_back_by_time_and_machine(history: History) -> None:
         assert is_new
         assert f"{machine}/202603{number:02}T100000123-" in name
     assert history.machines() == sorted(MACHINES)
-    assert history.entries(MACHINES[0]) == [entry(1), entry(2)]
-    assert history.entries(MACHINES[1]) == [entry(3, MACHINES[1])]
+    assert list(history.entries(MACHINES[0])) == [entry(1), entry(2)]
+    assert list(history.entries(MACHINES[1])) == [entry(3, MACHINES[1])]
 
 
 def test_what_is_kept_already_is_left_as_it_is(history: History) -> None:
     name, _ = history.add(entry(1))
     assert history.add(entry(1)) == (name, False)
-    assert history.entries(MACHINES[0]) == [entry(1)]
+    assert list(history.entries(MACHINES[0])) == [entry(1)]
 
 
 def test_where_nothing_is_kept_there_is_no_history(history: History) -> None:
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_entry_is_named(tmp_path: Path) -> None:
     Path(name).chmod(0o644)
     Path(name).write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match=f"{Path(name).name}: not an entry"):
-        history.entries(MACHINES[0])
+        list(history.entries(MACHINES[0]))
 
 
 def test_a_branch_does_not_touch_what_is_checked_out(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bench import ownservice
 from bench.catalogue import SERVICE
@@ -82,15 +83,16 @@ def test_a_text_body_takes_values_as_they_are(tmp_path: Path) -> None:
     assert (only.method, only.body) == ("POST", b'{"n": 5, "other": {m}}')
 
 
-def test_an_operation_of_openapi(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["api.json", "api.yaml", "api.yml"])
+def test_an_operation_of_openapi(tmp_path: Path, name: str) -> None:
     document = {
         "openapi": "3.1.0",
         "servers": [{"url": "https://example.com/v1/"}],
         "paths": {"/users/{id}": {"parameters": [], "delete": {"operationId": "drop"}, "get": {}}},
     }
-    (tmp_path / "api.json").write_text(json.dumps(document))
+    (tmp_path / name).write_text(json.dumps(document) if name == "api.json" else yaml.safe_dump(document))
     (tmp_path / "d.csv").write_text("id\n7\n")
-    (only,) = exchanges(tmp_path, 'openapi = "api.json"\noperation = "drop"\ndata = "d.csv"\n')
+    (only,) = exchanges(tmp_path, f'openapi = "{name}"\noperation = "drop"\ndata = "d.csv"\n')
     assert (only.method, only.path) == ("DELETE", "/v1/users/7")
 
 
@@ -150,7 +152,8 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         (URL + '[[request]]\npath = "/{x}"\ndata = "d.csv"\n', "needs a value for {x}"),
         (URL + GET + 'operation = "x"\n', "operation: means nothing without openapi"),
         (URL + GET + 'openapi = "x.json"\n', "path: the operation says it"),
-        (URL + '[[request]]\nopenapi = "api.yaml"\noperation = "x"\n', "YAML is not read, write it as JSON"),
+        (URL + '[[request]]\nopenapi = "api.yaml"\noperation = "x"\n', "api.yaml is not YAML: mapping values"),
+        (URL + '[[request]]\nopenapi = "api.txt"\noperation = "x"\n', "api.txt is not JSON"),
         (URL + '[[request]]\nopenapi = "api.json"\noperation = "x"\n', "'x' is unknown; allowed are list"),
         (URL + GET + 'proto = "x"\n', "proto: is for requests over grpc://"),
         (URL + GET + "check.status = 99\n", "check: status: 99 is not a whole number from 200 to 599"),
@@ -178,7 +181,8 @@ def test_what_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "d.csv").write_text("id\n1\n")
     (tmp_path / "empty.csv").write_text("id\n")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
-    (tmp_path / "api.yaml").write_text("openapi: 3.1.0\n")
+    (tmp_path / "api.yaml").write_text("openapi: 3.1.0: 2\n")
+    (tmp_path / "api.txt").write_text("openapi: 3.1.0\n")
     operation = {"operationId": "list"}
     (tmp_path / "api.json").write_text(json.dumps({"openapi": "3.0.0", "paths": {"/": {"get": operation}}}))
     with pytest.raises(UsageError) as refused:
