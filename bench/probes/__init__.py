@@ -111,7 +111,7 @@ PROBES = {
         {
             "carrier": "what carries the tunnel's packets: tcp or udp",
             "loss": "share that the link loses, like 1%",
-            "megabytes": "what is sent each time",
+            "kilobytes": "what is sent each time",
         },
         {
             "goodput_bytes_per_s": "bytes a second that arrive, the harmonic mean",

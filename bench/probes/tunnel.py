@@ -35,10 +35,10 @@ _PACKETS_AT_ONCE = 64
 _TIMEOUT_S = 10.0
 
 
-def measure(carrier: str, loss: str, megabytes: int) -> dict[str, float]:
+def measure(carrier: str, loss: str, kilobytes: int) -> dict[str, float]:
     """What arrives in a second over a link of 60 ms that loses such a share of its packets, and what the link is given
     for it: of several transfers, for where the losses fall makes much of a difference. Raises UnsupportedError."""
-    size_bytes = megabytes * 1_000_000
+    size_bytes = kilobytes * 1_000
     seeds = [random.getrandbits(32) for _ in range(_TRANSFERS)]
     with ThreadPoolExecutor(_TRANSFERS) as pool:  # each in a lab of its own; most of the time they wait
         found = list(pool.map(lambda seed: _transfer(carrier, loss, size_bytes, seed), seeds))
