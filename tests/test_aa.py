@@ -46,6 +46,7 @@ class Silent:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_the_same_thing_twice_does_not_differ(tmp_path: Path) -> None:
     suite_file = tmp_path / "aa.toml"
     suite_file.write_text(SUITE, encoding="utf-8")

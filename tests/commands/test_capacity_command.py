@@ -49,6 +49,7 @@ def test_nothing_listens_there(refused: Refused, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_an_objective_that_no_server_meets(
     serve: Callable[..., ServerProcess], wirebench: Command, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_nothing_running(wirebench: Co
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_the_capacity_of_a_server_whose_limit_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers that take 5 ms each carry 400/s, less what it takes to wake them: closed loads show how much."""
     monkeypatch.chdir(tmp_path)

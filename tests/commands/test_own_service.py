@@ -334,6 +334,7 @@ def test_the_example(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_the_commands_of_the_tutorial(example: Path) -> None:
     """Every command of the page, and the exit status that it promises; each load is over sooner than the page says."""
     page = (EXAMPLE / "TUTORIAL.md").read_text()

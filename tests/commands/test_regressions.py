@@ -234,6 +234,7 @@ def test_a_base_that_does_not_build_is_bad_input(repo: Path, said: Said, monkeyp
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_ab_finds_a_server_that_is_slower_and_ab_interrupted_keeps_what_it_has(repo: Path, tmp_path: Path) -> None:
     options = ["--command", COMMAND, "--load", "closed:4", "--duration", "200ms", "--warmup", "50ms", "--out"]
     command = Command(repo)
@@ -268,6 +269,7 @@ def _read(path: Path) -> str:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_aa_says_how_noisy_the_machine_is(repo: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repo)
     status, text = said("aa", "base", "--command", COMMAND, "--load", "closed:4", "--pairs", "10", "--json", "-")

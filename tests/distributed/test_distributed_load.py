@@ -138,6 +138,7 @@ def test_workers_that_do_not_come(wirebench: Command) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_four_workers_add_up_bit_for_bit(serve: Serve, wirebench: Command, tmp_path: Path) -> None:
     """And the web UI shows their rate and percentiles while they load."""
     server = serve()
@@ -190,6 +191,7 @@ def look(url: str, profile: Path) -> str:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_a_worker_that_is_killed_is_replaced(serve: Serve, wirebench: Command) -> None:
     options = ("--operation", "echo", "--load", "open:400/s", "--duration", "12s")
     master = Master(wirebench, f"http://{serve().address}", 3, *options)
@@ -283,6 +285,7 @@ def test_a_server_that_is_not_there(wirebench: Command) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_machines_whose_clocks_differ(serve: Serve, wirebench: Command, need: Callable[[str], str]) -> None:
     """A time namespace has a CLOCK_MONOTONIC of its own, as another machine has: here 5,000 s ahead."""
     elsewhere = (need("unshare"), "--time", "--fork", "--kill-child", "--monotonic", "5000")
@@ -309,6 +312,7 @@ def test_machines_whose_clocks_differ(serve: Serve, wirebench: Command, need: Ca
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_a_worker_that_falls_silent_is_lost(serve: Serve, wirebench: Command) -> None:
     options = ("--operation", "echo", "--load", "open:200/s", "--duration", "20s")
     master = Master(wirebench, f"http://{serve().address}", 2, *options)
@@ -324,6 +328,7 @@ def test_a_worker_that_falls_silent_is_lost(serve: Serve, wirebench: Command) ->
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_a_worker_that_is_late_is_done_without(serve: Serve, wirebench: Command) -> None:
     options = ("--operation", "echo", "--load", "open:200/s", "--duration", "3s", "--wait", "8s")
     master = Master(wirebench, f"http://{serve().address}", 2, *options)
@@ -338,6 +343,7 @@ def test_a_worker_that_is_late_is_done_without(serve: Serve, wirebench: Command)
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_five_hundred_workers_report_to_one_master(wirebench: Command) -> None:
     """The seconds are shown as they pass, and what one interval of reports costs is less than that."""
     options = ("--load", "open:5000000/s", "--connections", "500", "--duration", "15s")

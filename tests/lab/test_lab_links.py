@@ -52,6 +52,7 @@ def test_ping_sees_the_round_trip_time(programs: Programs, need: Need, rtt_ms: f
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.parametrize("rtt_ms", [0.2, 1, 20, 100, 200])
 def test_a_quiet_machine_is_on_time(programs: Programs, need: Need, rtt_ms: float) -> None:
     """The best of five attempts: what is measured is the link, not its neighbours."""
