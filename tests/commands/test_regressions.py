@@ -14,10 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Command
 
 from bench import cli
 from bench.worktrees import git
+from tests.commands.conftest import Command
 
 Refused = Callable[..., str]
 
