@@ -16,7 +16,7 @@ from analysis.load_results import load_run
 from analysis.regression import Change, Comparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
-from bench import compareview, display, ownservice, preflight
+from bench import compareview, display, ownservice, preflight, servicefile
 from bench.ab import COMPARISON, OwnSide, Plan, ServiceSide, Side, run_pairs
 from bench.address import SCHEMES
 from bench.errors import UsageError
@@ -161,7 +161,7 @@ def _read(checkout: Checkout) -> OwnService:
             f"{checkout.name} holds no {path.name}; compare revisions that do, or say how both start with --command"
         )
     try:
-        return ownservice.read(path)
+        return servicefile.read(path)
     except UsageError as error:
         raise UsageError(f"{checkout.name}: {str(error).replace(f'{checkout.here}/', '')}") from None
 
@@ -179,7 +179,7 @@ def _from_options(asked: Asked) -> OwnService:
     secure = (scheme := base.partition("://")[0]) in SCHEMES and SCHEMES[scheme].tls
     service = {"command": asked.command, "url": base, "insecure": secure}
     document = {"service": service, "request": [request], "load": dict(_LOAD)}
-    return ownservice.from_document(document, Path("command line"))
+    return servicefile.from_document(document, Path("command line"))
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -1,11 +1,11 @@
-"""Writes a wirebench.toml from answers (see `bench.ownservice` for what it says)."""
+"""Writes a wirebench.toml from answers (see `bench.servicefile` for what it says)."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import ownservice
+from bench import servicefile
 from bench.errors import UsageError
 from bench.resultfile import write_atomically
 
@@ -45,7 +45,7 @@ def write(path: Path, answers: Answers, force: bool) -> None:
     if path.exists() and not force:
         raise UsageError(f"{path} is there already; --force replaces it")
     text = _spell(answers)
-    ownservice.parse(text, path)
+    servicefile.parse(text, path)
     write_atomically(path, text)
 
 
@@ -56,7 +56,7 @@ def _spell(answers: Answers) -> str:
     service.append(f"url = {_quoted(answers.url)}")
     if answers.ready_path:
         service.append(f'ready = {{ path = {_quoted(answers.ready_path)}, timeout = "30s" }}')
-    protocol = ownservice.protocol_of(answers.url, "url")
+    protocol = servicefile.protocol_of(answers.url, "url")
     requests = [_spell_request(request, protocol) for request in answers.requests]
     thresholds = "".join(f"    {_quoted(threshold)},\n" for threshold in answers.thresholds)
     load = f"load = {_quoted(answers.load)}\nduration = {_quoted(answers.duration)}"

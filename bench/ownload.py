@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import display, ownservice, preflight, thresholds
+from bench import display, ownservice, preflight, servicefile, thresholds
 from bench.errors import INTERRUPTED, TrialInterruptedError
 from bench.loadview import load_view, threshold_lines
 from bench.output import answer, say
@@ -23,7 +23,7 @@ def load_own_service(
     command: Sequence[str],
 ) -> int:
     """Run the trial and show it; gives the exit status. `changes` are keys of a scenario that go before the file's."""
-    own = ownservice.read(Path(file))
+    own = servicefile.read(Path(file))
     preflight.check([own.scenario(own.target(1), changes)])  # what is wrong is told before anything is started
     placement = choose_placement(load_processes)
     seed = choose_seed(own.seed if seed is None else seed)

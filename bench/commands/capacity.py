@@ -112,7 +112,7 @@ def capacity(
     Ctrl-C keeps what was measured. Exit status: 0 fine; 1 the objectives are met at no rate; 2 bad input, or the server
     cannot be reached; 3 nothing valid was measured, or the load generator was the limit; 130 interrupted.
     """
-    from bench import ownservice
+    from bench import servicefile
     from bench.capacity import CapacityFile, CapacityRun, settings_of
     from bench.capacityview import capacity_view, exit_code
     from bench.objectives import DEFAULT, from_thresholds, parse_objectives
@@ -136,7 +136,7 @@ def capacity(
     own = None
     if url is None and (file is not None or not any((ours | request).values())):
         _refuse(ours | request, f"the service is what {file} says; leave out one of the two")
-        own = ownservice.read(Path(file or OWN_FILE))
+        own = servicefile.read(Path(file or OWN_FILE))
         seed = own.seed if seed is None else seed
     given = {"connections": connections, "warmup": warmup, "timeout": timeout}
     said = {key: value for key, value in given.items() if value is not None}

@@ -48,7 +48,7 @@ def init(
     from bench import ownfile
     from bench.errors import UsageError
     from bench.output import show
-    from bench.ownservice import protocol_of
+    from bench.servicefile import protocol_of
 
     path, console = Path(file), Console(stderr=True, markup=False, highlight=False)
     if path.exists() and not force:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench import ownservice
+from bench import servicefile, servicerequests
 from bench.catalogue import SERVICE
 from bench.contract import Exchange
 from bench.errors import UsageError
@@ -21,7 +21,7 @@ GET = '[[request]]\npath = "/"\n'
 
 
 def read(folder: Path, text: str) -> OwnService:
-    return ownservice.parse(text, folder / "wirebench.toml")
+    return servicefile.parse(text, folder / "wirebench.toml")
 
 
 def exchanges(folder: Path, request: str, url: str = URL) -> tuple[Exchange, ...]:
@@ -29,7 +29,7 @@ def exchanges(folder: Path, request: str, url: str = URL) -> tuple[Exchange, ...
 
 
 def test_the_example() -> None:
-    own = ownservice.read(EXAMPLE)
+    own = servicefile.read(EXAMPLE)
     assert own.command is not None
     assert own.command.words[:2] == ("uvicorn", "app:app")
     assert [request.name for request in own.mix] == ["list", "read", "order", "report"]
@@ -41,7 +41,7 @@ def test_the_example() -> None:
 
 
 def test_a_mix_survives_its_way_to_the_load_process() -> None:
-    mix = ownservice.read(EXAMPLE).mix
+    mix = servicefile.read(EXAMPLE).mix
     assert decode_mix(encode_mix(mix)) == mix
 
 
@@ -53,10 +53,10 @@ def test_every_key_is_explained() -> None:
         for key in keys.split(", ")
     }
     known = {
-        "service": ownservice._SERVICE_KEYS,
-        "request": [key for key in ownservice._REQUEST_KEYS if key != "check"],
-        "request.check": ownservice._CHECK_KEYS,
-        "load": [*ownservice.LOAD_KEYS, "seed", "thresholds"],
+        "service": servicefile.SERVICE_KEYS,
+        "request": [key for key in servicerequests.REQUEST_KEYS if key != "check"],
+        "request.check": servicerequests.CHECK_KEYS,
+        "load": [*servicefile.LOAD_KEYS, "seed", "thresholds"],
     }
     assert explained == {(table, key) for table, keys in known.items() for key in keys}
 
@@ -195,7 +195,7 @@ def test_what_is_refused(tmp_path: Path, text: str, words: str) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no such file; write one with wirebench init"):
-        ownservice.read(tmp_path / "wirebench.toml")
+        servicefile.read(tmp_path / "wirebench.toml")
 
 
 # Checks

@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from analysis.load_results import load_run
-from bench import cli, ownservice
+from bench import cli, servicefile
 from bench.ab import ServiceSide
 from bench.childprocess import ChildProcess
 from bench.errors import TargetError
+from bench.ownservice import OwnService
 from bench.placement import Placement
 from bench.subjects import own_subject
 from bench.worktrees import Checkout
@@ -227,11 +228,11 @@ def test_it_ends_at_once_if_it_is_interrupted_while_it_starts(folder: Path) -> N
 # What measures it many times
 
 
-def described(folder: Path, mode: str) -> ownservice.OwnService:
+def described(folder: Path, mode: str) -> OwnService:
     """The service, with a threshold that the loads of these tests can't meet."""
     write(folder, mode)
     text = (folder / "wirebench.toml").read_text().replace("rate > 1/s", "rate > 90/s")
-    return ownservice.parse(text, folder / "wirebench.toml")
+    return servicefile.parse(text, folder / "wirebench.toml")
 
 
 def test_a_search_starts_it_once(folder: Path) -> None:
@@ -285,7 +286,7 @@ def test_init_asks(folder: Path, wirebench: Command) -> None:
     )
     assert (result.returncode, result.stdout) == (0, "wrote wirebench.toml; next: wirebench load\n")
     assert "What starts the service?" in result.stderr
-    own = ownservice.read(folder / "wirebench.toml")
+    own = servicefile.read(folder / "wirebench.toml")
     assert own.url == "http://127.0.0.1:{port}"
     assert [request.name for request in own.mix] == ["GET /items", "POST /orders"]
     assert dict(own.load) == {"load": "closed:4", "duration": "2s"}
