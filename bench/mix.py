@@ -109,6 +109,8 @@ class NamedRequest:
     checks: Checks = Checks()
     weight: float = 1.0
     order: Order = "round-robin"
+    method: str = ""
+    """The method of gRPC that it calls, if its bodies are JSON until the server has told how that is written."""
 
 
 Mix = tuple[NamedRequest, ...]

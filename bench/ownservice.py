@@ -15,6 +15,7 @@ from bench.run import Watcher
 from bench.scenario import Scenario
 from bench.schedule import Open
 from bench.serviceprocess import PORT, Command, Ready, ServiceProcess, await_ready, check_port_is_free, free_port
+from bench.servicerequests import told_by_server
 from bench.target import Target, mix_target, run_load, target_scenario
 from bench.thresholds import Threshold, judge
 
@@ -50,6 +51,11 @@ class OwnService:
         address = parse_address(self.url.replace(PORT, str(port)))
         security = parse_security(address, self.insecure, self.cacert, self.tls)
         return mix_target(address, security, self.mix, self.url)
+
+    def told(self, target: Target) -> Target:
+        """The same, once the service there is ready: with what only the server can say. Raises TargetError,
+        UsageError."""
+        return replace(target, mix=told_by_server(self.mix, target.address, target.security))
 
     def scenario(self, target: Target, changes: Mapping[str, str]) -> Scenario:
         """The scenario of a load against it: the file's, with `changes` to keys of a scenario. Raises UsageError."""
@@ -101,7 +107,7 @@ class Running:
 def running(own: OwnService, placement: Placement) -> Iterator[Running]:
     """The service, started if the file says how, and ready. Whatever was started is ended with the context.
 
-    Raises UsageError, ServerFailedError.
+    Raises UsageError, ServerFailedError, TargetError.
     """
     port = free_port() if PORT in own.url else 0
     target = own.target(port)
@@ -114,4 +120,4 @@ def running(own: OwnService, placement: Placement) -> Iterator[Running]:
             process = stack.enter_context(ServiceProcess(own.command, port or address.port, placement.server))
         if own.ready is not None:
             await_ready(address, own.ready, process)
-        yield Running(own, target, process)
+        yield Running(own, own.told(target), process)

@@ -4,12 +4,13 @@ import csv
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from bench import openapi
-from bench.contract import Exchange, foreign_exchange
+from bench.address import Address
+from bench.contract import Exchange, Security, foreign_exchange
 from bench.errors import UsageError
 from bench.mix import Checks, Mix, NamedRequest
 from bench.quantities import parse_size_bytes, parse_whole
@@ -73,7 +74,25 @@ def _read_request(table: Table, protocol: str, folder: Path) -> NamedRequest:
         _read_checks(table.table("check", CHECK_KEYS), protocol),
         float(weight),
         "random" if order == "random" else "round-robin",
+        spoken.unknown_method,
     )
+
+
+def told_by_server(mix: Mix, address: Address, security: Security | None) -> Mix:
+    """The mix with the messages of methods that the file does not describe written as the server says by reflection,
+    which has to run by now. Raises TargetError, UsageError."""
+    return tuple(_told(request, address, security) if request.method else request for request in mix)
+
+
+def _told(request: NamedRequest, address: Address, security: Security | None) -> NamedRequest:
+    from bench.load.grpc_lookup import method_by_reflection
+
+    try:
+        found = method_by_reflection(address.host, address.port, request.method, security)
+        exchanges = tuple(replace(e, body=found.call(e.body.decode()).request) for e in request.exchanges)
+    except UsageError as error:
+        raise UsageError(f"request {request.name}: {str(error).replace('--message: ', 'json: ')}") from None
+    return replace(request, exchanges=exchanges, method="")
 
 
 @dataclass(frozen=True)
@@ -87,6 +106,8 @@ class _Spoken:
     body: str = ""
     body_is_json: bool = False
     encode: Callable[[str], bytes] = str.encode
+    unknown_method: str = ""
+    """The method of gRPC that only the server can tell of."""
 
     def fill(self, values: dict[str, str], table: Table) -> Exchange:
         """The request with the values of a row of data. Raises UsageError."""
@@ -169,15 +190,18 @@ def _speak_websocket(table: Table, folder: Path) -> _Spoken:
 
 
 def _speak_grpc(table: Table, folder: Path) -> _Spoken:
-    from bench.load.grpc_lookup import method_in_file
+    from bench.load.grpc_lookup import method_in_file, split_method
 
     refuse(table, ("path", "body", "body-file", "openapi", "operation"), "calls have a method, and a message as json")
-    method = table.text("method")
+    method = table.text("method").strip("/")
+    body = _json_text(table) if "json" in table else "{}"
     try:
+        split_method(method)
+        if "proto" not in table:
+            return _Spoken(method, "POST", f"/{method}", _read_fields(table), body, True, unknown_method=method)
         found = method_in_file(folder / table.text("proto"), method)
     except UsageError as error:
         raise UsageError(f"{table.where}: {str(error).replace('--', '')}") from None
-    body = _json_text(table) if "json" in table else "{}"
 
     def encode(message: str) -> bytes:
         try:
@@ -185,7 +209,7 @@ def _speak_grpc(table: Table, folder: Path) -> _Spoken:
         except UsageError as error:
             raise UsageError(f"{table.at('json')}: {str(error).replace('--message: ', '')}") from None
 
-    return _Spoken(method.strip("/"), "POST", found.call("{}").path, _read_fields(table), body, True, encode)
+    return _Spoken(method, "POST", found.call("{}").path, _read_fields(table), body, True, encode)
 
 
 _SPEAK: dict[str, Callable[[Table, Path], _Spoken]] = {

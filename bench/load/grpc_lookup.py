@@ -59,9 +59,14 @@ def look_up_by_reflection(
 
     Raises TargetError for a server that cannot be reached or does not tell, UsageError for what it does not have.
     """
+    return method_by_reflection(host, port, method, security).call(json_text)
+
+
+def method_by_reflection(host: str, port: int, method: str, security: Security | None = None) -> GrpcMethod:
+    """What the server at that address says of `method`. Raises TargetError, UsageError."""
     import grpc
 
-    service, name = _split(method)
+    service, name = split_method(method)
     with _channel(host, port, security) as channel:
         try:
             reflection = _Reflection(channel)
@@ -70,7 +75,7 @@ def look_up_by_reflection(
             raise _no_answer(error, host, port) from None
         if service not in _services(files):
             raise UsageError(f"the server has no service {service}; it has {_names(reflection.services())}")
-    return _find(files, service, name).call(json_text)
+    return _find(files, service, name)
 
 
 def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
@@ -83,14 +88,15 @@ def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
 
 def method_in_file(path: Path, method: str) -> GrpcMethod:
     """What a .proto file says of `method`. Raises UsageError."""
-    service, name = _split(method)
+    service, name = split_method(method)
     files = _compile(path)
     if service not in _services(files):
         raise UsageError(f"{path} has no service {service}; it has {_names(_services(files))}")
     return _find(files, service, name)
 
 
-def _split(method: str) -> tuple[str, str]:
+def split_method(method: str) -> tuple[str, str]:
+    """The service's full name, and the method's. Raises UsageError."""
     service, slash, name = method.strip("/").rpartition("/")
     if not (service and slash and name) or "/" in service:
         raise UsageError(f"--method: {method!r} is no method; write it like package.Service/Method")

@@ -173,7 +173,7 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         ('[service]\nurl = "ws://x"\n[[request]]\n[[request]]\npath = "/b"\nname = "b"\n', "one path and one headers"),
         ('[service]\nurl = "ws://x"\n[[request]]\ncheck.status = 200\n', "check: status: messages over WebSocket"),
         ('[service]\nurl = "grpc://x:1"\n[[request]]\npath = "/"\n', "path: calls have a method"),
-        ('[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "a.B/C"\n', "request 1: proto is missing"),
+        ('[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "C"\n', "request 1: method: 'C' is no method"),
         ('[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "a.B/C"\nproto = "x"\n', "there is no file"),
     ],
 )  # fmt: skip

@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
+from google.protobuf import descriptor_pool
+from grpc_reflection.v1alpha import reflection
 
 from analysis.load_results import load_run
 from bench import cli, servicefile
@@ -24,6 +28,7 @@ from bench.errors import TargetError
 from bench.ownservice import OwnService
 from bench.placement import Placement
 from bench.subjects import own_subject
+from bench.wire import wirebench_pb2 as pb
 from bench.worktrees import Checkout
 from tests.commands.conftest import DEADLINE_S, ROOT, Command
 
@@ -332,6 +337,52 @@ def test_the_example(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
         assert cli.main(["history", "add", "load.json"]) == 0
         assert "json: load, http1 open:200/s 4 requests: list, read, order, report" in capsys.readouterr().out
+
+
+def test_a_server_tells_how_messages_are_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """grpcio's own reflection, of a method that no file describes."""
+    handler = grpc.unary_unary_rpc_method_handler(
+        lambda request, _context: pb.EchoReply(payload=request.payload * 2),
+        pb.EchoRequest.FromString,
+        pb.EchoReply.SerializeToString,
+    )
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    service = "wirebench.v1.Wirebench"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Echo": handler}),))
+    reflection.enable_server_reflection([service, reflection.SERVICE_NAME], server, descriptor_pool.Default())
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+
+    def describe(json_text: str) -> None:
+        (folder / "wirebench.toml").write_text(f"""
+            [service]
+            url = "grpc://127.0.0.1:{port}"
+            [[request]]
+            method = "{service}/Echo"
+            json = {json_text}
+            check.max-size = "13B"
+            [load]
+            load = "open:100/s"
+            connections = "2"
+            warmup = "100ms"
+            duration = "300ms"
+            """)
+
+    try:
+        describe('{ payload = "YWJj" }')  # answered with 6 bytes, in a message of 5 + 2 + 6
+        code, trial = load(folder)
+        assert code in (0, 3)
+        assert trial["counts"]["errors"] == {}
+        assert trial["requests"][f"{service}/Echo"]["completed"] > 0
+        describe('{ payload = "YWJjYWJj" }')
+        capsys.readouterr()
+        assert cli.main(["load"]) == 2
+        assert "answered with a body of 19 bytes, more than 13" in capsys.readouterr().err  # so the message did count
+        describe("{ nothing = 1 }")
+        assert cli.main(["load"]) == 2
+        assert f"request {service}/Echo: json: no wirebench.v1.EchoRequest" in capsys.readouterr().err
+    finally:
+        server.stop(0).wait()
 
 
 @pytest.mark.long
