@@ -1,6 +1,7 @@
 """Method and path of an operation, from an OpenAPI document (version 3, in JSON or YAML)."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,16 +12,17 @@ from bench.registry import choose
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
-def find_operation(path: Path, operation: str, where: str) -> tuple[str, str]:
+def find_operation(text: str, path: Path, operation: str, where: str) -> tuple[str, str]:
     """The method and the path, with the path of the document's first server before it, of the operation with that
-    operationId. Parameters stay in the path as {name}. Raises UsageError."""
+    operationId, in the document with this text. `path` is where that was read, and says by its end whether it is YAML.
+    Parameters stay in the path as {name}. Raises UsageError."""
+    is_yaml = path.suffix in (".yaml", ".yml")
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{where}: openapi: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{where}: openapi: {path} is no text in UTF-8") from None
-    document = _parsed(text, path, where)
+        document = _parsed(text, is_yaml)
+    except ValueError as error:
+        form = "YAML" if is_yaml else "JSON"
+        hint = "" if is_yaml else "; YAML is read from .yaml and .yml"
+        raise UsageError(f"{where}: openapi: {path} is not {form}: {error}{hint}") from None
     if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):
         raise UsageError(f"{where}: openapi: {path} is no document of OpenAPI 3")
     found = _operations(document)
@@ -28,21 +30,19 @@ def find_operation(path: Path, operation: str, where: str) -> tuple[str, str]:
     return method, _base_path(document) + template
 
 
-def _parsed(text: str, path: Path, where: str) -> Any:
-    if path.suffix not in (".yaml", ".yml"):
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise UsageError(
-                f"{where}: openapi: {path} is not JSON: {error}; YAML is read from .yaml and .yml"
-            ) from None
+@lru_cache(maxsize=1)  # the requests of a file are operations of one document, as a rule
+def _parsed(text: str, is_yaml: bool) -> Any:
+    """What a document says. Raises ValueError."""
+    if not is_yaml:
+        return json.loads(text)
     import yaml
 
+    # libyaml's is several times as quick, where it is built.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
-        words = " ".join(str(error).split())
-        raise UsageError(f"{where}: openapi: {path} is not YAML: {words}") from None
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _operations(document: dict[str, Any]) -> dict[str, tuple[str, str]]:

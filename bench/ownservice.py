@@ -52,11 +52,6 @@ class OwnService:
         security = parse_security(address, self.insecure, self.cacert, self.tls)
         return mix_target(address, security, self.mix, self.url)
 
-    def told(self, target: Target) -> Target:
-        """The same, once the service there is ready: with what only the server can say. Raises TargetError,
-        UsageError."""
-        return replace(target, mix=told_by_server(self.mix, target.address, target.security))
-
     def scenario(self, target: Target, changes: Mapping[str, str]) -> Scenario:
         """The scenario of a load against it: the file's, with `changes` to keys of a scenario. Raises UsageError."""
         scenario = target_scenario(target, {**self.load, **changes})
@@ -120,4 +115,5 @@ def running(own: OwnService, placement: Placement) -> Iterator[Running]:
             process = stack.enter_context(ServiceProcess(own.command, port or address.port, placement.server))
         if own.ready is not None:
             await_ready(address, own.ready, process)
-        yield Running(own, own.told(target), process)
+        mix = told_by_server(own.mix, address, target.security)
+        yield Running(own, replace(target, mix=mix), process)

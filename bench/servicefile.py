@@ -116,9 +116,7 @@ def protocol_of(url: str, where: str) -> str:
 
 def _read_command(service: Table, folder: Path) -> Command | None:
     if "command" not in service:
-        for key in ("cwd", "env", "output"):
-            if key in service:
-                raise UsageError(f"{service.at(key)}: means nothing without a command")
+        service.refuse(("cwd", "env", "output"), "means nothing without a command")
         return None
     if isinstance(service.values["command"], str):
         try:

@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.mix import Checks, Mix, NamedRequest
 from bench.quantities import parse_size_bytes, parse_whole
 from bench.registry import choose
-from bench.tomltable import Table, refuse
+from bench.tomltable import Table
 
 MAX_REQUESTS = 100
 MAX_ROWS = 100_000
@@ -59,8 +59,8 @@ def _read_request(table: Table, protocol: str, folder: Path) -> NamedRequest:
     spoken = _SPEAK[protocol](table, folder)
     rows, columns = _read_data(table, folder)
     order = choose(table.text("order", "round-robin"), ("round-robin", "random"), table.at("order"))
-    if "order" in table and "data" not in table:
-        raise UsageError(f"{table.at('order')}: means nothing without data")
+    if "data" not in table:
+        table.refuse(("order",), "means nothing without data")
     weight = table.values.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e9:
         raise UsageError(f"{table.at('weight')}: {weight!r:.60} is not a number above 0")
@@ -97,7 +97,7 @@ def _told(request: NamedRequest, address: Address, security: Security | None) ->
 
 @dataclass(frozen=True)
 class _Spoken:
-    """What a request says, with placeholders. `make` gives the body of the text that it comes to."""
+    """What a request says, with placeholders. `encode` gives the body of the text that it comes to."""
 
     name: str
     method: str
@@ -162,7 +162,7 @@ def _read_data(table: Table, folder: Path) -> tuple[list[list[str]], list[str]]:
 
 
 def _speak_http(table: Table, folder: Path) -> _Spoken:
-    refuse(table, ("proto",), "is for requests over grpc://")
+    table.refuse(("proto",), "is for requests over grpc://")
     body, is_json = _read_body(table, folder)
     method, path = _read_operation(table, folder)
     method = method or table.text("method", "POST" if body else "GET")
@@ -180,8 +180,8 @@ def _speak_http(table: Table, folder: Path) -> _Spoken:
 
 
 def _speak_websocket(table: Table, folder: Path) -> _Spoken:
-    refuse(table, ("proto",), "is for requests over grpc://")
-    refuse(table, ("method", "openapi", "operation"), "messages over WebSocket have none")
+    table.refuse(("proto",), "is for requests over grpc://")
+    table.refuse(("method", "openapi", "operation"), "messages over WebSocket have none")
     body, is_json = _read_body(table, folder)
     path = table.text("path", "/")
     if not _PATH.fullmatch(path):
@@ -192,7 +192,7 @@ def _speak_websocket(table: Table, folder: Path) -> _Spoken:
 def _speak_grpc(table: Table, folder: Path) -> _Spoken:
     from bench.load.grpc_lookup import method_in_file, split_method
 
-    refuse(table, ("path", "body", "body-file", "openapi", "operation"), "calls have a method, and a message as json")
+    table.refuse(("path", "body", "body-file", "openapi", "operation"), "calls have a method, and a message as json")
     method = table.text("method").strip("/")
     body = _json_text(table) if "json" in table else "{}"
     try:
@@ -237,13 +237,8 @@ def _read_body(table: Table, folder: Path) -> tuple[str, bool]:
         case "body":
             return table.text("body"), False
         case "body-file":
-            path = folder / table.text("body-file")
-            try:
-                return path.read_text(encoding="utf-8"), path.suffix == ".json"
-            except OSError as error:
-                raise UsageError(f"{table.at('body-file')}: cannot read {path}: {error.strerror}") from None
-            except UnicodeDecodeError:
-                raise UsageError(f"{table.at('body-file')}: {path} is not a text file in UTF-8") from None
+            path, text = table.file("body-file", folder)
+            return text, path.suffix == ".json"
         case "json":
             return _json_text(table), True
     return "", False
@@ -259,10 +254,11 @@ def _json_text(table: Table) -> str:
 def _read_operation(table: Table, folder: Path) -> tuple[str, str]:
     """Method and path of an operation of OpenAPI; empty where there is none."""
     if "openapi" not in table:
-        refuse(table, ("operation",), "means nothing without openapi, the file that has it")
+        table.refuse(("operation",), "means nothing without openapi, the file that has it")
         return "", ""
-    refuse(table, ("method", "path"), "the operation says it; leave it out, or leave out openapi")
-    return openapi.find_operation(folder / table.text("openapi"), table.text("operation"), table.where)
+    table.refuse(("method", "path"), "the operation says it; leave it out, or leave out openapi")
+    path, text = table.file("openapi", folder)
+    return openapi.find_operation(text, path, table.text("operation"), table.where)
 
 
 def _read_fields(table: Table) -> tuple[tuple[str, str], ...]:
@@ -277,7 +273,7 @@ def _read_fields(table: Table) -> tuple[tuple[str, str], ...]:
 
 
 def _read_checks(check: Table, protocol: str) -> Checks:
-    refuse(check, *_UNCHECKED.get(protocol, ((), "")))
+    check.refuse(*_UNCHECKED.get(protocol, ((), "")))
     statuses = check.values.get("status", [])
     statuses = statuses if isinstance(statuses, list) else [statuses]
     headers: dict[str, str | None] = {}

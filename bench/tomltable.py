@@ -1,6 +1,7 @@
 """A table of a TOML file that a user writes: its keys are known, and what one must not be is said in one line."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
@@ -62,15 +63,24 @@ class Table:
             raise UsageError(f"{self.where}: {' and '.join(there)} contradict each other; leave one of them out")
         return there[0] if there else None
 
+    def file(self, key: str, folder: Path) -> tuple[Path, str]:
+        """The path and the text of the file that a key names, from `folder`."""
+        path = folder / self.text(key)
+        try:
+            return path, path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{self.at(key)}: cannot read {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{self.at(key)}: {path} is not a text file in UTF-8") from None
+
+    def refuse(self, keys: Iterable[str], why: str) -> None:
+        """For keys that must not be there."""
+        for key in keys:
+            if key in self:
+                raise UsageError(f"{self.at(key)}: {why}")
+
 
 def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise UsageError(f"{where}: {value!r:.60} must be written as text, in quotes")
     return value
-
-
-def refuse(table: Table, keys: Iterable[str], why: str) -> None:
-    """Raises UsageError for the first of these keys that there is."""
-    for key in keys:
-        if key in table:
-            raise UsageError(f"{table.at(key)}: {why}")

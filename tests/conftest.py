@@ -9,13 +9,14 @@ import pytest
 
 from bench.serverprocess import ServerProcess
 
-_PACKAGES = {
-    "nginx": "nginx-light",
-    "nghttpd": "nghttp2-server",
-    "h2load": "nghttp2-client",
-    "ping": "iputils-ping",
+_BROUGHT_BY = {
+    "nginx": "the Debian package nginx-light",
+    "nghttpd": "the Debian package nghttp2-server",
+    "h2load": "the Debian package nghttp2-client",
+    "ping": "the Debian package iputils-ping",
+    "wstest": "the Python package autobahntestsuite, which needs Python 2.7",
 }
-"""The Debian package that brings a program, where it is not called like the program."""
+"""What brings a program, where that is not the Debian package of its name."""
 
 
 @pytest.fixture
@@ -34,12 +35,14 @@ def serve() -> Iterator[Callable[..., ServerProcess]]:
 
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
-    """`need("curl")` gives the program's path, or skips the test with the Debian package to install."""
+    """`need("curl")` gives the program's path, or skips the test and says what to install."""
 
     def path(program: str) -> str:
         found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
         if found is None:
-            pytest.skip(f"{program} is not installed (Debian package: {_PACKAGES.get(program, program)})")
+            pytest.skip(
+                f"{program} is not installed; {_BROUGHT_BY.get(program, f'the Debian package {program}')} brings it"
+            )
         return found
 
     return path
