@@ -1,9 +1,11 @@
 """The search for the highest rate that is met: no clock, no load, only outcomes that it is told and the rate it wants
 next.
 
-Rates double from a first one until one is missed (or fall until one is met), then the gap is halved until it is as
-narrow as wanted. A rate that is missed once is tried again, and two of three decide: what disturbs a trial makes it
-worse, hardly ever better. Trials that are known to be disturbed do not count, as long as they are few.
+Rates double from a first one until one is missed (or fall until one is met). What a service answers while it is
+offered too much is about what it can answer, so the search goes on just below and just above that, and in steps that
+double from there; where nothing of that kind is known it halves the gap. A rate that is missed once is tried again, and
+two of three decide: what disturbs a trial makes it worse, hardly ever better. Trials that are known to be disturbed do
+not count, as long as they are few.
 
 Then comes a stage of its own: longer trials, judged strictly, at the highest rate met, of which three must meet the
 objectives before two miss them: the highest of many rates may have been met by luck. One that fails there counts as
@@ -19,8 +21,9 @@ from enum import StrEnum
 
 from bench.objectives import Outcome
 
-RESOLUTION = 0.01
-"""How far apart the highest rate met and the lowest missed may lie in the end, relative to the lower."""
+RESOLUTION = 0.04
+"""How far apart the highest rate met and the lowest missed may lie in the end, relative to the lower. Short trials do
+not tell more: at 2 % too much a queue is 40 ms long after two seconds."""
 LOWEST_PER_S = 1.0
 """A service that misses its objectives there has no capacity worth the name."""
 MAX_CONFIRMATIONS = 6
@@ -54,11 +57,15 @@ class Reason(StrEnum):
 
 
 _UP, _DOWN = 2.0, 0.25
-_STEEPER = 4
-"""By how much the next step down is larger than the last, where confirmation fails again."""
+_UNDER, _OVER = 0.01, 0.025
+"""How far below and above the throughput of an overload the search tries next, relative to it."""
+_FALLS, _STEEPER = 0.02, 4
+"""How far below a rate that failed the next one is tried for confirmation; by how much more where that fails again."""
 _MISSES = 2
 """So many misses decide a rate."""
-_MEETS = {Stage.SEARCH: 2, Stage.CONFIRM: 3}
+CONFIRMATIONS = 3
+"""So many long trials that meet the objectives confirm a rate."""
+_MEETS = {Stage.SEARCH: 2, Stage.CONFIRM: CONFIRMATIONS}
 """So many trials that meet the objectives do."""
 _MAX_DISTURBED = 3
 """So many disturbed trials of a rate do not count. Where there are more, the search goes on as if the rate were met, as
@@ -75,8 +82,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Found:
-    """How a search ended: the highest rate confirmed, None if there is none, and the lowest rate missed above all that
-    were met, None if none was missed. Where trials of a rate differ, rates between both were met and missed."""
+    """How a search ended: the highest rate confirmed, None if there is none, and the lowest rate missed, None if none
+    was. What long trials missed is missed, whatever short ones came to; of what short ones missed, the lowest above all
+    that were met."""
 
     rate_per_s: float | None
     missed_per_s: float | None
@@ -86,18 +94,22 @@ class Found:
 class RateSearch:
     """Tell it what came of each step, and ask for the next one."""
 
-    def __init__(self, start_per_s: float, max_per_s: float, known: Iterable[tuple[Step, Outcome]] = ()) -> None:
-        """`known` are outcomes of earlier trials, of a search for other objectives perhaps."""
+    def __init__(self, start_per_s: float, max_per_s: float) -> None:
         self._start = min(start_per_s, max_per_s)
         self._max = max_per_s
         self._tallies: dict[Stage, dict[float, Counter[Outcome]]] = {stage: {} for stage in Stage}
-        for step, outcome in known:
-            self.tell(step, outcome)
+        self._throughputs: dict[float, float] = {}
 
-    def tell(self, step: Step, outcome: Outcome) -> None:
-        """What came of a trial."""
-        tally = self._tallies[step.stage].setdefault(step.rate_per_s, Counter())
-        tally[outcome] += 1
+    def tell(self, step: Step, outcome: Outcome, throughput_per_s: float) -> None:
+        """What came of a trial, and how much was answered in it."""
+        rate = step.rate_per_s
+        self._tallies[step.stage].setdefault(rate, Counter())[outcome] += 1
+        self._throughputs[rate] = max(throughput_per_s, self._throughputs.get(rate, 0.0))
+
+    def highest_met_per_s(self) -> float | None:
+        """The highest rate that a short trial met."""
+        met = [rate for rate, tally in self._tallies[Stage.SEARCH].items() if tally[Outcome.MET]]
+        return max(met, default=None)
 
     def next(self) -> Step | Found:
         """The step to take, or how the search has ended."""
@@ -124,8 +136,26 @@ class RateSearch:
             return Step(Stage.SEARCH, max(LOWEST_PER_S, _rounded(high * _DOWN))) if high > LOWEST_PER_S else None
         if high is None:
             return Step(Stage.SEARCH, min(self._max, low * _UP)) if low < self._max else None
-        between = _rounded(math.sqrt(low * high))
+        between = _rounded(self._between(low, high))
         return Step(Stage.SEARCH, between) if high / low > 1 + RESOLUTION and low < between < high else None
+
+    def _between(self, low: float, high: float) -> float:
+        """The rate between the two that says most."""
+        middle = math.sqrt(low * high)
+        if (carried := self._overload()) is None:
+            return middle
+        under, over = carried * (1 - _UNDER), carried * (1 + _OVER)
+        if low < carried * (1 - 2 * _UNDER) and under < high:
+            return under
+        if high <= under:
+            return max(middle, carried - 2 * (carried - high))
+        return min(middle, max(over, carried + 2 * (low - carried)))
+
+    def _overload(self) -> float | None:
+        """What was answered at the lowest rate that was clearly more than that; None if there is none."""
+        missed = (*self._missed(), *self._decided(Stage.CONFIRM, met=False))
+        shown = [rate for rate in missed if 0 < self._throughputs[rate] < rate * (1 - _UNDER)]
+        return self._throughputs[min(shown)] if shown else None
 
     def _confirming(self, low: float | None, high: float | None, refuted: list[float]) -> Step | Found:
         """The next step once the search has closed in between `low` and `high`."""
@@ -141,16 +171,24 @@ class RateSearch:
         elif pending := [rate for rate in tried if rate < min(refuted) and self._is_pending(rate)]:
             return Step(Stage.CONFIRM, pending[0])
         elif best is None:
-            lower = _rounded(min(refuted) * (1 - 2 * RESOLUTION * _STEEPER ** (len(refuted) - 1)))
+            lower = self._lower(refuted)
             if tries_left and lower >= LOWEST_PER_S:
                 return Step(Stage.CONFIRM, lower)
             why = self._why(high)
             return Found(None, high, why if why is not Reason.OBJECTIVE else Reason.UNCONFIRMED)
-        elif tries_left and min(refuted) / best > 1 + 3 * RESOLUTION:
+        elif tries_left and min(refuted) / best > 1 + 1.5 * RESOLUTION:
             return Step(Stage.CONFIRM, _rounded(math.sqrt(best * min(refuted))))
-        highest = max((rate for rate in [*self._met(), *confirmed] if rate not in refuted), default=0.0)
+        lowest_refuted = min(refuted, default=math.inf)
+        highest = max((rate for rate in [*self._met(), *confirmed] if rate < lowest_refuted), default=0.0)
         above = min((rate for rate in [*self._missed(), *refuted] if rate > highest), default=high)
         return Found(best, above, Reason.MAX_RATE if above is None else self._why(above))
+
+    def _lower(self, refuted: list[float]) -> float:
+        """The rate to try next where long trials have missed all higher ones."""
+        lowest = min(refuted)
+        fallen = lowest * (1 - _FALLS * _STEEPER ** (len(refuted) - 1))
+        carried = self._throughputs[lowest] or lowest
+        return _rounded(min(fallen, carried * (1 - _UNDER)))
 
     def _is_pending(self, rate: float) -> bool:
         """Whether a confirmation has begun and is not decided. One long trial of a rate that was missed is none."""
