@@ -2,15 +2,15 @@
 next.
 
 Rates double from a first one until one is missed (or fall until one is met). What a service answers while it is
-offered too much is about what it can answer, so the search goes on just below and just above that, and in steps that
-double from there; where nothing of that kind is known it halves the gap. A rate that is missed once is tried again, and
+offered too much is about what it can answer, so the search goes on just below and just above that, and in growing
+steps from there; where nothing of that kind is known it halves the gap. A rate that is missed once is tried again, and
 two of three decide: what disturbs a trial makes it worse, hardly ever better. Trials that are known to be disturbed do
 not count, as long as they are few.
 
-Then comes a stage of its own: longer trials, judged strictly, at the highest rate met, of which three must meet the
-objectives before two miss them: the highest of many rates may have been met by luck. One that fails there counts as
-missed, and a lower one is asked for. Where it holds, a long trial at the lowest rate missed follows: if that one meets
-the objectives, what disturbed the short ones has passed, and the search goes on from there.
+Then comes a stage of its own: longer trials, judged strictly. The first is at the lowest rate missed: if it meets the
+objectives, what disturbed the short ones has passed, and the search goes on from there. Those that follow are at the
+highest rate met, of which three must meet the objectives before two miss them: the highest of many rates may have been
+met by luck. One that fails there counts as missed, and a lower one is asked for.
 """
 
 import math
@@ -59,7 +59,11 @@ class Reason(StrEnum):
 _UP, _DOWN = 2.0, 0.25
 _UNDER, _OVER = 0.01, 0.025
 """How far below and above the throughput of an overload the search tries next, relative to it."""
-_FALLS, _STEEPER = 0.02, 4
+_STRIDE = 4
+"""How much farther from that each further step is."""
+_CLEARLY = 0.96
+"""The most that an overload answers of what it is offered; in a short trial independent requests may fall that short."""
+_FALLS, _STEEPER = 0.035, 2.5
 """How far below a rate that failed the next one is tried for confirmation; by how much more where that fails again."""
 _MISSES = 2
 """So many misses decide a rate."""
@@ -67,6 +71,9 @@ CONFIRMATIONS = 3
 """So many long trials that meet the objectives confirm a rate."""
 _MEETS = {Stage.SEARCH: 2, Stage.CONFIRM: CONFIRMATIONS}
 """So many trials that meet the objectives do."""
+_WIDE, _MAX_LONG = 1.06, 6
+"""Between a rate confirmed and one refuted another is tried if they lie further apart, and there were no more long
+trials yet: a search is to end in three minutes."""
 _MAX_DISTURBED = 3
 """So many disturbed trials of a rate do not count. Where there are more, the search goes on as if the rate were met, as
 the confirmation will tell; a confirmation counts them as missed."""
@@ -145,16 +152,16 @@ class RateSearch:
         if (carried := self._overload()) is None:
             return middle
         under, over = carried * (1 - _UNDER), carried * (1 + _OVER)
-        if low < carried * (1 - 2 * _UNDER) and under < high:
-            return under
-        if high <= under:
-            return max(middle, carried - 2 * (carried - high))
-        return min(middle, max(over, carried + 2 * (low - carried)))
+        if low < carried * (1 - 2 * _UNDER):
+            if _rounded(under) < high:
+                return under
+            return max(middle, carried - _STRIDE * (carried - high))
+        return min(middle, max(over, carried + _STRIDE * (low - carried)))
 
     def _overload(self) -> float | None:
         """What was answered at the lowest rate that was clearly more than that; None if there is none."""
         missed = (*self._missed(), *self._decided(Stage.CONFIRM, met=False))
-        shown = [rate for rate in missed if 0 < self._throughputs[rate] < rate * (1 - _UNDER)]
+        shown = [rate for rate in missed if 0 < self._throughputs[rate] < rate * _CLEARLY]
         return self._throughputs[min(shown)] if shown else None
 
     def _confirming(self, low: float | None, high: float | None, refuted: list[float]) -> Step | Found:
@@ -164,10 +171,10 @@ class RateSearch:
         best = max((rate for rate in confirmed if high is None or rate < high), default=None)
         tries_left = len(tried) < MAX_CONFIRMATIONS
         if not refuted:
-            if low is not None and (best is None or low > best):
-                return Step(Stage.CONFIRM, low)
             if high is not None and (tries_left if high not in tried else self._is_open(high)):
                 return Step(Stage.CONFIRM, high)
+            if low is not None and (best is None or low > best):
+                return Step(Stage.CONFIRM, low)
         elif pending := [rate for rate in tried if rate < min(refuted) and self._is_pending(rate)]:
             return Step(Stage.CONFIRM, pending[0])
         elif best is None:
@@ -176,19 +183,23 @@ class RateSearch:
                 return Step(Stage.CONFIRM, lower)
             why = self._why(high)
             return Found(None, high, why if why is not Reason.OBJECTIVE else Reason.UNCONFIRMED)
-        elif tries_left and min(refuted) / best > 1 + 1.5 * RESOLUTION:
+        elif tries_left and min(refuted) / best > _WIDE and self._long_trials() <= _MAX_LONG:
             return Step(Stage.CONFIRM, _rounded(math.sqrt(best * min(refuted))))
         lowest_refuted = min(refuted, default=math.inf)
         highest = max((rate for rate in [*self._met(), *confirmed] if rate < lowest_refuted), default=0.0)
         above = min((rate for rate in [*self._missed(), *refuted] if rate > highest), default=high)
         return Found(best, above, Reason.MAX_RATE if above is None else self._why(above))
 
+    def _long_trials(self) -> int:
+        return sum(tally.total() for tally in self._tallies[Stage.CONFIRM].values())
+
     def _lower(self, refuted: list[float]) -> float:
         """The rate to try next where long trials have missed all higher ones."""
         lowest = min(refuted)
-        fallen = lowest * (1 - _FALLS * _STEEPER ** (len(refuted) - 1))
-        carried = self._throughputs[lowest] or lowest
-        return _rounded(min(fallen, carried * (1 - _UNDER)))
+        carried = self._throughputs[lowest]
+        if len(refuted) == 1 and 0 < carried < lowest * (1 - _UNDER / 2):
+            return _rounded(carried * (1 - _UNDER))
+        return _rounded(lowest * (1 - _FALLS * _STEEPER ** (len(refuted) - 1)))
 
     def _is_pending(self, rate: float) -> bool:
         """Whether a confirmation has begun and is not decided. One long trial of a rate that was missed is none."""

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from analysis.report.capacity import write_capacity_page
-from bench.capacity import CapacityFile, CapacityRun, Settings, settings_of
+from bench.capacity import CapacityRun, Settings, settings_of
+from bench.capacityfile import CapacityFile
 from bench.capacityview import capacity_view, exit_code
 from bench.errors import TargetError
 from bench.objectives import DEFAULT, parse_objectives
@@ -48,7 +49,7 @@ def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs all stages, and gives what the file holds in the end."""
 
     def all_stages(settings: Settings, subject: Subject, *others: Subject) -> dict[str, Any]:
-        file = CapacityFile(tmp_path / "c.json", settings, 7, Placement((0,), (1,)), ["wirebench", "capacity"])
+        file = CapacityFile(tmp_path / "c.json", settings.record(), 7, Placement((0,), (1,)), ["wirebench", "capacity"])
         CapacityRun(settings, 7, file, lambda _line: None).run(subject, others)
         kept: dict[str, Any] = json.loads((tmp_path / "c.json").read_text())
         return kept
@@ -119,7 +120,7 @@ def test_the_highest_rate_allowed(run: Callable[..., dict[str, Any]]) -> None:
 
 def test_an_interrupted_run_keeps_what_was_measured(tmp_path: Path) -> None:
     path, settings, subject = tmp_path / "c.json", asked(), fake(100.0)
-    file = CapacityFile(path, settings, 7, Placement((), ()), [])
+    file = CapacityFile(path, settings.record(), 7, Placement((), ()), [])
     lines: list[str] = []
 
     def tell(line: str) -> None:
