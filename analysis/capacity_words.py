@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from analysis.capacity import UNEVEN
 from analysis.metrics import show_duration
 from bench.quantities import format_rate
 
@@ -33,9 +34,12 @@ def rate_words(search: Mapping[str, Any]) -> str:
     if rate is None:
         met = search["met_per_s"]
         return "none" if met is None else f"none confirmed; short trials were met up to {format_rate(met)}"
-    if missed is None:
-        return f"at least {format_rate(rate)}"
-    return f"{format_rate(rate)} (met at {rate:,.6g}/s, missed at {missed:,.6g}/s)"
+    words = f"at least {format_rate(rate)}"
+    if missed is not None:
+        words = f"{format_rate(rate)} (met at {rate:,.6g}/s, missed at {missed:,.6g}/s)"
+    if (share := search["busiest_share"]) is not None and share > UNEVEN:
+        words += f", where the busiest worker got {share:.1f} times its even share"
+    return words
 
 
 def answer_line(search: Mapping[str, Any]) -> str:
@@ -80,6 +84,8 @@ def scaling_words(fit: Mapping[str, Any]) -> str:
         f"one at a time {format_rate(fit['rate_of_one_per_s']['value'])}, contention {_value(contention)}, "
         f"coherency {_value(coherency)}, R² {fit['r_squared']:.3f}: "
     )
+    if not fit["is_good"]:
+        return f"{words}a poor fit, so no peak is derived from it and its parameters say little"
     if fit["peak"] is None:
         return f"{words}no peak in the measured range ({fit['least']:.0f} to {fit['most']:.0f} in flight)"
     return f"{words}highest with {fit['peak']['value']:.0f} ± {fit['peak']['error']:.0f} in flight"

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from analysis.capacity_words import answer_line
+from analysis.capacity import spread
+from analysis.capacity_words import answer_line, facts
 from bench.capacityfile import CapacityFile
 from bench.errors import TargetError, UsageError
 from bench.judging import Judge, length_ns
@@ -100,8 +101,8 @@ def settings_of(
         raise UsageError(f"--from: {start} is more than --max-rate {max_rate}")
     lengths = {"--duration": duration, "--confirm": confirm}
     duration_ns, confirm_ns = (parse_duration_ns(text, option) for option, text in lengths.items())
-    for option, length_ns in zip(lengths, (duration_ns, confirm_ns), strict=True):
-        if length_ns < _SHORTEST_NS:
+    for option, asked_ns in zip(lengths, (duration_ns, confirm_ns), strict=True):
+        if asked_ns < _SHORTEST_NS:
             raise UsageError(f"{option}: {lengths[option]!r} is too short to judge a rate by; the least is 500ms")
     plan = None
     if target is not None:
@@ -146,7 +147,9 @@ class CapacityRun:
                 self._search(subject, (objective,), start_per_s)
             if found.rate_per_s is not None:
                 self._curve(subject, found.rate_per_s)
+                self._tell_facts("knee", "queue")
                 self._concurrency(subject)
+                self._tell_facts("scaling")
                 for other in others:
                     self._search(other, self._settings.objectives, max(1.0, round(found.rate_per_s / 2)))
         except ServiceGoneError:
@@ -165,12 +168,12 @@ class CapacityRun:
         judge = Judge(objectives)
         for entry in self._file.trials:
             if entry["subject"] == subject.name and entry["stage"] in tuple(Stage):
-                step, trial = Step(Stage(entry["stage"]), entry["rate_per_s"]), entry["trial"]
-                search.tell(step, judge.judge(step, trial).outcome, trial["throughput_per_s"] or 0.0)
+                taken, trial = Step(Stage(entry["stage"]), entry["rate_per_s"]), entry["trial"]
+                search.tell(taken, judge.judge(taken, trial).outcome, trial["throughput_per_s"] or 0.0)
         try:
             while isinstance(step := search.next(), Step):
-                load, length_ns = self._settings.load(step.rate_per_s), self._settings.length_ns(step, judge)
-                trial = self._trial(subject, load, length_ns)
+                load = self._settings.load(step.rate_per_s)
+                trial = self._trial(subject, load, self._settings.length_ns(step, judge))
                 verdict = judge.judge(step, trial)
                 search.tell(step, verdict.outcome, trial["throughput_per_s"] or 0.0)
                 self._keep(subject, step.stage, trial, step.rate_per_s, objectives, verdict)
@@ -183,6 +186,7 @@ class CapacityRun:
     def _conclude(
         self, subject: Subject, judge: Judge, search: RateSearch, found: Found, why: str, begun: float
     ) -> None:
+        measured = [entry for entry in self._file.trials if entry["subject"] == subject.name]
         ended = {
             "subject": subject.name,
             "execution": subject.execution,
@@ -192,12 +196,19 @@ class CapacityRun:
             "missed_per_s": found.missed_per_s,
             "met_per_s": search.highest_met_per_s(),
             "too_few_samples": judge.thin(found.rate_per_s),
+            "busiest_share": spread(measured, subject.workers, subject.execution),
             "reason": str(found.reason),
             "why": why,
             "seconds": round(time.monotonic() - begun, 1),
         }
         self._file.conclude(ended)
         self._tell(f"capacity of {answer_line(ended)}")
+
+    def _tell_facts(self, *names: str) -> None:
+        """What has become known."""
+        for name, words in facts(self._file.concluded()):
+            if name in names:
+                self._tell(f"{name}: {words}")
 
     def _curve(self, subject: Subject, rate_per_s: float) -> None:
         """Points between those of the search."""

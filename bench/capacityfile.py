@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from analysis.capacity import conclusions
+from analysis.load_capacity import KIND, SCHEMA_VERSION
 from bench import environment, resultfile
 from bench.errors import OutputError
 from bench.placement import Placement
 from bench.resultfile import write_atomically
 
-KIND, SCHEMA_VERSION = "wirebench-capacity", 1
-
 
 class CapacityFile:
     """One file, replaced whole after every trial. `settings` are as `bench.capacity.Settings` records them."""
 
-    def __init__(self, path: Path, settings: dict[str, Any], seed: int, placement: Placement, command: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, settings: dict[str, Any], seed: int, placement: Placement, command: Sequence[str]
+    ) -> None:
         """Raises OutputError if it cannot be written."""
         self.path = path
         self._head = {
@@ -54,10 +55,16 @@ class CapacityFile:
         self._write()
 
     def record(self) -> dict[str, Any]:
-        """Everything but the trials, with what follows from them."""
-        so_far = {**self._head, "finished": self._finished, "status": self._status, "searches": self.searches}
-        found = conclusions({**so_far, "trials": self.trials}) if self._status != "running" else {}
-        return {**so_far, **found}
+        """Everything but the trials; once nothing more is measured, with what follows from them."""
+        return self._so_far() if self._status == "running" else self.concluded()
+
+    def concluded(self) -> dict[str, Any]:
+        """Everything but the trials, with what follows from those that there are."""
+        so_far = self._so_far()
+        return {**so_far, **conclusions({**so_far, "trials": self.trials})}
+
+    def _so_far(self) -> dict[str, Any]:
+        return {**self._head, "finished": self._finished, "status": self._status, "searches": self.searches}
 
     def text(self) -> str:
         """The whole file: each trial on a line of its own."""

@@ -7,6 +7,10 @@ from bench.load.histogram import SAMPLES_BEYOND
 from bench.objectives import Objective, Outcome, Verdict, judge
 from bench.ratesearch import CONFIRMATIONS, Stage, Step
 
+LONGEST_NS = 75_000_000_000
+"""All trials that confirm a rate take no longer together because of a rare percentile: a search is to end in three
+minutes."""
+
 
 class Judge:
     """What trials show of the objectives. One that confirms is judged strictly, by itself as far as it has the samples;
@@ -53,10 +57,5 @@ def length_ns(objectives: Sequence[Objective], met: Sequence[dict[str, Any]], ra
         return 0
     rarest = min((1 - objective.within for objective in objectives if objective.within < 1), default=1.0)
     needed_ns = min(SAMPLES_BEYOND / rarest / rate_per_s * 1e9, LONGEST_NS)
-    missing_ns = needed_ns - sum(trial["scenario"]["duration_ns"] for trial in met)
+    missing_ns: float = needed_ns - sum(trial["scenario"]["duration_ns"] for trial in met)
     return max(0, round(missing_ns / max(1, CONFIRMATIONS - len(met))))
-
-
-LONGEST_NS = 75_000_000_000
-"""All trials that confirm a rate take no longer together because of a rare percentile: a search is to end in three
-minutes."""

@@ -194,7 +194,9 @@ def judge(
     if not trial["counts"]["offered"]:
         return Verdict(Outcome.DISTURBED, "no request was due")
     alone, together = [trial], [*others, trial]
-    missed = [one for one in objectives if not one.is_met(alone, strict and round(one.may_miss(alone)) >= SAMPLES_BEYOND)]
+    missed = [
+        one for one in objectives if not one.is_met(alone, strict and round(one.may_miss(alone)) >= SAMPLES_BEYOND)
+    ]
     reasons = [f"{objective.seen(alone)} ({objective.text})" for objective in missed]
     growth = backlog_growth(trial)
     if growth > _MAX_GROWTH:

@@ -15,7 +15,6 @@ met by luck. One that fails there counts as missed, and a lower one is asked for
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -62,7 +61,7 @@ _UNDER, _OVER = 0.01, 0.025
 _STRIDE = 4
 """How much farther from that each further step is."""
 _CLEARLY = 0.96
-"""The most that an overload answers of what it is offered; in a short trial independent requests may fall that short."""
+"""The most that an overload answers of what it is offered; independent requests may be that few by chance."""
 _FALLS, _STEEPER = 0.035, 2.5
 """How far below a rate that failed the next one is tried for confirmation; by how much more where that fails again."""
 _MISSES = 2

@@ -170,7 +170,13 @@ def _scaling(scaling: Mapping[str, Any]) -> Figure:
         x = np.geomspace(fit["least"], fit["most"], 100)
         values = (fit[name]["value"] for name in ("rate_of_one_per_s", "contention", "coherency"))
         axes.plot(x, usl(x, *values), color=law.colour, linewidth=1.6)
-        style.write_key(axes, 14, _KEY_PX * 0.5, "Universal Scalability Law", law)
+        style.write_key(
+            axes,
+            14,
+            _KEY_PX * 0.5,
+            "Universal Scalability Law" + ("" if fit["is_good"] else f", a poor fit (R² {fit['r_squared']:.2f})"),
+            law,
+        )
         if fit["peak"] is not None:
             axes.axvline(fit["peak"]["value"], color=MUTED.light, linewidth=1, linestyle=_DOTTED)
     axes.set_xscale("log", base=2)

@@ -1,8 +1,11 @@
 """The Universal Scalability Law, the queue M/M/c and the size of a plan, beside values from elsewhere."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
+from analysis.capacity_words import scaling_words
 from analysis.queueing import departure, erlang_c, queue_like
 from analysis.scalability import fit, usl
 from analysis.sizing import size
@@ -36,6 +39,13 @@ def test_no_peak_where_none_was_measured(coherency: float) -> None:
     found = fit(N, list(usl(np.array(N, float), 1000.0, 0.05, coherency) * noise))
     assert found is not None
     assert found.peak is None
+
+
+def test_a_poor_fit_is_said_to_be_one_and_has_no_peak() -> None:
+    found = fit(N, [100.0, 400.0, 150.0, 420.0, 160.0, 410.0, 20.0])
+    assert found is not None
+    assert (found.is_good, found.peak) == (False, None)
+    assert "a poor fit, so no peak" in scaling_words(asdict(found))
 
 
 def test_too_few_points_for_the_law() -> None:
