@@ -8,7 +8,10 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from analysis.queueing import departure, queue_like
+import numpy as np
+
+from analysis.histograms import decode
+from analysis.queueing import ALONE, departure, queue_like
 from analysis.scalability import fit
 from analysis.sizing import size
 from bench.quantities import format_rate
@@ -39,7 +42,7 @@ def conclusions(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "curve": points,
         "knee": knee(points),
-        "queue": _queue(points) if answer["rate_per_s"] is not None else None,
+        "queue": _queue(points, entries, record["settings"]["arrivals"]) if answer["rate_per_s"] is not None else None,
         "scaling": _scaling(closed),
         "workers": workers(record["searches"]),
         "cpu": cpu(entries, answer, record["environment"]),
@@ -94,13 +97,33 @@ def knee(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def _queue(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _queue(points: Sequence[Mapping[str, Any]], entries: Sequence[Entry], arrivals: str) -> dict[str, Any] | None:
+    """The queue beside the points. Service times are as they were measured where arrivals are as in its formula; else
+    it is M/M/c, which everybody knows."""
     if len(points) < 3:
         return None
     measured = [(point["rate_per_s"], point["mean_ns"] / 1e9) for point in points]
-    queue = queue_like(min(latency for _, latency in measured), max(point["throughput_per_s"] for point in points))
+    unloaded_s, limit_per_s = (
+        min(latency for _, latency in measured),
+        max(point["throughput_per_s"] for point in points),
+    )
+    varies = variability(entries, ALONE * limit_per_s) if arrivals == "poisson" else None
+    queue = queue_like(unloaded_s, limit_per_s, 1.0 if varies is None else varies)
     left = departure(queue, measured)
-    return {**asdict(queue), "departure": None if left is None else asdict(left)}
+    named = {"model": queue.name, "formula": queue.formula}
+    return {**asdict(queue), **named, "departure": None if left is None else asdict(left)}
+
+
+def variability(entries: Sequence[Entry], most_per_s: float) -> float | None:
+    """The variance of the latencies over their squared mean at rates up to that, the median of the trials; None of
+    none."""
+    found = []
+    for entry in entries:
+        if entry["rate_per_s"] is not None and entry["rate_per_s"] <= most_per_s and _has_figures(entry):
+            latency = decode(entry["trial"]["latency_ns"]["hdr"], "latency_ns")
+            mean = np.average(latency.values_ns, weights=latency.counts)
+            found.append(float(np.average((latency.values_ns / mean - 1) ** 2, weights=latency.counts)))
+    return median(found) if found else None
 
 
 def _scaling(closed: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -96,8 +96,8 @@ def _value(parameter: Mapping[str, float]) -> str:
 
 
 def queue_words(queue: Mapping[str, Any], arrivals: str, least_per_s: float) -> str:
-    """Where the service leaves M/M/c; `least_per_s` is the lowest rate measured."""
-    name = f"like M/M/{queue['servers']} with {show_duration(queue['service_s'] * 1e9)} of service"
+    """Where the service leaves its queue; `least_per_s` is the lowest rate measured."""
+    name = f"like {queue['model']} with {show_duration(queue['service_s'] * 1e9)} of service"
     left = queue["departure"]
     if left is None:
         return f"{name} at every rate measured"
@@ -106,8 +106,10 @@ def queue_words(queue: Mapping[str, Any], arrivals: str, least_per_s: float) -> 
         why = "requests wait for something else than a free server: uneven shares, locks, pauses"
     elif arrivals == "constant":
         why = "evenly spaced requests and even service times wait less"
-    else:
+    elif queue["variability"] == 1:
         why = "service times vary less than that model's"
+    else:
+        why = "so near its limit a queue takes longer than a trial to grow to its mean"
     if left["rate_per_s"] <= least_per_s:
         return f"un{name} at every rate measured; at {format_rate(least_per_s)} {measured}, not {model}: {why}"
     return f"{name} below {format_rate(left['rate_per_s'])}; there {measured}, not {model} on average: {why}"

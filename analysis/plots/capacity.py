@@ -1,4 +1,4 @@
-"""The plots of a capacity search: latency against rate, the queue M/M/c beside it, throughput against concurrency with
+"""The plots of a capacity search: latency against rate, a queue beside it, throughput against concurrency with
 the Universal Scalability Law, and what each execution model and number of workers carries."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,8 @@ from analysis.queueing import Queue
 from analysis.scalability import usl
 from bench.quantities import format_rate, parse_duration_ns
 
+_TIMES = {"M": "exponential", "D": "fixed", "G": "such"}
+"""Service times, by the letter that queues have for them."""
 _KEY_PX = 16.0
 _HEIGHT_PX, _ROW_PX = 250.0, 26.0
 _DOTTED = (0, (1.2, 1.4))
@@ -38,13 +40,14 @@ def plots(record: Mapping[str, Any]) -> Iterator[Plot]:
             style.drawn(_latency, shown, record),
         )
     if record["queue"] and len(shown) > 1:
-        servers = record["queue"]["servers"]
+        model = record["queue"]["model"]
         yield Plot(
             "queue",
-            f"Mean latency beside the queue M/M/{servers}",
-            "The line is what independent requests would wait in one line for as many servers with exponential service "
-            "times, given the latency at the lowest rates and the highest throughput.",
-            f"Mean latency at {len(shown)} offered rates, and that of an M/M/{servers} with the same limit.",
+            f"Mean latency beside the queue {model}",
+            f"The line is what independent requests would wait in one line for as many servers with {_TIMES[model[2]]} "
+            "service times, given the latency at the lowest rates and the highest throughput "
+            f"({record['queue']['formula']}).",
+            f"Mean latency at {len(shown)} offered rates, and that of an {model} with the same limit.",
             style.drawn(_queue, shown, record["queue"]),
         )
     if record["scaling"]:
@@ -144,13 +147,13 @@ def _queue(points: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Fig
     height = _HEIGHT_PX + 2 * _KEY_PX
     figure = style.new_figure(height)
     axes = _axes(figure, height, 2)
-    queue = Queue(found["servers"], found["service_s"], found["besides_s"])
+    queue = Queue(found["servers"], found["service_s"], found["besides_s"], found["variability"])
     measured, model = Line(SERIES[0].light, None, "o"), Line(SERIES[3].light, "solid")
     _curve(axes, points, "mean_ns", measured)
     rates = np.linspace(0, queue.limit_per_s * 0.995, 200)
     axes.plot(rates, [queue.latency_s(rate) * 1e9 for rate in rates], color=model.colour, linewidth=1.6)
     style.write_key(axes, 14, _KEY_PX * 1.5, "measured, mean", measured)
-    style.write_key(axes, 14, _KEY_PX * 0.5, f"M/M/{queue.servers}, limit {format_rate(queue.limit_per_s)}", model)
+    style.write_key(axes, 14, _KEY_PX * 0.5, f"{queue.name}, limit {format_rate(queue.limit_per_s)}", model)
     if found["departure"]:
         axes.axvline(found["departure"]["rate_per_s"], color=GRID.light, linewidth=2)
     _log_durations(axes)
