@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 MIN_POINTS = 4
 """Three parameters, and something left to tell how well they fit."""
 GOOD_R_SQUARED = 0.9
-"""A law that explains less of the variance fits poorly, and nothing is derived from it."""
+_CLOSE = 0.05
+"""A law that explains less of the variance fits poorly, and nothing is derived from it; unless it misses the points by
+no more than that, relative to them: where throughput is the same throughout, there is no variance to explain."""
 _CONFIDENCE = 0.95
 
 
@@ -76,7 +78,8 @@ def fit(n: Sequence[float], throughput_per_s: Sequence[float]) -> Scaling | None
     residual = float(((y - usl(x, *found)) ** 2).sum())
     total = float(((y - y.mean()) ** 2).sum())
     r_squared = 1 - residual / total if total > 0 else 0.0
-    is_good = r_squared >= GOOD_R_SQUARED
+    misses = float(np.sqrt(((1 - usl(x, *found) / y) ** 2).mean()))
+    is_good = r_squared >= GOOD_R_SQUARED or misses <= _CLOSE
     return Scaling(
         rate,
         contention,

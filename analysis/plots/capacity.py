@@ -22,6 +22,8 @@ _KEY_PX = 16.0
 _HEIGHT_PX, _ROW_PX = 250.0, 26.0
 _DOTTED = (0, (1.2, 1.4))
 _DASHED = (0, (4, 1.6))
+_ROOM = 1.3
+"""On an axis of latencies, beyond what is drawn: for marks, and for words above the highest line."""
 _BEYOND = 1.25
 """How far the curve of latency is drawn, as a multiple of the lowest rate that is missed."""
 
@@ -122,6 +124,8 @@ def _latency(points: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> 
         axes.text(
             0, limit_ns, f" {name} < {show_duration(limit_ns)}", fontsize=SMALL_PX, color=SERIES[1].light, va="bottom"
         )
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom / _ROOM, max([top, *(parse_duration_ns(limit, "objective") for *_, limit in limits)]) * _ROOM)
     _rates(axes, most)
     return figure
 
@@ -184,7 +188,7 @@ def _scaling(scaling: Mapping[str, Any]) -> Figure:
             axes.axvline(fit["peak"]["value"], color=MUTED.light, linewidth=1, linestyle=_DOTTED)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(point["throughput_per_s"] for point in scaling["points"]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show_number(value)))
     axes.set_title("answered requests per second", loc="left", fontsize=SMALL_PX, color=MUTED.light, pad=5)

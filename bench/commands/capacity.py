@@ -105,7 +105,7 @@ def capacity(
     it and asked for its mix, its thresholds being the objectives; or, with --protocol or another option of servers, one
     of wirebench's own.
 
-    The rate doubles until an objective is missed, the gap is halved, and longer trials confirm what is found. Of
+    The rate doubles until an objective is missed, the gap is closed, and longer trials confirm what is found. Of
     several latency objectives each gets its own capacity too. Then follow the curve of latency against rate, closed
     loads of growing concurrency, and the same search for every other execution model and number of workers.
 

@@ -50,6 +50,12 @@ def test_a_poor_fit_is_said_to_be_one_and_has_no_peak() -> None:
     assert "a poor fit, so no peak" in scaling_words(asdict(found))
 
 
+def test_a_throughput_that_does_not_grow_is_no_poor_fit() -> None:
+    found = fit(N, [200.0, 201.0, 199.0, 200.0, 202.0, 199.0, 200.0])
+    assert found is not None
+    assert found.is_good
+
+
 def test_too_few_points_for_the_law() -> None:
     assert fit([1, 2, 4], [10.0, 20.0, 30.0]) is None
 
