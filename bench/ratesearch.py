@@ -71,8 +71,8 @@ CONFIRMATIONS = 3
 _MEETS = {Stage.SEARCH: 2, Stage.CONFIRM: CONFIRMATIONS}
 """So many trials that meet the objectives do."""
 _WIDE, _MAX_LONG = 1.06, 6
-"""Between a rate confirmed and one refuted another is tried if they lie further apart, and there were no more long
-trials yet: a search is to end in three minutes."""
+"""Between a rate confirmed and one refuted another is tried if they lie further apart, and this search has asked for
+no more long trials yet: a search is to end in three minutes."""
 _MAX_DISTURBED = 3
 """So many disturbed trials of a rate do not count. Where there are more, the search goes on as if the rate were met, as
 the confirmation will tell; a confirmation counts them as missed."""
@@ -105,6 +105,7 @@ class RateSearch:
         self._max = max_per_s
         self._tallies: dict[Stage, dict[float, Counter[Outcome]]] = {stage: {} for stage in Stage}
         self._throughputs: dict[float, float] = {}
+        self._asked: Counter[float] = Counter()  # for long trials, by this search: others may be told of too
 
     def tell(self, step: Step, outcome: Outcome, throughput_per_s: float) -> None:
         """What came of a trial, and how much was answered in it."""
@@ -119,6 +120,12 @@ class RateSearch:
 
     def next(self) -> Step | Found:
         """The step to take, or how the search has ended."""
+        step = self._next()
+        if isinstance(step, Step) and step.stage is Stage.CONFIRM:
+            self._asked[step.rate_per_s] += 1
+        return step
+
+    def _next(self) -> Step | Found:
         tried = self._tallies[Stage.SEARCH]
         met, missed = self._met(), self._missed()
         pending = [rate for rate in tried if rate not in met and rate not in missed]
@@ -168,13 +175,13 @@ class RateSearch:
         tried = self._tallies[Stage.CONFIRM]
         confirmed = self._decided(Stage.CONFIRM, met=True)
         best = max((rate for rate in confirmed if high is None or rate < high), default=None)
-        tries_left = len(tried) < MAX_CONFIRMATIONS
+        tries_left = len(self._asked) < MAX_CONFIRMATIONS
         if not refuted:
             if high is not None and (tries_left if high not in tried else self._is_open(high)):
                 return Step(Stage.CONFIRM, high)
             if low is not None and (best is None or low > best):
                 return Step(Stage.CONFIRM, low)
-        elif pending := [rate for rate in tried if rate < min(refuted) and self._is_pending(rate)]:
+        elif pending := [rate for rate in self._asked if rate < min(refuted) and self._is_pending(rate)]:
             return Step(Stage.CONFIRM, pending[0])
         elif best is None:
             lower = self._lower(refuted)
@@ -182,15 +189,16 @@ class RateSearch:
                 return Step(Stage.CONFIRM, lower)
             why = self._why(high)
             return Found(None, high, why if why is not Reason.OBJECTIVE else Reason.UNCONFIRMED)
-        elif tries_left and min(refuted) / best > _WIDE and self._long_trials() <= _MAX_LONG:
-            return Step(Stage.CONFIRM, _rounded(math.sqrt(best * min(refuted))))
+        elif tries_left and min(refuted) / best > _WIDE:
+            middle = _rounded(math.sqrt(best * min(refuted)))
+            if best not in self._asked:  # confirmed by another search, for harder objectives: it may be far off
+                return Step(Stage.CONFIRM, max(middle, self._lower(refuted)))
+            if self._asked.total() <= _MAX_LONG:
+                return Step(Stage.CONFIRM, middle)
         lowest_refuted = min(refuted, default=math.inf)
         highest = max((rate for rate in [*self._met(), *confirmed] if rate < lowest_refuted), default=0.0)
         above = min((rate for rate in [*self._missed(), *refuted] if rate > highest), default=high)
         return Found(best, above, Reason.MAX_RATE if above is None else self._why(above))
-
-    def _long_trials(self) -> int:
-        return sum(tally.total() for tally in self._tallies[Stage.CONFIRM].values())
 
     def _lower(self, refuted: list[float]) -> float:
         """The rate to try next where long trials have missed all higher ones."""

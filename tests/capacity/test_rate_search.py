@@ -160,6 +160,15 @@ def test_what_is_known_already_is_not_measured_again() -> None:
     assert again.next() == found
 
 
+def test_long_trials_of_other_searches_leave_this_one_its_own() -> None:
+    searching = RateSearch(20.0, 1e6)
+    for rate in (100.0, 110.0, 120.0, 130.0, 140.0, 150.0):
+        outcome = limited(125.0)(Step(Stage.CONFIRM, rate))
+        for stage in [Stage.SEARCH, Stage.CONFIRM] * 2 + [Stage.CONFIRM]:
+            searching.tell(Step(stage, rate), outcome, rate)
+    assert searching.next() == Step(Stage.CONFIRM, 124.9)
+
+
 # Simulated queues
 
 
