@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
-from bench.mix import Checks
+from bench.mix import Checks, unfinished
 from bench.wire.http1 import ResponseReader, encode_request
 
 
@@ -87,6 +87,8 @@ class Http1MixedClient(ResponseReader):
         return None
 
     def abandon(self, exchange_id: Hashable) -> bool:
+        if self.mid_answer and exchange_id == self._due[0]:
+            self.complaints[exchange_id] = unfinished(self._body_bytes)
         return False
 
     def _parse_answers(self, data: bytes) -> Sequence[int]:

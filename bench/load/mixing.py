@@ -6,6 +6,7 @@ exchange than one number.
 
 import itertools
 import random
+import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -197,7 +198,9 @@ class _MixEngine(Engine):
                 try:
                     await super()._check(link)
                 except TargetError as error:
-                    if not tries_left or link.sent:
+                    if unanswered := bool(link.sent):
+                        link.expire(now := time.monotonic_ns(), now)  # the client may know more
+                    if unanswered or not tries_left:
                         complaint = self.recorder.complaints.get(number)
                         host, port = self._address
                         why = f"{host} port {port} answered with {complaint}" if complaint else str(error)

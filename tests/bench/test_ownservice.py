@@ -175,9 +175,16 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         ('[service]\nurl = "grpc://x:1"\n[[request]]\npath = "/"\n', "path: calls have a method"),
         ('[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "C"\n', "request 1: method: 'C' is no method"),
         ('[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "a.B/C"\nproto = "x"\n', "there is no file"),
+        (
+            '[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "S/Put"\nproto = "s.proto"\n',
+            "request 1: method: S/Put takes a stream of messages",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "s.proto").write_text(
+        'syntax = "proto3"; message A {} service S { rpc Put(stream A) returns (A); rpc Get(A) returns (stream A); }'
+    )
     (tmp_path / "d.csv").write_text("id\n1\n")
     (tmp_path / "empty.csv").write_text("id\n")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")

@@ -200,6 +200,21 @@ def test_grpc_calls_are_right_by_their_status() -> None:
     assert client.complaints == {ids[1]: "NOT_FOUND: gone"}
 
 
+def test_an_answer_that_does_not_end_is_told_from_none() -> None:
+    client, server = http2_pair(Http2MixedClient, READ, WRITE)
+    ids = ask(client, server, 2)
+    server.head(1, x_kind="a")
+    server.body(1, b"event", end=False)
+    assert client.feed(server.send()) == []
+    assert all(client.abandon(exchange_id) for exchange_id in ids)
+    assert client.complaints == {ids[0]: "the beginning of an answer, 5 bytes, and no end in time"}
+    http1 = Http1MixedClient(asks(Http1MixedClient, READ, WRITE), "host:80")
+    ids, _ = http1.request(2)
+    http1.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nevent\r\n")
+    assert not any(http1.abandon(exchange_id) for exchange_id in ids)
+    assert http1.complaints == {ids[0]: "the beginning of an answer, 5 bytes, and no end in time"}
+
+
 # WebSocket
 
 
