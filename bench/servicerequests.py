@@ -175,7 +175,7 @@ def _speak_http(table: Table, folder: Path) -> _Spoken:
     method, path = _read_operation(table, folder)
     method = method or table.text("method", "POST" if body else "GET")
     path = path or table.text("path")
-    if not _METHOD.fullmatch(method) or method in ("CONNECT", "HEAD"):
+    if not _METHOD.fullmatch(method) or method == "CONNECT":
         raise UsageError(
             f"{table.at('method')}: {method!r:.60} is no method that is carried; write one like GET or POST"
         )

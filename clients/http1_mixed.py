@@ -18,6 +18,7 @@ class Asks(Iterator[tuple[int, bytes]], Protocol):
     """What is to be sent next (see `bench.load.mixing.Asks`)."""
 
     checks: Sequence[Checks]
+    bodiless: Sequence[bool]
 
 
 class Http1MixedClient(ResponseReader):
@@ -27,7 +28,7 @@ class Http1MixedClient(ResponseReader):
     transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
 
     def __init__(self, asks: Asks, authority: str) -> None:
-        super().__init__()
+        super().__init__(self._ends_with_head if any(asks.bodiless) else None)
         self.max_in_flight = 1 << 16
         self.closing = False
         self.outgoing: list[bytes] = []
@@ -103,6 +104,9 @@ class Http1MixedClient(ResponseReader):
             self.failures.extend((exchange_id, "protocol") for exchange_id in self._due)
             self._due.clear()
         return self._completed
+
+    def _ends_with_head(self) -> bool:
+        return bool(self._due) and self._asks.bodiless[self._due[0] % self._names]
 
     # ResponseReader
 

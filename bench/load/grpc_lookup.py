@@ -31,8 +31,8 @@ class GrpcCall:
 
 @dataclass(frozen=True)
 class GrpcMethod:
-    """A method that takes one message, as protobuf describes it in a pool of descriptions. Where its answer is a stream,
-    that is over with the call."""
+    """A method that takes one message and answers with one or with a stream, as protobuf describes it in a pool of
+    descriptions."""
 
     descriptor: Any
     pool: Any
@@ -175,8 +175,8 @@ class Reflection:
         self._ask: Callable[..., Any] = self._find_version()
 
     def method(self, method: str) -> GrpcMethod:
-        """What the server says of `method`, like "package.Service/Method". Raises TargetError; UsageError for what it does
-        not have and for methods that take a stream."""
+        """What the server says of `method`, like "package.Service/Method". Raises TargetError; UsageError for what it
+        does not have and for methods that take a stream."""
         service, name = split_method(method)
         files = self._files_with(service)
         if service not in _services(files):

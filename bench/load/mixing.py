@@ -57,6 +57,8 @@ class Asks(Generic[Form]):
     def __init__(self, mix: Mix, forms: Sequence[Sequence[Form]], seed: int, process: int) -> None:
         """Processes draw differently, and begin at different rows."""
         self.checks: list[Checks] = [request.checks for request in mix]
+        self.bodiless: list[bool] = [request.exchanges[0].method == "HEAD" for request in mix]
+        """Whether answers to a request have no body."""
         self.any_form: Form = forms[0][0]
         """One of the requests, for what all of them share."""
         self.first: deque[int] = deque()

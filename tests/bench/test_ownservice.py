@@ -135,7 +135,7 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         (URL + "[[request]]\n", "request 1: path is missing"),
         (URL + '[[request]]\npath = "x"\n', "request 1: path: 'x' is no path"),
         (URL + GET + GET, "request 2: another request is named 'GET /'"),
-        (URL + GET + 'method = "HEAD"\n', "'HEAD' is no method that is carried"),
+        (URL + GET + 'method = "CONNECT"\n', "'CONNECT' is no method that is carried"),
         (URL + GET + "weight = 0\n", "weight: 0 is not a number above 0"),
         (URL + GET + "weight = true\n", "weight: True is not a number"),
         (URL + GET + 'body = "a"\njson = 1\n', "body and json contradict each other"),
