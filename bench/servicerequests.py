@@ -153,7 +153,13 @@ def _read_data(table: Table, folder: Path) -> tuple[list[list[str]], list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            columns, rows = next(reader, []), [row for row in reader if row]
+            columns, rows = next(reader, []), []
+            for row in reader:
+                if len(row) not in (0, len(columns)):
+                    raise UsageError(
+                        f"{where}: {path}: line {reader.line_num} has {len(row)} cells, and the head {len(columns)}"
+                    )
+                rows += [row] if row else []
     except OSError as error:
         raise UsageError(f"{where}: cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -163,9 +169,6 @@ def _read_data(table: Table, folder: Path) -> tuple[list[list[str]], list[str]]:
     for name in columns:
         if not _PLACEHOLDER.fullmatch(f"{{{name}}}") or columns.count(name) > 1:
             raise UsageError(f"{where}: {path}: {name!r:.60} is no name of a column: letters, digits and _, each once")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(columns):
-            raise UsageError(f"{where}: {path}: row {number} has {len(row)} cells, and the head {len(columns)}")
     return rows, columns
 
 

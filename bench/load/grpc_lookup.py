@@ -64,6 +64,7 @@ def look_up_by_reflection(
     Raises TargetError for a server that cannot be reached or does not tell, UsageError for what it does not have and
     for methods that take a stream.
     """
+    split_method(method)  # what is no method need not be asked for
     with reflection(host, port, security) as server:
         return server.method(method).call(json_text)
 
