@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.load_results import Scenario
 from analysis.metrics import Metric
 from analysis.regression import ALPHA, Answer, Change, Question, answer, is_decided, looks_until
-from analysis.verdict import ROUNDS, Rule, Standing, judge_rule
+from analysis.verdict import ROUNDS, Mode, Rule, Standing, judge_rule
 
 DIFFERENCES, NOISES = (0.0, 0.03, 0.10), (0.01, 0.02, 0.04)
 MARGIN = 0.03
@@ -32,44 +32,55 @@ class Simulated:
     difference: float
     noise: float
     """Of a trial beside the others of its round: the standard deviation of its logarithm."""
-    rounds: int
+    mode: Mode
     claims: int
     standings: Counter[Standing]
+
+    @property
+    def rounds(self) -> int:
+        """Before a claim is judged."""
+        return self.mode.rounds or ROUNDS
+
+    @property
+    def most_rounds(self) -> int:
+        """Of a claim on which nothing was decided."""
+        return self.rounds * self.mode.most
 
     def share(self, standing: Standing) -> float:
         """How many ended so."""
         return self.standings[standing] / self.claims
 
 
-def simulated(differences: Sequence[float] = DIFFERENCES) -> list[Simulated]:
+def simulated(mode: Mode, differences: Sequence[float] = DIFFERENCES) -> list[Simulated]:
     """What `wirebench claims --simulate` shows; a difference of 0 alone is the A/A figure: how often servers that are
     alike are told apart."""
-    return simulate(differences, NOISES, ROUNDS, _CLAIMS, MARGIN, seed=1)
+    return simulate(mode, differences, NOISES, _CLAIMS, MARGIN, seed=1)
 
 
 def simulate(
-    differences: Sequence[float], noises: Sequence[float], rounds: int, claims: int, margin: float, seed: int
+    mode: Mode, differences: Sequence[float], noises: Sequence[float], claims: int, margin: float, seed: int
 ) -> list[Simulated]:
-    """Every difference with every noise. Rounds are added as a run adds them: an undecided claim gets as many again,
-    twice at most."""
+    """Every difference with every noise. Rounds are added as a run in the mode adds them that never runs out of
+    time."""
     generator = np.random.default_rng(seed)
     found = []
     for difference in differences:
         for noise in noises:
             standings: Counter[Standing] = Counter()
             for _ in range(claims):
-                standings[_one(generator, difference, noise, rounds, margin)] += 1
-            found.append(Simulated(difference, noise, rounds, claims, standings))
+                standings[_one(generator, mode, difference, noise, margin)] += 1
+            found.append(Simulated(difference, noise, mode, claims, standings))
     return found
 
 
-def _one(generator: np.random.Generator, difference: float, noise: float, rounds: int, margin: float) -> Standing:
+def _one(generator: np.random.Generator, mode: Mode, difference: float, noise: float, margin: float) -> Standing:
     rule = Rule("it takes less time", "latency_p50_ns", "one", "less", "other", margin=margin)
     one: dict[int, float] = {}
     other: dict[int, float] = {}
     standing = Standing.UNDECIDED
-    for extra in range(3):
-        for number in range(extra * rounds, (extra + 1) * rounds):
+    rounds = mode.rounds or ROUNDS
+    for batch in range(mode.most):
+        for number in range(batch * rounds, (batch + 1) * rounds):
             state = 1e6 * np.exp(generator.normal(0, DRIFT))
             other[number] = float(state * np.exp(generator.normal(0, noise)))
             one[number] = float(state * np.exp(generator.normal(0, noise)) / (1 + difference))

@@ -24,6 +24,29 @@ Kind = Literal["less", "more", "same", "equals", "above", "below"]
 ROUNDS = 5
 """How many rounds a claim takes that does not say."""
 
+
+@dataclass(frozen=True)
+class Mode:
+    """How much is measured for verdicts."""
+
+    name: str
+    rounds: int | None
+    """Before a claim is judged; None for as many as the claim says."""
+    most: int
+    """How many times as many it may take to decide."""
+    limit_s: float
+    """No more rounds are begun for a run of claims that would end later than this."""
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("quick", 3, 4, 25 * 60),
+        Mode("normal", None, 2, math.inf),
+        Mode("thorough", 10, 3, 3 * 3600),
+    )
+}
+
 COMPARING = ("less", "more", "same")
 
 

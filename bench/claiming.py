@@ -1,6 +1,6 @@
-"""Runs claims: each one's scenarios in rounds, judged as soon as there are enough of them, with more where nothing is
-decided yet. Everything is kept in a folder: a result file for each claim, and the verdicts; a run that was interrupted
-goes on there."""
+"""Runs claims: each one's scenarios in rounds, judged as soon as there are enough of them. When all have their verdict,
+those on which nothing is decided get more rounds, as long as the time of the mode lasts. Everything is kept in a
+folder: a result file for each claim, and the verdicts; a run that was interrupted goes on there."""
 
 import dataclasses
 import hashlib
@@ -18,13 +18,13 @@ from analysis.matching import are_matched
 from analysis.metrics import metric_named
 from analysis.sides import group_of
 from analysis.summary import Summary
-from analysis.verdict import Finding, Judged, Rule, Verdict, adjusted, judge, judge_rule
+from analysis.verdict import Finding, Judged, Mode, Rule, Verdict, adjusted, judge, judge_rule
 from bench import environment, resultfile
 from bench.claim import Claim
 from bench.claims import CHAPTERS
 from bench.errors import UsageError
 from bench.placement import Placement
-from bench.plan import plan_trials
+from bench.plan import PlannedTrial, plan_trials
 from bench.probing import run_probe
 from bench.resultfile import ResultFile, write_atomically
 from bench.run import Watcher, head
@@ -32,19 +32,6 @@ from bench.trial import run_trial
 
 CLAIMS = Path("results/claims")
 """Where the folders of runs go that nobody named a place for."""
-
-
-@dataclass(frozen=True)
-class Mode:
-    """How much is measured for a verdict. `most` is how many times the rounds of a claim it may take to decide."""
-
-    name: str
-    rounds: int | None
-    """None for as many as the claim says."""
-    most: int
-
-
-MODES = {mode.name: mode for mode in (Mode("quick", 3, 1), Mode("normal", None, 2), Mode("thorough", 10, 3))}
 
 
 @dataclass(frozen=True)
@@ -125,6 +112,11 @@ class ClaimsFolder:
         self._write()
 
     @property
+    def seconds(self) -> float:
+        """What the verdicts so far have taken."""
+        return float(sum(record["seconds"] for record in self._records.values()))
+
+    @property
     def records(self) -> list[dict[str, Any]]:
         """The verdicts so far."""
         return list(self._records.values())
@@ -151,68 +143,97 @@ def run_claims(
     mode: Mode,
     folder: ClaimsFolder,
     placement: Placement,
-    watcher: Callable[[Claim], Watcher],
+    watcher: Callable[["ClaimRun"], Watcher],
     on_verdict: Callable[[Done], None],
-) -> list[Done]:
-    """Run those that have no verdict yet, and keep each as it comes; in the end all of them, judged as one family.
-    `watcher` is made for each claim. Raises OutputError."""
-    done = []
-    for claim in claims:
-        if folder.is_done(claim):
-            continue
-        one = run_claim(claim, mode, folder, placement, watcher)
-        folder.keep([one])
-        on_verdict(one)
-        done.append(one)
+) -> None:
+    """Run those that have no verdict yet, and keep each as it comes; then more rounds for what is undecided, the claims
+    with the fewest first, and of those the quickest, while the folder's claims have taken less than the mode's time; in
+    the end all of them, judged as one family. `watcher` is made for each batch, and `on_verdict` told whenever one was
+    judged. Raises OutputError."""
+    runs = [ClaimRun(claim, mode, folder, placement) for claim in claims if not folder.is_done(claim)]
+
+    def go_on(run: ClaimRun) -> None:
+        run.measure(watcher)
+        folder.keep([run.done])
+        on_verdict(run.done)
+
+    for run in runs:
+        go_on(run)
+    while undecided := [run for run in runs if run.wants_more and folder.seconds + run.last_s < mode.limit_s]:
+        go_on(min(undecided, key=lambda run: (run.batches, run.last_s)))
+    done = [run.done for run in runs]
     together = adjusted({one.claim.id: one.judged for one in done}, {one.claim.id: one.claim.scale for one in done})
-    done = [dataclasses.replace(one, judged=together[one.claim.id]) for one in done]
-    folder.keep(done)
-    return done
+    folder.keep([dataclasses.replace(one, judged=together[one.claim.id]) for one in done])
 
 
-def run_claim(
-    claim: Claim, mode: Mode, folder: ClaimsFolder, placement: Placement, watcher: Callable[[Claim], Watcher]
-) -> Done:
-    """One claim, until it is decided or has had its share."""
-    begun_s = time.monotonic()
-    contestants: tuple[Any, ...]
-    if claim.probe:
-        contestants = tuple(claim.probes().values())
-    else:
-        suite = claim.suite({})
-        if suite.unsupported:
-            scenario, why = suite.unsupported[0]
-            return Done(claim, Judged(Verdict.UNSUPPORTED, (), why=f"{scenario.group}: {why}"), 0, 0.0, None)
-        contestants = suite.scenarios
-    rounds = mode.rounds or claim.rounds
-    path = folder.path / f"{claim.id}.json"
-    path.unlink(missing_ok=True)  # of a run that was interrupted in the middle of this claim
-    results = ResultFile(path, head(claim.id, claim.sentence, rounds, folder.seed, placement, []), [])
-    planned = plan_trials(contestants, rounds * mode.most, folder.seed)
-    watching = watcher(claim)
-    judged = Judged(Verdict.UNDECIDED, ())
-    so_far = 0
-    while so_far < rounds * mode.most and judged.verdict is Verdict.UNDECIDED:
-        for trial in islice(planned, len(contestants) * rounds):
+class ClaimRun:
+    """One claim that is measured, a batch of rounds at a time, and judged after each on all of them."""
+
+    def __init__(self, claim: Claim, mode: Mode, folder: ClaimsFolder, placement: Placement) -> None:
+        self.claim = claim
+        self.done = Done(claim, Judged(Verdict.UNDECIDED, ()), 0, 0.0, None)
+        self.batches = 0
+        self.last_s = 0.0
+        """How long the last batch took."""
+        self._rounds = mode.rounds or claim.rounds
+        self._most = mode.most
+        self._folder = folder
+        self._placement = placement
+        self._contestants: tuple[Any, ...] = ()
+        self._planned: Iterator[PlannedTrial] = iter(())
+        self._results: ResultFile | None = None
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether nothing is decided, and more rounds could change that: what was not measured at all will not be."""
+        judged = self.done.judged
+        is_measured = any(finding.measured is not None for finding in judged.findings)
+        return judged.verdict is Verdict.UNDECIDED and is_measured and self.batches < self._most
+
+    def measure(self, watcher: Callable[["ClaimRun"], Watcher]) -> None:
+        """Another batch. Raises OutputError."""
+        begun_s = time.monotonic()
+        if self._results is None and (why := self._begin()):
+            self.done = Done(self.claim, Judged(Verdict.UNSUPPORTED, (), why=why), 0, 0.0, None)
+            return
+        assert self._results is not None
+        watching = watcher(self)
+        for trial in islice(self._planned, len(self._contestants) * self._rounds):
             watching.trial_begins(trial)
-            if claim.probe:
+            if self.claim.probe:
                 probed: Any = trial.scenario
                 measured = run_probe(probed, trial.round, trial.seed)
             else:
-                measured = run_trial(trial.scenario, trial.round, trial.seed, 1, placement, watching.progress)
-            results.add(measured)
+                measured = run_trial(trial.scenario, trial.round, trial.seed, 1, self._placement, watching.progress)
+            self._results.add(measured)
             watching.trial_ended(measured)
-        so_far += rounds
-        results.finish("complete")
-        judged = judge_claim(claim, load_run(path))
-        if _is_hopeless(judged):
-            break
-    return Done(claim, judged, so_far, time.monotonic() - begun_s, path.name)
+        self._results.finish("complete")
+        self.batches += 1
+        judged = judge_claim(self.claim, load_run(self._path))
+        self.last_s = time.monotonic() - begun_s
+        self.done = Done(
+            self.claim, judged, self.batches * self._rounds, self.done.seconds + self.last_s, self._path.name
+        )
 
+    @property
+    def _path(self) -> Path:
+        return self._folder.path / f"{self.claim.id}.json"
 
-def _is_hopeless(judged: Judged) -> bool:
-    """Whether more rounds would change nothing: what was not measured will not be."""
-    return all(finding.measured is None for finding in judged.findings)
+    def _begin(self) -> str:
+        """Gives why the claim cannot be tested here; nothing if it can."""
+        if self.claim.probe:
+            self._contestants = tuple(self.claim.probes().values())
+        else:
+            suite = self.claim.suite({})
+            if suite.unsupported:
+                scenario, why = suite.unsupported[0]
+                return f"{scenario.group}: {why}"
+            self._contestants = suite.scenarios
+        self._planned = plan_trials(self._contestants, self._rounds * self._most, self._folder.seed)
+        self._path.unlink(missing_ok=True)  # of a run that was interrupted in the middle of this claim
+        description = head(self.claim.id, self.claim.sentence, self._rounds, self._folder.seed, self._placement, [])
+        self._results = ResultFile(self._path, description, [])
+        return ""
 
 
 def judge_claim(claim: Claim, run: Run) -> Judged:

@@ -10,11 +10,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from analysis.simulation import MARGIN, Simulated
-from analysis.verdict import Standing, Verdict
+from analysis.verdict import MODES, Mode, Standing, Verdict
 from analysis.verdict_words import finding_line
 from bench import display, preflight
 from bench.claim import Claim, read_claim
-from bench.claiming import CLAIMS, MODES, ClaimsFolder, Done, Mode, changed, record, run_claims
+from bench.claiming import CLAIMS, ClaimRun, ClaimsFolder, Done, changed, record, run_claims
 from bench.claims import CHAPTERS, claim_files
 from bench.errors import UsageError
 from bench.output import STDOUT, columns, say, show, write_json
@@ -80,20 +80,21 @@ def run(
     done_before = [claim for claim in claims if folder.is_done(claim)]
     if done_before:
         say(f"{len(done_before)} of {len(claims)} claims have their verdict in {path} already")
+    waiting = {claim.id for claim in claims if claim not in done_before}
     with ExitStack() as stack:
-        left = len(claims) - len(done_before)
 
-        def watcher(claim: Claim) -> Watcher:
+        def watcher(run: ClaimRun) -> Watcher:
             stack.close()
+            claim, before = run.claim, run.done.rounds
             if claim.probe:
                 return Silent()
+            left = f"{len(waiting)} claims left" if waiting else f"undecided after {before} rounds"
             scenarios = list(claim.scenarios({}).values())
-            title = f"{claim.id} ({left} claims left)"
-            return stack.enter_context(display.watch(title, scenarios, mode.rounds or claim.rounds))
+            rounds = mode.rounds or claim.rounds
+            return stack.enter_context(display.watch(f"{claim.id} ({left})", scenarios, rounds, rounds_before=before))
 
         def on_verdict(done: Done) -> None:
-            nonlocal left
-            left -= 1
+            waiting.discard(done.claim.id)
             stack.close()
             say(line_of(record(done)))
 
@@ -104,7 +105,7 @@ def run(
         except KeyboardInterrupt:
             stack.close()
             say(
-                f"{len(claims) - left} of {len(claims)} claims have their verdict: go on with --out {path}, "
+                f"{len(claims) - len(waiting)} of {len(claims)} claims have their verdict: go on with --out {path}, "
                 f"or see them with: wirebench report {path}"
             )
             raise
@@ -193,6 +194,7 @@ def simulated_json(found: Sequence[Simulated]) -> str:
                 "difference": one.difference,
                 "noise": one.noise,
                 "rounds": one.rounds,
+                "most_rounds": one.most_rounds,
                 "claims": one.claims,
                 **{str(standing): one.standings[standing] for standing in Standing},
             }
@@ -211,6 +213,6 @@ def show_simulated(found: Sequence[Simulated]) -> str:
     ]
     title = (
         f"{found[0].claims} simulated claims each that one server is faster by {MARGIN:.0%} or more, "
-        f"{found[0].rounds} rounds and up to twice as many again where undecided"
+        f"{found[0].rounds} rounds and up to {found[0].most_rounds} where undecided"
     )
     return f"{title}\n{columns(rows, right=range(5))}"

@@ -28,10 +28,13 @@ _OVERHEAD_S = 0.6
 
 
 @contextmanager
-def watch(title: str, scenarios: Sequence[Scenario], rounds: int, stream: TextIO | None = None) -> Iterator[Watcher]:
-    """The display that suits the stream: standard error, if none is named. `title` is what runs."""
+def watch(
+    title: str, scenarios: Sequence[Scenario], rounds: int, stream: TextIO | None = None, rounds_before: int = 0
+) -> Iterator[Watcher]:
+    """The display that suits the stream: standard error, if none is named. `title` is what runs; `rounds_before` have
+    been run already."""
     stream = stream or sys.stderr
-    clock = RunClock(scenarios, rounds)
+    clock = RunClock(scenarios, rounds, rounds_before)
     if not stream.isatty():
         yield Lines(clock, stream)
         return
@@ -45,9 +48,9 @@ def watch(title: str, scenarios: Sequence[Scenario], rounds: int, stream: TextIO
 class RunClock:
     """How far a run has come, and when it will have ended."""
 
-    def __init__(self, scenarios: Sequence[Scenario], rounds: int) -> None:
+    def __init__(self, scenarios: Sequence[Scenario], rounds: int, rounds_before: int = 0) -> None:
         self.trials = len(scenarios) * rounds
-        self.rounds = rounds
+        self.rounds = rounds_before + rounds
         self.ended = 0
         self._planned_s = sum(nominal_s(scenario) for scenario in scenarios) * rounds
         self._ended_s = 0.0

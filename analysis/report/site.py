@@ -26,7 +26,7 @@ from analysis.simulation import MARGIN, simulated
 from analysis.stats import Estimate
 from analysis.summary import Summary
 from analysis.tables import Cell, Column, cell
-from analysis.verdict import Standing, Verdict
+from analysis.verdict import MODES, Standing, Verdict
 from analysis.verdict_words import EVERYWHERE
 from bench.resultfile import write_atomically
 
@@ -90,7 +90,7 @@ def write_site(folder: Path) -> Path:
         folder / "method.html",
         "method.html",
         run,
-        simulated=simulated((0.0,)),
+        simulated=simulated(MODES[run.mode], (0.0,)),
         margin=MARGIN,
         standings=list(Standing),
         environment=environment(run.environment),

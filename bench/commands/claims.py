@@ -19,13 +19,19 @@ def claims(
         list[str] | None,
         typer.Argument(metavar="[CHAPTER|ID…]", help="Which claims; all of them without it.", autocompletion=_names),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Three rounds each, and no more.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Three rounds each, then up to twelve where nothing is decided, within 25 minutes."
+        ),
+    ] = False,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Ten rounds each, and up to thirty where nothing is decided.")
+        bool,
+        typer.Option("--thorough", help="Ten rounds each, then up to thirty where nothing is decided, within 3 hours."),
     ] = False,
     show_list: Annotated[bool, typer.Option("--list", help="Show the claims, and run nothing.")] = False,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Show how often verdicts are right, on simulated servers.")
+        bool, typer.Option("--simulate", help="Show how often verdicts of the mode are right, on simulated servers.")
     ] = False,
     out: Annotated[
         str | None,
@@ -53,10 +59,11 @@ def claims(
     check_json(json_file)
     check_json(junit)
     chosen = claimview.choose_claims(names or ())
+    mode = claimview.choose_mode(quick, thorough)
     if simulate:
         from analysis.simulation import simulated
 
-        found = simulated()
+        found = simulated(mode)
         answer(json_file, lambda: claimview.simulated_json(found), lambda: claimview.show_simulated(found))
         return
     if show_list:
@@ -64,7 +71,7 @@ def claims(
         return
     status = claimview.run(
         chosen,
-        claimview.choose_mode(quick, thorough),
+        mode,
         seed,
         out,
         report,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from analysis.simulation import simulate
-from analysis.verdict import Finding, Judged, Kind, Rule, Standing, Verdict, adjusted, judge, judge_rule
+from analysis.verdict import MODES, Finding, Judged, Kind, Rule, Standing, Verdict, adjusted, judge, judge_rule
 
 HOLDS, CONTRADICTED, UNDECIDED = Standing.HOLDS, Standing.CONTRADICTED, Standing.UNDECIDED
 
@@ -130,7 +130,7 @@ def test_many_questions_are_one_family() -> None:
 
 def test_verdicts_on_simulated_servers_are_right() -> None:
     """The figures that are promised (`wirebench claims --simulate` prints more of them), on a sixth of the claims."""
-    same, small, large = simulate((0.0, 0.03, 0.10), (0.02,), 5, 60, 0.03, seed=2)
+    same, small, large = simulate(MODES["normal"], (0.0, 0.03, 0.10), (0.02,), 60, 0.03, seed=2)
     assert same.share(HOLDS) <= 0.05
     assert large.share(HOLDS) >= 0.95
     assert small.share(CONTRADICTED) + small.share(HOLDS) <= 0.2  # at the margin itself, neither is right

@@ -8,10 +8,12 @@ import pytest
 
 from analysis import simulation
 from analysis.load_claims import load_claims
-from analysis.verdict import Judged, Verdict
-from bench import claims, cli
-from bench.claim import Claim
-from bench.claiming import Done
+from analysis.stats import Estimate
+from analysis.verdict import MODES, Finding, Judged, Rule, Standing, Verdict
+from bench import claims, cli, display
+from bench.claim import read_claim
+from bench.claiming import ClaimRun, ClaimsFolder, Done
+from bench.placement import choose_placement
 
 
 @pytest.fixture
@@ -91,12 +93,12 @@ def test_a_run_goes_on_where_it_was(own: Path, capsys: pytest.CaptureFixture[str
 def test_a_run_that_was_interrupted_keeps_what_it_measured_and_says_what_waits(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(claim: Claim, *_: object) -> Done:
-        if claim.id == "fails":
+    def interrupted(run: ClaimRun, _: object) -> None:
+        if run.claim.id == "fails":
             raise KeyboardInterrupt
-        return Done(claim, Judged(Verdict.UPHELD, ()), 3, 1.0, None)
+        run.done = Done(run.claim, Judged(Verdict.UPHELD, ()), 3, 1.0, None)
 
-    monkeypatch.setattr("bench.claiming.run_claim", interrupted)
+    monkeypatch.setattr(ClaimRun, "measure", interrupted)
     assert run(own) == 130
     assert "1 of 3 claims have their verdict" in capsys.readouterr().err
     kept = load_claims(own)
@@ -115,13 +117,63 @@ def test_a_verdict_on_a_claim_that_has_changed_since_is_none(
     file = own.parent / "claims" / "cannot.toml"
     file.write_text(file.read_text().replace("It is there", "It is not"))
 
-    def interrupted(*_: object) -> Done:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.claiming.run_claim", interrupted)
+    monkeypatch.setattr(ClaimRun, "measure", interrupted)
     assert run(own, "cannot") == 130
     assert "0 of 1 claims have their verdict" in capsys.readouterr().err
     assert json.loads((own / "claims.json").read_text())["finished"] is None
+
+
+UNSURE = Finding(Rule("it is so", "errors", "one", "equals"), "", Standing.UNDECIDED, Estimate(1.0, 0.0, 2.0, 3))
+
+
+def test_what_is_undecided_gets_more_rounds_when_all_have_a_verdict_while_the_time_lasts(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds of "holds" take 100 s, those of "fails" 400 s, of 1,500 s."""
+    measured = []
+
+    def measure(run: ClaimRun, _: object) -> None:
+        measured.append(run.claim.id)
+        run.batches += 1
+        run.last_s = {"holds": 100.0, "fails": 400.0, "cannot": 1.0}[run.claim.id]
+        judged = Judged(Verdict.UNDECIDED, (UNSURE,) if run.claim.id != "cannot" else ())
+        run.done = Done(run.claim, judged, 3 * run.batches, run.last_s * run.batches, None)
+
+    monkeypatch.setattr(ClaimRun, "measure", measure)
+    assert run(own) == 3
+    first, more = measured[:3], measured[3:]
+    assert sorted(first) == ["cannot", "fails", "holds"]
+    # 501 s were gone; the next 400 would end at 1,501. What could not be measured at all is not tried again.
+    assert more == ["holds", "fails", "holds", "holds"]
+    rounds = {one["id"]: one["rounds"] for one in json.loads((own / "claims.json").read_text())["claims"]}
+    assert rounds == {"holds": 12, "fails": 6, "cannot": 3}
+
+
+def test_more_rounds_of_a_claim_are_new_ones_and_judged_with_those_before(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = read_claim("holds")
+    placement = choose_placement(1)
+    folder = ClaimsFolder(own, MODES["quick"], 1, placement, [], [claim])
+    one = ClaimRun(claim, MODES["quick"], folder, placement)
+    scenarios = list(claim.scenarios({}).values())
+
+    def measure(rounds_before: int) -> None:
+        with display.watch("", scenarios, 3, rounds_before=rounds_before) as watcher:
+            one.measure(lambda _run: watcher)
+
+    measure(0)
+    measure(3)
+    trials = json.loads((own / "holds.json").read_text())["trials"]
+    assert [trial["round"] for trial in trials] == list(range(6))
+    assert len({trial["seed"] for trial in trials}) == 6
+    (finding,) = one.done.judged.findings
+    assert finding.measured is not None
+    assert (one.done.rounds, finding.measured.n) == (6, 6)
+    assert "[3/3] round 6 of 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
