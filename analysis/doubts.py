@@ -58,6 +58,12 @@ MEANINGS = {
         "What carries packets over the link had more to do than it could, so packets were later than the link's delay "
         "or got lost where the link loses none. Use a lighter load, or a machine with more cores.",
     ),
+    "no-ports": Meaning(
+        "the load's machine ran out of ports",
+        "Every connection has a port of its own on the machine that opens it, and keeps it for a minute after it was "
+        "closed (TIME_WAIT), so a server that closes connections uses them up. Use fewer new connections, a wider "
+        "net.ipv4.ip_local_port_range, or several machines; see also the limit of open files (ulimit -n).",
+    ),
     "worker-lost": Meaning(
         "a worker of the load was lost or did not come",
         "The load was offered by several workers, and not by all of them all the time. What a lost one had reported "

@@ -8,6 +8,7 @@ import pytest
 
 from bench.doubts import DoubtKind, Host, find_doubts
 from bench.scenario import parse_scenario
+from bench.thresholds import exit_code
 
 QUIET = Host(steal_share=0.0, runnable_per_cpu=0.5)
 
@@ -110,6 +111,15 @@ def test_each_doubt_is_tripped(
     (doubt,) = find_doubts(scenario("open:64000/s"), trial, QUIET)
     assert (doubt.kind, doubt.fatal) == (kind, fatal)
     assert word in doubt.detail
+
+
+def test_a_machine_without_ports_is_not_the_servers_failure() -> None:
+    trial = copy.deepcopy(OPEN)
+    trial["counts"]["errors"] = {"no-port": 64}
+    doubts = find_doubts(scenario("open:64000/s"), trial, QUIET)
+    assert {doubt.kind: doubt.fatal for doubt in doubts} == {DoubtKind.NO_PORTS: True, DoubtKind.ERRORS: False}
+    judged = {"threshold": "errors < 0.01%", "held": False}
+    assert exit_code({**trial, "error": None, "doubts": [d.record() for d in doubts], "thresholds": [judged]}) == 3
 
 
 def test_littles_law_is_checked_on_closed_loads() -> None:
