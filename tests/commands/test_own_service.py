@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -296,6 +297,50 @@ def test_init_asks(folder: Path, wirebench: Command) -> None:
     assert [request.name for request in own.mix] == ["GET /items", "POST /orders"]
     assert dict(own.load) == {"load": "closed:4", "duration": "2s"}
     assert [threshold.text for threshold in own.thresholds] == ["p99 < 1s", "errors<1"]
+
+
+def test_init_asks_again_at_a_terminal(folder: Path) -> None:
+    answers = [
+        "",
+        "ftp://x",
+        "grpc://127.0.0.1:1",
+        "",
+        "Buy",
+        "shop.Shop/Buy",
+        "",
+        "fast",
+        "closed:4",
+        "5",
+        "2s",
+        "slow",
+        "-",
+    ]
+    ours, theirs = pty.openpty()
+    os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
+    result = subprocess.run(
+        [sys.executable, "-m", "bench", "init"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert result.returncode == 0, result.stderr
+    for words in (
+        "'ftp://x': requests are carried",
+        "'Buy' is no method",
+        "'fast' is not a load",
+        "'5' is not a duration",
+    ):
+        assert words in " ".join(result.stderr.split())
+    assert "'slow' is not a threshold" in " ".join(result.stderr.split())
+    own = servicefile.read(folder / "wirebench.toml")
+    assert [(request.name, request.method) for request in own.mix] == [("shop.Shop/Buy", "shop.Shop/Buy")]
+    assert (dict(own.load), own.thresholds) == ({"load": "closed:4", "duration": "2s"}, ())
 
 
 def test_init_writes_nothing_that_load_would_refuse(
