@@ -198,7 +198,9 @@ def _steadiness(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
 
 def _samples(trial: dict[str, Any]) -> Iterator[Doubt]:
     count = trial["latency_ns"]["count"] if trial["latency_ns"] else 0
-    if count * 0.01 < SAMPLES_BEYOND:
+    if not count and not trial["counts"]["errors"]:
+        yield Doubt(DoubtKind.TOO_FEW_SAMPLES, True, "nothing was answered while it was measured")
+    elif count * 0.01 < SAMPLES_BEYOND:
         yield Doubt(DoubtKind.TOO_FEW_SAMPLES, False, f"{count} samples are too few for p99")
 
 

@@ -74,6 +74,12 @@ def sample_little(trial: dict[str, Any]) -> None:
     trial["latency_ns"]["count"] = 900
 
 
+def sample_nothing(trial: dict[str, Any]) -> None:
+    trial["latency_ns"] = trial["service_ns"] = trial["lateness_ns"] = None
+    trial["counts"] = {"offered": 0, "sent": 0, "completed": 0, "errors": {}, "dropped": 0}
+    trial["offered_per_s"] = trial["throughput_per_s"] = 0.0
+
+
 def fail(share: float) -> Callable[[dict[str, Any]], None]:
     def change(trial: dict[str, Any]) -> None:
         trial["counts"]["errors"] = {"timeout": int(64_000 * share)}
@@ -97,6 +103,7 @@ def die(trial: dict[str, Any]) -> None:
         (be_late, DoubtKind.PACING_LATE, False, "5 ms"),
         (drift, DoubtKind.NOT_STEADY, False, "-40%"),
         (sample_little, DoubtKind.TOO_FEW_SAMPLES, False, "too few for p99"),
+        (sample_nothing, DoubtKind.TOO_FEW_SAMPLES, True, "nothing was answered"),
         (fail(0.001), DoubtKind.ERRORS, False, "64 timeout"),
         (fail(0.05), DoubtKind.ERRORS, True, "5.00%"),
         (drop, DoubtKind.ERRORS, True, "6400 dropped"),
