@@ -47,6 +47,8 @@ if mode == "exits":
     sys.exit("no database")
 if mode == "leaves":
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+if mode == "forks" and os.fork():
+    sys.exit()
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -153,6 +155,13 @@ def test_it_dies_under_load(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 0 < trial["measured_ns"] < 20e9
     assert trial["server"]["deaths"][0]["reason"].startswith("ended with exit status 7; it wrote last: hello from dies")
     assert "ended with exit status 7" in capsys.readouterr().out
+
+
+def test_one_that_goes_into_the_background(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "forks")
+    assert cli.main(["load"]) == 3
+    said = "".join(capsys.readouterr())  # in one or the other, as it is seen before or after it is ready
+    assert "ended with exit status 0 (if it goes on in the background: it has to stay in the foreground)" in said
 
 
 @pytest.mark.parametrize(
