@@ -44,7 +44,7 @@ def coordination_questions() -> list[Question]:
         Question(
             "distributed-rate",
             f"{_WORKERS} engines on one core, {_CLOSED}, lean http1: under Locust's master against without",
-            ("distributed", "4 processes"),
+            ("distributed", "load processes"),
             "requests/s",
             "higher",
             0.98,
