@@ -166,9 +166,9 @@ class Screen:
         left = f"{spell_left(clock.left_s)} left"
         head = Table.grid(padding=(0, 2))
         head.add_row(Text(where, style="bold"), ProgressBar(total=1.0, completed=clock.share, width=24), Text(left))
-        lines = [
-            Text.assemble("now   ", (planned.scenario.name, "cyan"), "   ", state, no_wrap=True, overflow="ellipsis")
-        ]
+        # The only trial is what the title says. What does not fit wraps: figures are what people look for.
+        name = Text.assemble((planned.scenario.name, "cyan"), "   ") if clock.trials > 1 else Text()
+        lines = [Text.assemble("now   ", name, state)]
         if self._last:
             lines.append(Text(f"last  {self._last}", style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(head, *lines)
