@@ -1,5 +1,6 @@
 """Locust's master, in a process of its own (see `master_locustfile`): where workers join, and the web UI."""
 
+import contextlib
 import time
 from collections import deque
 from typing import Any, Self
@@ -47,7 +48,8 @@ class LocustMaster:
     def __exit__(self, *_: object) -> None:
         if not self._process.closed:
             self._process.release()
-            self._process.wait(_LEAVING_TIMEOUT_S)
+            with contextlib.suppress(KeyboardInterrupt):  # the run is over: it ends sooner, and keeps what it has
+                self._process.wait(_LEAVING_TIMEOUT_S)
         self._process.kill()
 
     def next_event(self, timeout_s: float) -> dict[str, Any] | None:

@@ -85,12 +85,7 @@ class _Run:
     """One run, from the first worker's arrival to what all of them gave."""
 
     def __init__(
-        self,
-        master: LocustMaster,
-        scenario: Scenario,
-        crew: Crew,
-        live: LiveFigures,
-        say: Callable[[str], None],
+        self, master: LocustMaster, scenario: Scenario, crew: Crew, live: LiveFigures, say: Callable[[str], None]
     ) -> None:
         self._master = master
         self._scenario = scenario
