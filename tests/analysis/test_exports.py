@@ -111,7 +111,9 @@ def test_github_action_benchmark_gets_what_is_smaller_for_better(run: Run) -> No
 def test_bencher_gets_measures_with_bounds(run: Run) -> None:
     found = json.loads(written("bencher", run))
     assert len(found) == 2
-    for measures in found.values():
+    for benchmark, measures in found.items():
+        assert len(benchmark) <= 1024  # of a name, as its reference says; a measure's name has 64
+        assert all(len(name) <= 64 for name in measures)
         measure = measures[P50.name]
         assert measure["lower_value"] <= measure["value"] <= measure["upper_value"]
 
