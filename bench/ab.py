@@ -183,12 +183,12 @@ def run_pairs(
     or gives no figures in its first pair."""
     for side in sides:
         side.build()
-    if plan.may_lighten:
-        plan = replace(plan, scenarios=tuple(_lightened(plan, sides[0], scenario) for scenario in plan.scenarios))
     files = [_results(plan, side, folder / f"{name}.json") for name, side in zip(SIDES, sides, strict=True)]
     looks = looks_until(plan.pairs)
     found: RunComparison | None = None
     try:
+        if plan.may_lighten:
+            plan = replace(plan, scenarios=tuple(_lightened(plan, sides[0], scenario) for scenario in plan.scenarios))
         for number, order, seed in _pairs(plan):
             _measure_pair(plan, sides, files, number, order, seed, watcher)
             if number == 0:

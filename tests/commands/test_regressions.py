@@ -293,7 +293,7 @@ def _read(path: Path) -> str:
 @pytest.mark.alone
 def test_aa_says_how_noisy_the_machine_is(repo: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repo)
-    status, text = said("aa", "base", "--command", COMMAND, "--load", "closed:4", "--pairs", "10", "--json", "-")
+    status, text = said("aa", "base", "--command", COMMAND, "--duration", "500ms", "--pairs", "10", "--json", "-")
     assert status == 0
     found = json.loads(text)
     assert found["gates"][0]["worse_comparisons"] <= 0.02
