@@ -19,7 +19,7 @@ from analysis.report.ladders import Way, lead, ways
 from analysis.report.picture import Picture, in_columns
 from analysis.sides import Sides, sides_of
 from analysis.tables import COLUMNS, Column, Table, table
-from analysis.verdict_words import EVERYWHERE, expected_words, figure_words, finding_words
+from analysis.verdict_words import EVERYWHERE, crossing_words, expected_words, figure_words, finding_words
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ class Claim:
     command: str
     measured: Measured | None
     trouble: str
+
+    @property
+    def crossings(self) -> list[str]:
+        """Where rules change, in words."""
+        return [crossing_words(self.record, crossing) for crossing in self.record["crossings"]]
 
     @property
     def has_conditions(self) -> bool:
