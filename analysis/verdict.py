@@ -100,6 +100,8 @@ class Finding:
     comparison: Comparison | None = None
     why_not: str = ""
     """Why nothing can be said, where that is so."""
+    set_aside: int = 0
+    """Rounds that do not count, because a trial of theirs is in serious doubt."""
 
 
 @dataclass(frozen=True)

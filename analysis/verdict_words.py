@@ -30,7 +30,15 @@ def measured_words(finding: Mapping[str, Any]) -> str:
     if interval:
         words += f" ({interval})"
     words += f" in {_title(finding)}" if finding["against"] else f", {expected_words(finding)} expected"
-    return words + (f"; no verdict: {finding['why_not']}" if finding["why_not"] else "")
+    if finding["why_not"]:
+        words += f"; no verdict: {finding['why_not']}"
+    return "; ".join(filter(None, (words, set_aside_words(finding))))
+
+
+def set_aside_words(finding: Mapping[str, Any]) -> str:
+    """How many rounds did not count; empty if all did. Folders of earlier versions do not say: all did in those."""
+    aside = finding.get("set_aside", 0)
+    return f"{aside} of {aside + finding['measured']['n']} rounds set aside, being in serious doubt" if aside else ""
 
 
 def figure_words(finding: Mapping[str, Any]) -> tuple[str, str]:

@@ -34,6 +34,11 @@ CLAIMS = Path("results/claims")
 """Where the folders of runs go that nobody named a place for."""
 
 
+MOST_SET_ASIDE = 1 / 3
+"""The share of rounds that may be set aside for a fatal doubt, which a busy machine raises now and then. Where more
+have it, it is no accident: it says something of what is measured, and no verdict may leave it out."""
+
+
 @dataclass(frozen=True)
 class Done:
     """A claim that was run."""
@@ -257,19 +262,34 @@ def _findings(claim: Claim, summaries: Mapping[str, Summary]) -> Iterator[Findin
 def _finding(claim: Claim, rule: Rule, condition: str, summaries: Mapping[str, Summary]) -> Finding:
     metric = metric_named(rule.metric)
     assert metric is not None  # see `bench.claim`
-    one = summaries[group_of(condition, rule.of)]
-    if not rule.against:
-        return judge_rule(rule, condition, one.by_round(metric), why_not=_why_not(claim, one))
-    other = summaries[group_of(condition, rule.against)]
-    why_not = _why_not(claim, one) or _why_not(claim, other)
-    if why_not is None and not claim.although and not are_matched((one.scenario, other.scenario)):
+    sides = [summaries[group_of(condition, side)] for side in (rule.of, rule.against) if side]
+    doubtful = frozenset[int]().union(*(_doubtful_rounds(claim, side) for side in sides))
+    why_not = next(filter(None, (_why_not(claim, side, len(doubtful)) for side in sides)), None)
+    if why_not is None and not claim.although and not are_matched([side.scenario for side in sides]):
         why_not = "the sides differ in more than one thing"
-    return judge_rule(rule, condition, one.by_round(metric), other.by_round(metric), why_not)
+    if why_not is not None:
+        doubtful = frozenset()  # then all that was measured is shown, and nothing follows from it
+    figures = [
+        {number: value for number, value in side.by_round(metric).items() if number not in doubtful} for side in sides
+    ]
+    against = figures[1] if rule.against else None
+    return dataclasses.replace(judge_rule(rule, condition, figures[0], against, why_not), set_aside=len(doubtful))
 
 
-def _why_not(claim: Claim, summary: Summary) -> str | None:
+def _doubtful_rounds(claim: Claim, summary: Summary) -> frozenset[int]:
+    return frozenset(
+        trial.round
+        for trial in summary.trials
+        if any(doubt.fatal and doubt.kind not in claim.despite for doubt in trial.doubts)
+    )
+
+
+def _why_not(claim: Claim, summary: Summary, doubtful: int) -> str | None:
+    """`doubtful` rounds of the rule have a trial in doubt."""
     if failures := summary.failures:
         return f"{summary.scenario.name}: failed: {failures[0].error}"
+    if doubtful <= MOST_SET_ASIDE * len(summary.trials):
+        return None
     reasons = [tally.words for tally in summary.doubts if tally.fatal and tally.kind not in claim.despite]
     return f"{summary.scenario.name}: {' and '.join(reasons)}" if reasons else None
 
@@ -313,6 +333,7 @@ def _finding_record(finding: Finding) -> dict[str, Any]:
         "measured": None if measured is None else dataclasses.asdict(measured),
         "p_holm": None if comparison is None else comparison.p_holm,
         "why_not": finding.why_not or None,
+        "set_aside": finding.set_aside,
     }
 
 

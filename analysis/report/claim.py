@@ -19,7 +19,14 @@ from analysis.report.ladders import Way, lead, ways
 from analysis.report.picture import Picture, in_columns
 from analysis.sides import Sides, sides_of
 from analysis.tables import COLUMNS, Column, Table, table
-from analysis.verdict_words import EVERYWHERE, crossing_words, expected_words, figure_words, finding_words
+from analysis.verdict_words import (
+    EVERYWHERE,
+    crossing_words,
+    expected_words,
+    figure_words,
+    finding_words,
+    set_aside_words,
+)
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ class Row:
     mark: Markup
     standing: str
     why_not: str
+    """Why nothing can be said, or why not all rounds count."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ def _row(finding: Record) -> Row:
         interval=interval,
         mark=_mark(finding),
         standing=finding["standing"],
-        why_not=finding["why_not"] or "",
+        why_not=finding["why_not"] or set_aside_words(finding),
     )
 
 

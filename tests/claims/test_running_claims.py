@@ -8,11 +8,12 @@ import pytest
 
 from analysis import simulation
 from analysis.load_claims import load_claims
+from analysis.load_results import load_run
 from analysis.stats import Estimate
 from analysis.verdict import MODES, Finding, Judged, Rule, Standing, Verdict
 from bench import claims, cli, display
 from bench.claim import read_claim
-from bench.claiming import ClaimRun, ClaimsFolder, Done
+from bench.claiming import ClaimRun, ClaimsFolder, Done, judge_claim
 from bench.placement import choose_placement
 
 
@@ -174,6 +175,34 @@ def test_more_rounds_of_a_claim_are_new_ones_and_judged_with_those_before(
     assert finding.measured is not None
     assert (one.done.rounds, finding.measured.n) == (6, 6)
     assert "[3/3] round 6 of 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "standing", "set_aside"),
+    [
+        ((), Standing.HOLDS, 0),
+        ((1,), Standing.HOLDS, 1),
+        ((1, 4), Standing.HOLDS, 2),
+        ((1, 3, 4), Standing.UNDECIDED, 0),
+    ],
+)
+def test_a_round_in_serious_doubt_is_set_aside_unless_many_are(
+    own: Path, doubtful: tuple[int, ...], standing: Standing, set_aside: int
+) -> None:
+    """In its place stands a figure that would contradict the rule."""
+    assert run(own, "holds") == 0
+    kept = json.loads((own / "holds.json").read_text())
+    kept["trials"] = [{**kept["trials"][0], "round": number} for number in range(6)]
+    for number in doubtful:
+        trial = kept["trials"][number]
+        trial["doubts"] = [{"kind": "little-law-violated", "fatal": True, "detail": "by a test"}]
+        trial["counts"] = {**trial["counts"], "errors": {"closed": 1}}
+    (own / "holds.json").write_text(json.dumps(kept))
+    (finding,) = judge_claim(read_claim("holds"), load_run(own / "holds.json")).findings
+    assert (finding.standing, finding.set_aside) == (standing, set_aside)
+    assert ("contradict each other" in finding.why_not) is (standing is Standing.UNDECIDED)
+    assert finding.measured is not None
+    assert finding.measured.n == 6 - set_aside
 
 
 @pytest.mark.parametrize(
