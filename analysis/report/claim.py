@@ -90,6 +90,17 @@ class Claim:
     trouble: str
 
     @property
+    def note_head(self) -> str:
+        """What the note answers: it was written about the verdict that is known."""
+        if self.record["verdict"] == self.record["expected"] or self.record["expected"] is None:
+            return "Why that is right"
+        return (
+            "Why that was known to come out otherwise"
+            if self.changed
+            else f"Why it is known as {self.record['expected']}"
+        )
+
+    @property
     def crossings(self) -> list[str]:
         """Where rules change, in words."""
         return [crossing_words(self.record, crossing) for crossing in self.record["crossings"]]

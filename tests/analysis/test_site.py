@@ -57,6 +57,7 @@ def test_the_summary_has_every_verdict_in_the_order_of_chapters(site: Path) -> N
     assert "6 claims: 2 upheld, 1 refuted, 1 conditional, 1 undecided, 1 unsupported here." in index
     assert "Known is that it is upheld" in index
     assert "<strong>Why that is right:</strong> The course forgets the handshake." in index
+    assert "<strong>Why it is known as refuted:</strong> Both cost the same." in index
     assert "1 of the 7 claims that were chosen have no verdict yet (waits)" in index
 
 
