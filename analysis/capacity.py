@@ -8,7 +8,10 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from analysis.queueing import departure, queue_like
+import numpy as np
+
+from analysis.histograms import decode
+from analysis.queueing import ALONE, departure, queue_like
 from analysis.scalability import fit
 from analysis.sizing import size
 from bench.quantities import format_rate
@@ -16,8 +19,14 @@ from bench.quantities import format_rate
 CPU_BOUND = 0.8
 """A service is bound by CPU if it used so much of what it had, or its busiest worker so much of a core."""
 
+WIDE = 0.06
+"""An interval that much wider than its lower end is doubted."""
+
 UNEVEN = 1.2
 """A multiple of the even share of the requests that says that a worker had more to do than others."""
+
+SHARES_REQUESTS = "dispatch"
+"""The execution model whose workers share requests; those of others share connections."""
 
 Entry = Mapping[str, Any]
 
@@ -33,7 +42,7 @@ def conclusions(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "curve": points,
         "knee": knee(points),
-        "queue": _queue(points) if answer["rate_per_s"] is not None else None,
+        "queue": _queue(points, entries, record["settings"]["arrivals"]) if answer["rate_per_s"] is not None else None,
         "scaling": _scaling(closed),
         "workers": workers(record["searches"]),
         "cpu": cpu(entries, answer, record["environment"]),
@@ -88,13 +97,33 @@ def knee(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def _queue(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _queue(points: Sequence[Mapping[str, Any]], entries: Sequence[Entry], arrivals: str) -> dict[str, Any] | None:
+    """The queue beside the points. Service times are as they were measured where arrivals are as in its formula; else
+    it is M/M/c, which everybody knows."""
     if len(points) < 3:
         return None
     measured = [(point["rate_per_s"], point["mean_ns"] / 1e9) for point in points]
-    queue = queue_like(min(latency for _, latency in measured), max(point["throughput_per_s"] for point in points))
+    unloaded_s, limit_per_s = (
+        min(latency for _, latency in measured),
+        max(point["throughput_per_s"] for point in points),
+    )
+    varies = variability(entries, ALONE * limit_per_s) if arrivals == "poisson" else None
+    queue = queue_like(unloaded_s, limit_per_s, 1.0 if varies is None else varies)
     left = departure(queue, measured)
-    return {**asdict(queue), "departure": None if left is None else asdict(left)}
+    named = {"model": queue.name, "formula": queue.formula}
+    return {**asdict(queue), **named, "departure": None if left is None else asdict(left)}
+
+
+def variability(entries: Sequence[Entry], most_per_s: float) -> float | None:
+    """The variance of the latencies over their squared mean at rates up to that, the median of the trials; None of
+    none."""
+    found = []
+    for entry in entries:
+        if entry["rate_per_s"] is not None and entry["rate_per_s"] <= most_per_s and _has_figures(entry):
+            latency = decode(entry["trial"]["latency_ns"]["hdr"], "latency_ns")
+            mean = np.average(latency.values_ns, weights=latency.counts)
+            found.append(float(np.average((latency.values_ns / mean - 1) ** 2, weights=latency.counts)))
+    return median(found) if found else None
 
 
 def _scaling(closed: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -110,7 +139,7 @@ def workers(searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What each execution model and number of workers was found to carry; nothing where there was but one."""
     first = searches[0]["objectives"]
     found = [search for search in searches if search["objectives"] == first and search["workers"] is not None]
-    keys = ("subject", "execution", "workers", "rate_per_s", "missed_per_s", "reason")
+    keys = ("subject", "execution", "workers", "rate_per_s", "missed_per_s", "busiest_share", "reason")
     return [{key: search[key] for key in keys} for search in found] if len(found) > 1 else []
 
 
@@ -160,13 +189,18 @@ def plan(record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     ]
 
 
-def _busiest_share(trials: Sequence[Mapping[str, Any]], workers: int) -> float:
-    """The requests of the busiest of so many workers as a multiple of the even share, in the worst trial."""
-    worst = 0.0
-    for trial in trials:
-        requests = [worker["requests"] for worker in (trial["server"] or {"workers": []})["workers"]]
-        worst = max(worst, max(requests, default=0) * workers / max(1, sum(requests)))
-    return worst
+def spread(entries: Sequence[Entry], workers: int | None, execution: str | None) -> float | None:
+    """The requests of the busiest worker as a multiple of the even share, in the worst of the trials that confirm. None
+    where that is not known, or the model shares out requests: whoever is free gets the next one, and may get more."""
+    if workers is None or execution in (None, SHARES_REQUESTS):
+        return None
+    shares = []
+    for entry in entries:
+        server = entry["trial"]["server"]
+        if entry["stage"] == "confirm" and server is not None:
+            requests = [worker["requests"] for worker in server["workers"]]
+            shares.append(max(requests, default=0) * workers / max(1, sum(requests)))
+    return max(shares, default=None)
 
 
 def doubts(record: Mapping[str, Any], entries: Sequence[Entry], answer: Mapping[str, Any]) -> Iterator[str]:
@@ -178,32 +212,39 @@ def doubts(record: Mapping[str, Any], entries: Sequence[Entry], answer: Mapping[
             "Requests were evenly spaced. Those of independent users come in clusters and wait longer: ask with "
             "--arrivals poisson for the rate that holds then, which is lower."
         )
+    rate = answer["rate_per_s"]
     confirms = [
-        entry for entry in entries if entry["stage"] == "confirm" and entry["objectives"] == answer["objectives"]
+        entry
+        for entry in entries
+        if entry["stage"] == "confirm" and entry["objectives"] == answer["objectives"] and entry["rate_per_s"] == rate
     ]
-    confirming = [entry["trial"] for entry in confirms]
-    kinds = Counter(doubt["kind"] for trial in confirming for doubt in trial["doubts"])
+    kinds = Counter(doubt["kind"] for entry in confirms for doubt in entry["trial"]["doubts"])
     if kinds["noisy-host"]:
         yield (
-            f"Other work took CPU time in {kinds['noisy-host']} of {len(confirming)} trials that confirm: on a quiet "
+            f"Other work took CPU time in {kinds['noisy-host']} of {len(confirms)} trials that confirm: on a quiet "
             "machine the capacity may be higher."
         )
-    if kinds["too-few-samples"]:
-        yield "The trials that confirm have too few samples for p99: raise --confirm."
+    if answer["too_few_samples"]:
+        yield (
+            "The trials that confirm have too few samples, even together, for "
+            f"{' and '.join(answer['too_few_samples'])}: raise --confirm."
+        )
     met = sum(entry["outcome"] == "met" for entry in confirms)
-    if 0 < met < len(confirming):
-        yield f"Only {met} of {len(confirming)} trials that confirm met the objectives: the service is not steady."
-    if (rate := answer["rate_per_s"]) is not None and answer["missed_per_s"] is not None:
+    if met < len(confirms):
+        of = f"{len(confirms)} trials at {format_rate(rate)}"
+        yield f"Only {met} of {of} met the objectives: the service is not steady."
+    if rate is not None and answer["missed_per_s"] is not None:
         gap = answer["missed_per_s"] / rate - 1
-        if gap > 0.05:
+        if gap > WIDE:
             yield (
-                f"The rates between {format_rate(rate)} and {format_rate(answer['missed_per_s'])} were met in some "
-                "trials and missed in others."
+                f"Between {format_rate(rate)} and {format_rate(answer['missed_per_s'])} nothing is known, or trials "
+                "differed: the capacity lies somewhere there."
             )
-    if (share := _busiest_share(confirming, answer["workers"] or 1)) > UNEVEN:
+    if (share := answer["busiest_share"]) is not None and share > UNEVEN:
         yield (
             f"The busiest worker got up to {share:.1f} times its even share of the requests: connections were spread "
-            "unevenly, and each trial draws a spread of its own. A model that shares out requests (dispatch) does not."
+            "unevenly, and each trial draws a spread of its own. A model that shares out requests "
+            f"({SHARES_REQUESTS}) does not."
         )
     placement = record["environment"]["placement"]
     if not placement["load_cpus"]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from analysis.capacity import UNEVEN
 from analysis.metrics import show_duration
 from bench.quantities import format_rate
 
@@ -33,9 +34,17 @@ def rate_words(search: Mapping[str, Any]) -> str:
     if rate is None:
         met = search["met_per_s"]
         return "none" if met is None else f"none confirmed; short trials were met up to {format_rate(met)}"
-    if missed is None:
-        return f"at least {format_rate(rate)}"
-    return f"{format_rate(rate)} (met at {rate:,.6g}/s, missed at {missed:,.6g}/s)"
+    words = f"at least {format_rate(rate)}"
+    if missed is not None:
+        words = f"{format_rate(rate)} (met at {rate:,.6g}/s, missed at {missed:,.6g}/s)"
+    if (share := search["busiest_share"]) is not None and share > UNEVEN:
+        words += f", where the busiest worker got {share:.1f} times its even share"
+    return words
+
+
+def answer_line(search: Mapping[str, Any]) -> str:
+    """An answer as soon as it is known: "http1 single echo, p99<50ms: 386/s (met at …)"."""
+    return f"{search['subject']}, {' and '.join(search['objectives'])}: {rate_words(search)}"
 
 
 def stopped(search: Mapping[str, Any]) -> str:
@@ -75,6 +84,8 @@ def scaling_words(fit: Mapping[str, Any]) -> str:
         f"one at a time {format_rate(fit['rate_of_one_per_s']['value'])}, contention {_value(contention)}, "
         f"coherency {_value(coherency)}, R² {fit['r_squared']:.3f}: "
     )
+    if not fit["is_good"]:
+        return f"{words}a poor fit, so no peak is derived from it and its parameters say little"
     if fit["peak"] is None:
         return f"{words}no peak in the measured range ({fit['least']:.0f} to {fit['most']:.0f} in flight)"
     return f"{words}highest with {fit['peak']['value']:.0f} ± {fit['peak']['error']:.0f} in flight"
@@ -85,8 +96,8 @@ def _value(parameter: Mapping[str, float]) -> str:
 
 
 def queue_words(queue: Mapping[str, Any], arrivals: str, least_per_s: float) -> str:
-    """Where the service leaves M/M/c; `least_per_s` is the lowest rate measured."""
-    name = f"like M/M/{queue['servers']} with {show_duration(queue['service_s'] * 1e9)} of service"
+    """Where the service leaves its queue; `least_per_s` is the lowest rate measured."""
+    name = f"like {queue['model']} with {show_duration(queue['service_s'] * 1e9)} of service"
     left = queue["departure"]
     if left is None:
         return f"{name} at every rate measured"
@@ -95,8 +106,10 @@ def queue_words(queue: Mapping[str, Any], arrivals: str, least_per_s: float) -> 
         why = "requests wait for something else than a free server: uneven shares, locks, pauses"
     elif arrivals == "constant":
         why = "evenly spaced requests and even service times wait less"
-    else:
+    elif queue["variability"] == 1:
         why = "service times vary less than that model's"
+    else:
+        why = "so near its limit a queue takes longer than a trial to grow to its mean"
     if left["rate_per_s"] <= least_per_s:
         return f"un{name} at every rate measured; at {format_rate(least_per_s)} {measured}, not {model}: {why}"
     return f"{name} below {format_rate(left['rate_per_s'])}; there {measured}, not {model} on average: {why}"

@@ -21,6 +21,12 @@ MEANINGS = {
         "figures may be the generator's own, and latency may be that of a growing backlog. The true throughput of "
         "the server can be higher. Use more load processes, cores of their own for them, or a lower rate.",
     ),
+    "no-ports": Meaning(
+        "the load's machine ran out of ports",
+        "Every connection has a port of its own on the machine that opens it, and keeps it for a minute after it was "
+        "closed (TIME_WAIT), so a server that closes connections uses them up. Use fewer new connections, a wider "
+        "net.ipv4.ip_local_port_range, or several machines; see also the limit of open files (ulimit -n).",
+    ),
     "pacing-late": Meaning(
         "requests were sent late",
         "Requests left the generator noticeably after they were due. Latency counts from when they were due, so part "

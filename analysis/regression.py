@@ -102,7 +102,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two runs and what is known of the second against the first."""
 
     base: str
@@ -202,7 +202,7 @@ def is_difference(metric: Metric) -> bool:
 
 def compare_runs(
     base: Run, head: Run, metrics: Sequence[Metric] = METRICS, margin: float = PAIRED_MARGIN, looks: int = 1
-) -> Comparison:
+) -> RunComparison:
     """Head against base. `looks` is how often these runs are looked at in all. Raises UsageError if they share no
     scenario."""
     paired = base.suite == head.suite == PAIRED_SUITE and base.seed == head.seed
@@ -211,7 +211,7 @@ def compare_runs(
     if not both:
         raise UsageError(f"{base.path} and {head.path} share no scenario, so there is nothing to compare")
     questions = [q for key in both for q in _questions(of_base[key], of_head[key], metrics)]
-    return Comparison(
+    return RunComparison(
         base.description if paired else str(base.path),
         head.description if paired else str(head.path),
         margin,

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 MIN_POINTS = 4
 """Three parameters, and something left to tell how well they fit."""
+GOOD_R_SQUARED = 0.9
+_CLOSE = 0.05
+"""A law that explains less of the variance fits poorly, and nothing is derived from it; unless it misses the points by
+no more than that, relative to them: where throughput is the same throughout, there is no variance to explain."""
 _CONFIDENCE = 0.95
 
 
@@ -28,7 +32,8 @@ class Parameter:
 @dataclass(frozen=True)
 class Scaling:
     """The law fitted to throughputs. `peak` is the N of the highest throughput, None unless κ is distinguishable from 0
-    and the peak lies in the range that was measured. `r_squared` is the share of the variance that the law explains."""
+    and the peak lies in the range that was measured; nor has a poor fit one. `r_squared` is the share of the variance
+    that the law explains."""
 
     rate_of_one_per_s: Parameter
     contention: Parameter
@@ -36,6 +41,7 @@ class Scaling:
     coherency_is_known: bool
     peak: Parameter | None
     r_squared: float
+    is_good: bool
     least: float
     most: float
 
@@ -71,13 +77,17 @@ def fit(n: Sequence[float], throughput_per_s: Sequence[float]) -> Scaling | None
     known = coherency.value - quantile * coherency.error > 0
     residual = float(((y - usl(x, *found)) ** 2).sum())
     total = float(((y - y.mean()) ** 2).sum())
+    r_squared = 1 - residual / total if total > 0 else 0.0
+    misses = float(np.sqrt(((1 - usl(x, *found) / y) ** 2).mean()))
+    is_good = r_squared >= GOOD_R_SQUARED or misses <= _CLOSE
     return Scaling(
         rate,
         contention,
         coherency,
         known,
-        _peak(contention.value, coherency.value, covariance, float(x.max())) if known else None,
-        1 - residual / total if total > 0 else 0.0,
+        _peak(contention.value, coherency.value, covariance, float(x.max())) if known and is_good else None,
+        r_squared,
+        is_good,
         float(x.min()),
         float(x.max()),
     )

@@ -15,16 +15,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from analysis.load_results import load_run
 from analysis.metrics import Metric
-from analysis.regression import PAIRED_SUITE, Comparison, compare_runs, is_decided, looks_until
+from analysis.regression import PAIRED_SUITE, RunComparison, compare_runs, is_decided, looks_until
 from bench import resultfile
 from bench.errors import LabFailedError, OutputError, ServerFailedError, TargetError, UsageError
+from bench.headroom import with_headroom
 from bench.loadprocess import Progress
+from bench.output import say
 from bench.ownservice import OwnService, running
 from bench.placement import Placement
 from bench.plan import PlannedTrial
@@ -159,7 +161,8 @@ def _end_group(process: "subprocess.Popen[str]") -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked: `pairs` is the most; `until` says whether it may end sooner."""
+    """What is asked: `pairs` is the most; `stop_early` says whether it may end sooner, `may_lighten` whether the loads
+    were chosen by nobody, so that lighter ones may take their place."""
 
     scenarios: tuple[Scenario, ...]
     metrics: tuple[Metric, ...]
@@ -169,11 +172,12 @@ class Plan:
     placement: Placement
     command: Sequence[str]
     stop_early: bool = True
+    may_lighten: bool = False
 
 
 def run_pairs(
-    plan: Plan, sides: tuple[Side, Side], folder: Path, watcher: Watcher, on_look: Callable[[Comparison], None]
-) -> Comparison:
+    plan: Plan, sides: tuple[Side, Side], folder: Path, watcher: Watcher, on_look: Callable[[RunComparison], None]
+) -> RunComparison:
     """Build both sides, measure pairs until every question is decided, and keep all of it in the folder: a result file
     for each side, and the comparison. An interrupted run keeps what it has. Raises UsageError if a side does not build
     or gives no figures in its first pair."""
@@ -181,8 +185,10 @@ def run_pairs(
         side.build()
     files = [_results(plan, side, folder / f"{name}.json") for name, side in zip(SIDES, sides, strict=True)]
     looks = looks_until(plan.pairs)
-    found: Comparison | None = None
+    found: RunComparison | None = None
     try:
+        if plan.may_lighten:
+            plan = replace(plan, scenarios=tuple(_lightened(plan, sides[0], scenario) for scenario in plan.scenarios))
         for number, order, seed in _pairs(plan):
             _measure_pair(plan, sides, files, number, order, seed, watcher)
             if number == 0:
@@ -207,6 +213,23 @@ def run_pairs(
         file.finish("complete")
     assert found is not None  # the last look is at the last pair
     return found
+
+
+def _lightened(plan: Plan, base: Side, scenario: Scenario) -> Scenario:
+    """The scenario with a load that leaves the generator headroom, as base shows it."""
+
+    def measure(tried: Scenario) -> dict[str, Any]:
+        trial = base.trial(tried, 0, plan.seed, plan.placement, lambda _: None)
+        _check_measured(SIDES[0], base, trial)
+        return trial
+
+    chosen = with_headroom(scenario, measure)
+    if chosen != scenario:
+        say(
+            f"{scenario.load} leaves the load generator too little room: both sides get {chosen.load} instead; "
+            "--load says another"
+        )
+    return chosen
 
 
 def _results(plan: Plan, side: Side, path: Path) -> ResultFile:
@@ -244,8 +267,12 @@ def _measure_pair(
 def _check_first(sides: tuple[Side, Side], files: Sequence[ResultFile]) -> None:
     for name, side, file in zip(SIDES, sides, files, strict=True):
         for trial in file.trials:
-            if trial["error"] is not None:
-                raise UsageError(f"{name}, {side.name}, cannot be measured: {trial['error']}")
+            _check_measured(name, side, trial)
+
+
+def _check_measured(name: str, side: Side, trial: dict[str, Any]) -> None:
+    if trial["error"] is not None:
+        raise UsageError(f"{name}, {side.name}, cannot be measured: {trial['error']}")
 
 
 def _has_gone(files: Sequence[ResultFile], scenarios: int) -> bool:
@@ -256,7 +283,7 @@ def _has_gone(files: Sequence[ResultFile], scenarios: int) -> bool:
     )
 
 
-def _look(plan: Plan, folder: Path, looks: Sequence[int]) -> Comparison:
+def _look(plan: Plan, folder: Path, looks: Sequence[int]) -> RunComparison:
     base, head_ = (load_run(folder / f"{name}.json") for name in SIDES)
     found = compare_runs(base, head_, plan.metrics, plan.margin, len(looks))
     write_atomically(folder / COMPARISON, json.dumps(found.record(), indent=1) + "\n")

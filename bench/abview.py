@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.load_results import load_run
-from analysis.regression import Change, Comparison, choose_metrics
+from analysis.regression import Change, RunComparison, choose_metrics
 from analysis.simulation import Gates, simulate_gates
 from analysis.summary import summaries
 from bench import compareview, display, ownservice, preflight, servicefile
@@ -59,13 +59,13 @@ class Asked:
     words: Sequence[str]
 
 
-def run(asked: Asked, base: str, head: str) -> tuple[Comparison, Path, float]:
+def run(asked: Asked, base: str, head: str) -> tuple[RunComparison, Path, float]:
     """Compare two revisions of the repository that the current folder is in. Gives also where everything is kept, and
     how long a pair took, in seconds."""
     return _run(asked, base, head, stop_early=True)
 
 
-def run_equal(asked: Asked, revision: str) -> tuple[Comparison, Path, float]:
+def run_equal(asked: Asked, revision: str) -> tuple[RunComparison, Path, float]:
     """Compare a revision with itself, for all of the pairs. Raises UsageError for several scenarios."""
     for key, given in asked.options.items():
         if given and (len(given) > 1 or (key != "load" and "," in given[0])):
@@ -73,17 +73,17 @@ def run_equal(asked: Asked, revision: str) -> tuple[Comparison, Path, float]:
     return _run(asked, revision, revision, stop_early=False)
 
 
-def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[Comparison, Path, float]:
+def _run(asked: Asked, base: str, head: str, stop_early: bool) -> tuple[RunComparison, Path, float]:
     _check(asked)
     margin, metrics = compareview.parse_margin(asked.margin), choose_metrics(asked.metrics)
     top = repository()
     folder = _folder(asked.out)
     watch: AbstractContextManager[Watcher] = nullcontext(Silent())
     with checkouts(top, base, head) as made:
-        (one, other), scenarios = _sides(asked, made, folder)
+        (one, other), scenarios, may_lighten = _sides(asked, made, folder)
         preflight.check(scenarios)
         seed, placement = choose_seed(asked.seed), choose_placement(1)
-        plan = Plan(scenarios, metrics, margin, asked.pairs, seed, placement, asked.words, stop_early)
+        plan = Plan(scenarios, metrics, margin, asked.pairs, seed, placement, asked.words, stop_early, may_lighten)
         say(f"base {one.name}, head {other.name}: up to {plan.pairs} pairs, kept in {folder}")
         if sys.stderr.isatty():
             watch = display.watch("base against head", plan.scenarios * 2, plan.pairs)
@@ -125,15 +125,16 @@ def _check(asked: Asked) -> None:
 
 def _sides(
     asked: Asked, made: tuple[Checkout, Checkout], folder: Path
-) -> tuple[tuple[Side, Side], tuple[Scenario, ...]]:
-    """Both sides, and what is asked of them: of a service of the user's own, as --command or the file of each checkout
-    describes it; else of wirebench's own servers. Raises UsageError."""
+) -> tuple[tuple[Side, Side], tuple[Scenario, ...], bool]:
+    """Both sides, what is asked of them, and whether nobody said at which load: of a service of the user's own, as
+    --command or the file of each checkout describes it; else of wirebench's own servers. Raises UsageError."""
+    said_load = bool(asked.options.get("load"))
     if asked.command is None and (
         _own_words(asked) or not any((each.here / ownservice.FILE).exists() for each in made)
     ):
         if asked.build is not None:
             raise UsageError("--build: it belongs to a server of yours; say how it starts with --command")
-        return (OwnSide(made[0]), OwnSide(made[1])), _scenarios(asked)
+        return (OwnSide(made[0]), OwnSide(made[1])), _scenarios(asked), not said_load and asked.suite is None
     base, head = (_own(asked, each, folder / f"{name}.log") for name, each in zip(SIDES, made, strict=True))
     scenario, other = (_scenario(asked, own) for own in (base, head))
     if base.mix != head.mix or scenario != other:
@@ -142,7 +143,11 @@ def _sides(
             "between them; compare revisions that ask the same"
         )
     build = asked.build or ""
-    return (ServiceSide(made[0], base, build), ServiceSide(made[1], head, build)), (scenario,)
+    return (
+        (ServiceSide(made[0], base, build), ServiceSide(made[1], head, build)),
+        (scenario,),
+        not (said_load or base.load.get("load")),
+    )
 
 
 def _own(asked: Asked, checkout: Checkout, output: Path) -> OwnService:
@@ -178,7 +183,7 @@ def _from_options(asked: Asked) -> OwnService:
     # Its certificate is not what is measured.
     secure = (scheme := base.partition("://")[0]) in SCHEMES and SCHEMES[scheme].tls
     service = {"command": asked.command, "url": base, "insecure": secure}
-    document = {"service": service, "request": [request], "load": dict(_LOAD)}
+    document = {"service": service, "request": [request]}
     return servicefile.from_document(document, Path("command line"))
 
 
@@ -191,7 +196,8 @@ def _split(url: str) -> tuple[str, str]:
 
 def _scenario(asked: Asked, own: OwnService) -> Scenario:
     options = {key: given for key in _LOAD_KEYS if (given := asked.options.get(key))}
-    return own.scenario(own.target(1), _LENGTHS | {key: _single(key, given) for key, given in options.items()})
+    spelled = {key: _single(key, given) for key, given in options.items()}
+    return own.scenario(own.target(1), {**_LOAD, **_LENGTHS, **own.load, **spelled})
 
 
 def _single(key: str, given: Sequence[str]) -> str:
@@ -215,7 +221,7 @@ def _folder(out: str | None) -> Path:
     return folder
 
 
-def _say_look(found: Comparison) -> None:
+def _say_look(found: RunComparison) -> None:
     n = max((answer.n for answer in found.answers), default=0)
     counts = {change: sum(one.change is change for one in found.answers) for change in Change}
     say(f"after {n} pairs: {', '.join(f'{number} {change}' for change, number in counts.items() if number)}")

@@ -5,20 +5,18 @@ curve of latency against rate; closed loads of growing concurrency; the same sea
 execution model. Who is measured is known to `bench.subjects` alone.
 """
 
-import contextlib
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from analysis.capacity import conclusions
-from bench import environment, resultfile
-from bench.errors import OutputError, TargetError, UsageError
+from analysis.capacity import spread
+from analysis.capacity_words import answer_line, facts
+from bench.capacityfile import CapacityFile
+from bench.errors import TargetError, UsageError
+from bench.judging import Judge, length_ns
 from bench.objectives import Objective, Outcome, Verdict, judge
-from bench.placement import Placement
 from bench.quantities import (
     format_duration,
     format_rate,
@@ -28,11 +26,8 @@ from bench.quantities import (
     spell_rate,
 )
 from bench.ratesearch import Found, RateSearch, Reason, Stage, Step
-from bench.resultfile import write_atomically
 from bench.schedule import parse_concurrency
 from bench.subjects import Subject
-
-KIND, SCHEMA_VERSION = "wirebench-capacity", 1
 
 Arrivals = Literal["constant", "poisson"]
 
@@ -42,9 +37,7 @@ _NEAR = 0.04
 """A point of the curve is not measured again if the search has one that near, relative to it."""
 _CURVE_TRIES = 2
 """A point of the curve that was disturbed is measured again."""
-_SAMPLES_BEYOND = 10
 _FEWEST = 3
-_LONGEST_NS = 60_000_000_000
 _SHORTEST_NS = 500_000_000
 
 
@@ -81,14 +74,13 @@ class Settings:
         """As capacity files hold it."""
         return {**asdict(self), "objectives": [objective.text for objective in self.objectives]}
 
-    def length_ns(self, step: Step) -> int:
-        """How long the trial of a step measures: long enough for a few requests, or, if it confirms, for the highest
-        percentile."""
+    def length_ns(self, step: Step, judge: Judge) -> int:
+        """How long the trial of a step measures: long enough for a few requests, or, if it confirms, for what the
+        highest percentile still needs."""
         if step.stage is Stage.SEARCH:
             return max(self.duration_ns, round(_FEWEST / step.rate_per_s * 1e9))
-        rarest = min((1 - objective.within for objective in self.objectives if objective.within < 1), default=1.0)
-        enough_ns = round(_SAMPLES_BEYOND / rarest / step.rate_per_s * 1e9)
-        return max(self.confirm_ns, min(enough_ns, _LONGEST_NS))
+        met = judge.confirming(step.rate_per_s)
+        return max(self.confirm_ns, length_ns(self.objectives, met, step.rate_per_s))
 
 
 def settings_of(
@@ -109,8 +101,8 @@ def settings_of(
         raise UsageError(f"--from: {start} is more than --max-rate {max_rate}")
     lengths = {"--duration": duration, "--confirm": confirm}
     duration_ns, confirm_ns = (parse_duration_ns(text, option) for option, text in lengths.items())
-    for option, length_ns in zip(lengths, (duration_ns, confirm_ns), strict=True):
-        if length_ns < _SHORTEST_NS:
+    for option, asked_ns in zip(lengths, (duration_ns, confirm_ns), strict=True):
+        if asked_ns < _SHORTEST_NS:
             raise UsageError(f"{option}: {lengths[option]!r} is too short to judge a rate by; the least is 500ms")
     plan = None
     if target is not None:
@@ -130,68 +122,6 @@ def settings_of(
         tuple(1 << power for power in range(most.bit_length())),
         plan,
     )
-
-
-class CapacityFile:
-    """What is kept of a search: `results/README.md` explains it. It is replaced whole after every trial."""
-
-    def __init__(self, path: Path, settings: Settings, seed: int, placement: Placement, command: Sequence[str]) -> None:
-        """Raises OutputError if it cannot be written."""
-        self.path = path
-        self._head = {
-            "kind": KIND,
-            "schema": SCHEMA_VERSION,
-            "command": list(command),
-            "seed": seed,
-            "settings": settings.record(),
-            "environment": environment.describe(placement),
-            "started": resultfile.now(),
-        }
-        self._status: resultfile.Status = "running"
-        self._finished: str | None = None
-        self.searches: list[dict[str, Any]] = []
-        self.trials: list[dict[str, Any]] = []
-        self._encoded: list[str] = []
-        self._write()
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Keep a trial. Raises OutputError."""
-        self.trials.append(entry)
-        self._encoded.append(json.dumps(entry, separators=(",", ":")))
-        self._write()
-
-    def conclude(self, search: dict[str, Any]) -> None:
-        """Keep how a search ended."""
-        self.searches.append(search)
-        self._write()
-
-    def finish(self, status: resultfile.Status) -> None:
-        """Nothing more is measured."""
-        self._status, self._finished = status, resultfile.now()
-        self._write()
-
-    def record(self) -> dict[str, Any]:
-        """Everything but the trials, with what follows from them."""
-        so_far = {**self._head, "finished": self._finished, "status": self._status, "searches": self.searches}
-        found = conclusions({**so_far, "trials": self.trials}) if self._status != "running" else {}
-        return {**so_far, **found}
-
-    def text(self) -> str:
-        """The whole file: each trial on a line of its own."""
-        head = json.dumps(self.record(), indent=1)
-        trials = ",\n".join(self._encoded)
-        return f'{head[:-2]},\n "trials": [\n{trials}\n]}}\n'
-
-    def interrupt(self) -> None:
-        """The run ended before its time; a file without a trial is not kept."""
-        with contextlib.suppress(OutputError):  # what went wrong first is what is told
-            self.finish("interrupted")
-        if not self.trials:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-
-    def _write(self) -> None:
-        write_atomically(self.path, self.text())
 
 
 class ServiceGoneError(Exception):
@@ -217,7 +147,9 @@ class CapacityRun:
                 self._search(subject, (objective,), start_per_s)
             if found.rate_per_s is not None:
                 self._curve(subject, found.rate_per_s)
+                self._tell_facts("knee", "queue")
                 self._concurrency(subject)
+                self._tell_facts("scaling")
                 for other in others:
                     self._search(other, self._settings.objectives, max(1.0, round(found.rate_per_s / 2)))
         except ServiceGoneError:
@@ -232,55 +164,51 @@ class CapacityRun:
     def _search(self, subject: Subject, objectives: Sequence[Objective], start_per_s: float) -> Found:
         """One search, on what is known of the subject already."""
         begun = time.monotonic()
-        search = RateSearch(start_per_s, self._settings.max_per_s, self._known(subject, objectives))
+        search = RateSearch(start_per_s, self._settings.max_per_s)
+        judge = Judge(objectives)
+        for entry in self._file.trials:
+            if entry["subject"] == subject.name and entry["stage"] in tuple(Stage):
+                taken, trial = Step(Stage(entry["stage"]), entry["rate_per_s"]), entry["trial"]
+                search.tell(taken, judge.judge(taken, trial).outcome, trial["throughput_per_s"] or 0.0)
         try:
             while isinstance(step := search.next(), Step):
-                trial = self._trial(subject, self._settings.load(step.rate_per_s), self._settings.length_ns(step))
-                verdict = judge(objectives, trial, strict=step.stage is Stage.CONFIRM)
+                load = self._settings.load(step.rate_per_s)
+                trial = self._trial(subject, load, self._settings.length_ns(step, judge))
+                verdict = judge.judge(step, trial)
+                search.tell(step, verdict.outcome, trial["throughput_per_s"] or 0.0)
                 self._keep(subject, step.stage, trial, step.rate_per_s, objectives, verdict)
-                search.tell(step, verdict.outcome)
         except ServiceGoneError as error:
-            found = Found(None, None, Reason.DIED)
-            self._conclude(subject, objectives, found, str(error), begun)
+            self._conclude(subject, judge, search, Found(None, None, Reason.DIED), str(error), begun)
             raise
-        self._conclude(subject, objectives, step, self._why(subject, objectives, step), begun)
+        self._conclude(subject, judge, search, step, judge.why(step.missed_per_s), begun)
         return step
 
-    def _known(self, subject: Subject, objectives: Sequence[Objective]) -> list[tuple[Step, Outcome]]:
-        return [
-            (Step(stage, entry["rate_per_s"]), judge(objectives, entry["trial"], stage is Stage.CONFIRM).outcome)
-            for entry in self._file.trials
-            if entry["subject"] == subject.name and entry["stage"] in tuple(Stage) and (stage := Stage(entry["stage"]))
-        ]
-
-    def _why(self, subject: Subject, objectives: Sequence[Objective], found: Found) -> str:
-        """What the last trial showed that missed at the lowest rate missed."""
-        for entry in reversed(self._file.trials):
-            if (entry["subject"], entry["rate_per_s"]) == (subject.name, found.missed_per_s):
-                strict = entry["stage"] == Stage.CONFIRM
-                if (verdict := judge(objectives, entry["trial"], strict)).outcome is not Outcome.MET:
-                    return verdict.why
-        return ""
-
     def _conclude(
-        self, subject: Subject, objectives: Sequence[Objective], found: Found, why: str, begun: float
+        self, subject: Subject, judge: Judge, search: RateSearch, found: Found, why: str, begun: float
     ) -> None:
-        known = self._known(subject, objectives)
-        met = [step.rate_per_s for step, outcome in known if outcome is Outcome.MET and step.stage is Stage.SEARCH]
-        self._file.conclude(
-            {
-                "subject": subject.name,
-                "execution": subject.execution,
-                "workers": subject.workers,
-                "objectives": [objective.text for objective in objectives],
-                "rate_per_s": found.rate_per_s,
-                "missed_per_s": found.missed_per_s,
-                "met_per_s": max(met, default=None),
-                "reason": str(found.reason),
-                "why": why,
-                "seconds": round(time.monotonic() - begun, 1),
-            }
-        )
+        measured = [entry for entry in self._file.trials if entry["subject"] == subject.name]
+        ended = {
+            "subject": subject.name,
+            "execution": subject.execution,
+            "workers": subject.workers,
+            "objectives": [objective.text for objective in judge.objectives],
+            "rate_per_s": found.rate_per_s,
+            "missed_per_s": found.missed_per_s,
+            "met_per_s": search.highest_met_per_s(),
+            "too_few_samples": judge.thin(found.rate_per_s),
+            "busiest_share": spread(measured, subject.workers, subject.execution),
+            "reason": str(found.reason),
+            "why": why,
+            "seconds": round(time.monotonic() - begun, 1),
+        }
+        self._file.conclude(ended)
+        self._tell(f"capacity of {answer_line(ended)}")
+
+    def _tell_facts(self, *names: str) -> None:
+        """What has become known."""
+        for name, words in facts(self._file.concluded()):
+            if name in names:
+                self._tell(f"{name}: {words}")
 
     def _curve(self, subject: Subject, rate_per_s: float) -> None:
         """Points between those of the search."""

@@ -63,8 +63,8 @@ SERVICE = {
     "request.weight": "how often it is asked for, against the others; 1 by default",
     "request.data, order": "a CSV file, whose columns fill {column}s row by row; round-robin (default) or random",
     "request.openapi, operation": "a document (JSON or YAML) and an operationId of it, in the place of method and path",
-    "request.proto, json": "over grpc://, with method = package.Service/Method: the .proto file (by default the "
-    "server is asked: reflection), and the message",
+    "request.proto, json": "over grpc://, with method = package.Service/Method: the .proto file (by default the server "
+    "is asked: reflection), and the one message that the method takes; an answer that streams counts once it has ended",
     "request.check.status": "a status, or a list of those that are right; by default any of 2xx and 3xx",
     "request.check.headers": "a table of header fields that must be there: a text, or true for any value",
     "request.check.contains": "a text, or a list of texts, that must be in the body",

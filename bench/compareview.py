@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.history import fingerprint, machine
 from analysis.load_results import Run, load_run
-from analysis.regression import ALPHA, Change, Comparison, choose_metrics, compare_runs
+from analysis.regression import ALPHA, Change, RunComparison, choose_metrics, compare_runs
 from analysis.simulation import Gates
 from bench import registry
 from bench.errors import UsageError
@@ -36,7 +36,7 @@ def parse_exports(texts: Sequence[str], formats: Mapping[str, str]) -> tuple[Exp
     return tuple(found)
 
 
-def write_exports(exports: Sequence[Export], formats: Mapping[str, str], of: Comparison | Run) -> None:
+def write_exports(exports: Sequence[Export], formats: Mapping[str, str], of: RunComparison | Run) -> None:
     """Write all of them. Raises OutputError."""
     for export in exports:
         write_json(export.file, registry.load(formats[export.format])(of))
@@ -50,7 +50,7 @@ def parse_margin(text: str) -> float:
     return margin
 
 
-def compare(base: Path, head: Path, metrics: Sequence[str], margin: float, across_machines: bool) -> Comparison:
+def compare(base: Path, head: Path, metrics: Sequence[str], margin: float, across_machines: bool) -> RunComparison:
     """Two result files. Raises UsageError for files of different machines, unless that is asked for."""
     chosen = choose_metrics(metrics)
     one, other = load_run(base), load_run(head)
@@ -72,18 +72,18 @@ def _differences(one: Run, other: Run) -> str:
     )
 
 
-def exit_code(comparison: Comparison) -> int:
+def exit_code(comparison: RunComparison) -> int:
     """1 if anything is worse, 3 if nothing could be said of anything, else 0."""
     if comparison.change is Change.WORSE:
         return 1
     return 0 if comparison.is_valid else 3
 
 
-def comparison_json(comparison: Comparison) -> str:
+def comparison_json(comparison: RunComparison) -> str:
     return json.dumps(comparison.record(), indent=1)
 
 
-def show_comparison(comparison: Comparison) -> str:
+def show_comparison(comparison: RunComparison) -> str:
     """A table for each scenario, and what follows from it."""
     lines = [
         f"base  {comparison.base}",
@@ -104,7 +104,7 @@ def show_comparison(comparison: Comparison) -> str:
     return "\n".join([*lines, "", _verdict(comparison)])
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: RunComparison) -> str:
     worse = [f"{one.metric.title} of {one.scenario}" for one in comparison.answers if one.change is Change.WORSE]
     margin = f"by more than the margin of {comparison.margin:.0%}"
     if worse:
@@ -121,7 +121,7 @@ def _verdict(comparison: Comparison) -> str:
 # A against A
 
 
-def aa_json(noise: Mapping[str, float], gates: Sequence[Gates], comparison: Comparison, pair_s: float) -> str:
+def aa_json(noise: Mapping[str, float], gates: Sequence[Gates], comparison: RunComparison, pair_s: float) -> str:
     """What `wirebench aa` found, as JSON."""
     record = {
         "kind": "wirebench-aa",
@@ -143,7 +143,7 @@ def aa_json(noise: Mapping[str, float], gates: Sequence[Gates], comparison: Comp
     return json.dumps(record, indent=1)
 
 
-def show_aa(noise: Mapping[str, float], gates: Sequence[Gates], comparison: Comparison, pair_s: float) -> str:
+def show_aa(noise: Mapping[str, float], gates: Sequence[Gates], comparison: RunComparison, pair_s: float) -> str:
     """The noise of this machine, and how often a gate would be right on it."""
     rows = [["", "noise of a trial"], *([name, f"{share:.1%}"] for name, share in noise.items())]
     table = [["head slower by", "gates that say worse", "comparisons that say worse", "pairs", "time"]]

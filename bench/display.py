@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from bench.load.histogram import new_hdr
+from bench.load.histogram import new_hdr, percentiles
 from bench.loadprocess import Progress
 from bench.plan import PlannedTrial
 from bench.quantities import format_duration, format_rate
@@ -166,9 +166,9 @@ class Screen:
         left = f"{spell_left(clock.left_s)} left"
         head = Table.grid(padding=(0, 2))
         head.add_row(Text(where, style="bold"), ProgressBar(total=1.0, completed=clock.share, width=24), Text(left))
-        lines = [
-            Text.assemble("now   ", (planned.scenario.name, "cyan"), "   ", state, no_wrap=True, overflow="ellipsis")
-        ]
+        # The only trial is what the title says. What does not fit wraps: figures are what people look for.
+        name = Text.assemble((planned.scenario.name, "cyan"), "   ") if clock.trials > 1 else Text()
+        lines = [Text.assemble("now   ", name, state)]
         if self._last:
             lines.append(Text(f"last  {self._last}", style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(head, *lines)
@@ -189,7 +189,7 @@ def figures(trial: dict[str, Any]) -> str:
 def spell_progress(progress: Progress) -> str:
     """As `spell_figures`, with the longest latency too."""
     hdr = progress.hdr
-    p50, p99, most = (hdr.get_value_at_percentile(p) if hdr.total_count else None for p in (50, 99, 100))
+    p50, p99, most = percentiles(hdr, 50, 99, 100) if hdr.total_count else (None, None, None)
     return spell_figures(progress.completed / progress.period_s, p50, p99, progress.errors, most)
 
 

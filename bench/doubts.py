@@ -29,6 +29,7 @@ class DoubtKind(StrEnum):
     """Why a trial may not be what it seems."""
 
     GENERATOR_SATURATED = "generator-saturated"
+    NO_PORTS = "no-ports"
     PACING_LATE = "pacing-late"
     LITTLE_LAW_VIOLATED = "little-law-violated"
     NOT_STEADY = "not-steady"
@@ -69,6 +70,7 @@ def find_doubts(scenario: Scenario, trial: dict[str, Any], host: Host) -> list[D
     """Every doubt about a trial, given as result files hold it."""
     return [
         *_generator(scenario, trial),
+        *_ports(trial),
         *_backlog(scenario, trial),
         *_pacing(trial),
         *_little(scenario, trial),
@@ -93,6 +95,17 @@ def _generator(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
             True,
             f"a load process used {share:.0%} of its core (more than {MAX_CLIENT_CPU:.0%}): "
             "the figures may be the generator's own; use more load processes or a lighter load",
+        )
+
+
+def _ports(trial: dict[str, Any]) -> Iterator[Doubt]:
+    count = trial["counts"]["errors"].get("no-port")
+    if count:
+        yield Doubt(
+            DoubtKind.NO_PORTS,
+            True,
+            f"{count:,} times no connection could be made, for this machine had no port or file descriptor left; "
+            "a connection that was closed keeps its port for a minute or so",
         )
 
 
@@ -151,7 +164,8 @@ def _little(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
             DoubtKind.LITTLE_LAW_VIOLATED,
             True,
             f"the mean latency is {format_duration(latency['mean'])}, but {scenario.concurrency.total} requests in "
-            f"flight at this throughput make {format_duration(expected_ns)} (Little's law): something was not measured",
+            f"flight at this throughput make {format_duration(expected_ns)} (Little's law): something was not "
+            "measured, perhaps how long it takes to connect again where the server closes connections",
         )
 
 
@@ -184,7 +198,9 @@ def _steadiness(scenario: Scenario, trial: dict[str, Any]) -> Iterator[Doubt]:
 
 def _samples(trial: dict[str, Any]) -> Iterator[Doubt]:
     count = trial["latency_ns"]["count"] if trial["latency_ns"] else 0
-    if count * 0.01 < SAMPLES_BEYOND:
+    if not count and not trial["counts"]["errors"]:
+        yield Doubt(DoubtKind.TOO_FEW_SAMPLES, True, "nothing was answered while it was measured")
+    elif count * 0.01 < SAMPLES_BEYOND:
         yield Doubt(DoubtKind.TOO_FEW_SAMPLES, False, f"{count} samples are too few for p99")
 
 

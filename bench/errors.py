@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 ErrorKind = Literal[
     "refused",  # no connection could be made
+    "no-port",  # no connection could be made, for this machine had no port or file descriptor left for it
     "closed",  # the connection ended before the answer
     "reset",  # the server cancelled this exchange and kept the connection
     "protocol",  # the server broke the protocol
@@ -40,6 +41,10 @@ class UnsupportedError(WirebenchError):
 
 class TargetError(WirebenchError):
     """The server at the other end cannot be reached or does not speak the protocol."""
+
+
+class NoPortError(TargetError):
+    """This machine has no port or file descriptor left for a connection: the server has nothing to do with it."""
 
 
 class OutputError(WirebenchError):

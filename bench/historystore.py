@@ -107,36 +107,47 @@ class BranchHistory:
     def add(self, entry: dict[str, Any]) -> tuple[str, bool]:
         name, text = _named(entry)
         blob = git(self._top, "hash-object", "-w", "--stdin", given=text)
+        why = ""
         for _ in range(_ATTEMPTS):
             tip = self._tip()
-            if tip and name in self._names(tip):
+            if tip and name in self._blobs(tip):
                 return f"{self._branch}:{name}", False
-            with contextlib.suppress(UsageError), self._index(tip) as index:
-                git(self._top, "update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", GIT_INDEX_FILE=index)
-                tree = git(self._top, "write-tree", GIT_INDEX_FILE=index)
-                parent = ("-p", tip) if tip else ()
-                commit = git(self._top, "commit-tree", tree, *parent, "-m", f"Run of {entry['started']}", **_AUTHOR)
+            try:
+                commit = self._commit(tip, blob, name, entry["started"])
                 # Refused if somebody else has added a run meanwhile.
                 git(self._top, "update-ref", self._ref, commit, tip or "0" * len(commit))
-                return f"{self._branch}:{name}", True
-        raise OutputError(f"cannot add to the branch {self._branch}: others keep changing it")
+            except UsageError as error:
+                why = str(error)
+                continue
+            return f"{self._branch}:{name}", True
+        raise OutputError(f"cannot add to the branch {self._branch}: {why}")
+
+    def _commit(self, tip: str, blob: str, name: str, started: str) -> str:
+        """A commit on top of the tip, with one file more."""
+        with self._index(tip) as index:
+            git(self._top, "update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", GIT_INDEX_FILE=index)
+            tree = git(self._top, "write-tree", GIT_INDEX_FILE=index)
+        parent = ("-p", tip) if tip else ()
+        return git(self._top, "commit-tree", tree, *parent, "-m", f"Run of {started}", **_AUTHOR)
 
     def machines(self) -> list[str]:
         tip = self._tip()
-        found = sorted({name.partition("/")[0] for name in self._names(tip)}) if tip else []
+        found = sorted({name.partition("/")[0] for name in self._blobs(tip)}) if tip else []
         if not found:
             raise UsageError(f"the branch {self._branch} holds no history; see wirebench history add")
         return found
 
     def entries(self, machine: str) -> Iterator[dict[str, Any]]:
         tip = self._tip()
-        names = sorted(name for name in self._names(tip) if name.startswith(f"{machine}/"))
-        asked = "".join(f"{tip}:{name}\n" for name in names).encode()
+        blobs = self._blobs(tip)
+        names = sorted(name for name in blobs if name.startswith(f"{machine}/"))
+        # By their hashes: git would look for each path in the tree anew, which takes a minute for ten thousand.
+        asked = "".join(f"{blobs[name]}\n" for name in names).encode()
         done = subprocess.run(
             ["git", "-C", str(self._top), "cat-file", "--batch"], input=asked, capture_output=True, check=False
         )
         return (
-            read_entry(blob, f"{self._branch}:{name}") for name, blob in zip(names, _blobs(done.stdout), strict=True)
+            read_entry(text, f"{self._branch}:{name}") for name, text in zip(names, _contents(done.stdout), strict=True)
         )
 
     def _tip(self) -> str:
@@ -144,9 +155,11 @@ class BranchHistory:
             return git(self._top, "rev-parse", "--verify", "--quiet", self._ref)
         return ""
 
-    def _names(self, tip: str) -> list[str]:
-        found = git(self._top, "ls-tree", "-r", "--name-only", "--full-tree", tip).splitlines()
-        return [name for name in found if _NAME.fullmatch(name)]
+    def _blobs(self, tip: str) -> dict[str, str]:
+        """The hash of each entry by its name."""
+        lines = git(self._top, "ls-tree", "-r", "--full-tree", tip).splitlines()  # MODE blob HASH, a tab, NAME
+        found = {name: head.rpartition(" ")[2] for head, _, name in (line.partition("\t") for line in lines)}
+        return {name: blob for name, blob in found.items() if _NAME.fullmatch(name)}
 
     @contextlib.contextmanager
     def _index(self, tip: str) -> Iterator[str]:
@@ -164,7 +177,7 @@ _AUTHOR = {
 }
 
 
-def _blobs(output: bytes) -> Iterator[bytes]:
+def _contents(output: bytes) -> Iterator[bytes]:
     """What `git cat-file --batch` gives: "HASH blob SIZE", a line's end, so many bytes, a line's end."""
     at = 0
     while at < len(output):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.history import ChangePoint, Series, change_points, series
+from analysis.history import RECENT, ChangePoint, Series, change_points, series
 from analysis.regression import choose_metrics
 from bench.errors import OutputError, UsageError
 from bench.historystore import HISTORY, BranchHistory, FolderHistory, History
@@ -62,7 +62,8 @@ def show(found: Found) -> str:
         if (one.machine, one.scenario_hash) != before:
             lines += [columns(rows, right=(1, 2), indent=2), ""] if rows else []
             lines += [f"{one.scenario}   (scenario {one.scenario_hash}, machine {one.machine})"]
-            rows = [["", "runs", "last", "changes"]]
+            among = f" among the last {RECENT:,}" if len(one.values) > RECENT else ""
+            rows = [["", "runs", "last", f"changes{among}"]]
             before = (one.machine, one.scenario_hash)
         said = [_words(one, change) for change in changes]
         rows.append([one.metric.title, str(len(one.values)), one.metric.show(one.values[-1]), *(said[:1] or ["none"])])

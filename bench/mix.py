@@ -29,6 +29,11 @@ class Wrong(NamedTuple):
     why: str
 
 
+def unfinished(body_bytes: int) -> str:
+    """Why an exchange has failed whose answer had begun when time was up."""
+    return f"the beginning of an answer, {body_bytes} bytes, and no end in time"
+
+
 @dataclass(frozen=True)
 class Checks:
     """What an answer must be. What is empty, or None, is not looked at."""

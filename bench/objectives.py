@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.histograms import decode
+from analysis.histograms import decode, merge
 from bench.doubts import MAX_CLIENT_CPU, MAX_LATENESS_NS
 from bench.errors import UsageError
+from bench.load.histogram import SAMPLES_BEYOND
 from bench.quantities import format_duration, parse_duration_ns, parse_share
 from bench.thresholds import Threshold
 
@@ -88,26 +89,32 @@ class Objective:
         histogram = decode(latency["hdr"], self.text)
         return failed + int(histogram.counts[histogram.values_ns >= self.limit_ns].sum())
 
-    def is_met(self, trial: dict[str, Any], strict: bool) -> bool:
-        """Whether the shortfall is allowed; where that is not `strict`, one that chance alone may be the reason of (at
-        5 %) is, for a short trial says little of a high percentile."""
-        due, _, _ = self._seen(trial)
-        allowed = (1 - self.within) * due
+    def may_miss(self, trials: Sequence[dict[str, Any]]) -> float:
+        """How many of the requests that were due in the trials may miss it."""
+        return (1 - self.within) * sum(self._seen(trial)[0] for trial in trials)
+
+    def is_met(self, trials: Sequence[dict[str, Any]], strict: bool) -> bool:
+        """Whether the shortfall of the trials together is allowed; where that is not `strict`, one that chance alone
+        may be the reason of (at 5 %) is, for a short trial says little of a high percentile."""
+        allowed = self.may_miss(trials)
         if not strict:
             from scipy.stats import binom
 
+            due = sum(self._seen(trial)[0] for trial in trials)
             allowed = max(allowed, float(binom.ppf(1 - _CHANCE, due, 1 - self.within)))
-        return bool(self.shortfall(trial) <= allowed)
+        return bool(sum(self.shortfall(trial) for trial in trials) <= allowed)
 
-    def seen(self, trial: dict[str, Any]) -> str:
-        """What the trial shows of it: "p99 81.5 ms"."""
-        due, answered, latency = self._seen(trial)
-        name, due = self.text.partition("<")[0].strip(), max(1, due)
+    def seen(self, trials: Sequence[dict[str, Any]]) -> str:
+        """What the trials together show of it: "p99 81.5 ms"."""
+        found = [self._seen(trial) for trial in trials]
+        due, answered = max(1, sum(one[0] for one in found)), sum(one[1] for one in found)
+        name = self.text.partition("<")[0].strip()
         if self.limit_ns is None:
-            return f"errors {self.shortfall(trial) / due:.2%}"
+            return f"errors {sum(self.shortfall(trial) for trial in trials) / due:.2%}"
+        latency = merge(decode(one[2]["hdr"], self.text) for one in found if one[2] is not None)
         if latency is None or answered < self.within * due:
             return f"{name} never: {1 - answered / due:.1%} were not answered rightly"
-        value = decode(latency["hdr"], self.text).quantiles([min(1.0, self.within * due / answered)])[0]
+        value = latency.quantiles([min(1.0, self.within * due / answered)])[0]
         return f"{name} {format_duration(float(value)).replace(' us', ' µs')}"
 
 
@@ -172,19 +179,31 @@ def _parse(text: str, where: str) -> Objective:
     return Objective(f"{name}<{limit}", within, limit_ns)
 
 
-def judge(objectives: Sequence[Objective], trial: dict[str, Any], strict: bool = False) -> Verdict:
-    """Whether the trial meets all objectives, and keeps up."""
+def judge(
+    objectives: Sequence[Objective],
+    trial: dict[str, Any],
+    strict: bool = False,
+    others: Sequence[dict[str, Any]] = (),
+) -> Verdict:
+    """Whether the trial meets all objectives, and keeps up; and whether it meets them together with `others` of that
+    rate. `strict` leaves nothing to chance that the trial has the samples for; trials together leave it nothing."""
     if trial["error"] is not None:
         return Verdict(Outcome.DIED, why=trial["error"])
     if deaths := (trial["server"] or {}).get("deaths"):
         return Verdict(Outcome.DIED, why=f"worker {deaths[0]['worker']} {deaths[0]['reason']}")
     if not trial["counts"]["offered"]:
         return Verdict(Outcome.DISTURBED, "no request was due")
-    missed = [objective for objective in objectives if not objective.is_met(trial, strict)]
-    reasons = [f"{objective.seen(trial)} ({objective.text})" for objective in missed]
+    alone, together = [trial], [*others, trial]
+    missed = [
+        one for one in objectives if not one.is_met(alone, strict and round(one.may_miss(alone)) >= SAMPLES_BEYOND)
+    ]
+    reasons = [f"{objective.seen(alone)} ({objective.text})" for objective in missed]
     growth = backlog_growth(trial)
     if growth > _MAX_GROWTH:
         reasons.append(f"latency grew by {growth * 1000:.0f} ms a second")
+    if not reasons and others:
+        missed = [one for one in objectives if not one.is_met(together, strict=True)]
+        reasons = [f"{one.seen(together)} in {len(together)} trials together ({one.text})" for one in missed]
     if not reasons:
         return Verdict(Outcome.MET)
     if growth > _MAX_GROWTH or any(_most_too_slow(objective, trial) for objective in missed):

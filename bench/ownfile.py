@@ -1,6 +1,7 @@
 """Writes a wirebench.toml from answers (see `bench.servicefile` for what it says)."""
 
 import json
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 from bench import servicefile
 from bench.errors import UsageError
 from bench.resultfile import write_atomically
+from bench.servicerequests import read_mix
+from bench.thresholds import check_together, parse_threshold
+from bench.tomltable import Table
 
 LOAD, DURATION = "open:100/s", "10s"
 THRESHOLDS = ("p99 < 100ms", "errors < 1%")
@@ -19,7 +23,7 @@ QUESTIONS = {
     "http2": _HTTP,
     "http3": _HTTP,
     "websocket": ("A message", "hello"),
-    "grpc": ("A call, as package.Service/Method and its .proto file", ""),
+    "grpc": ("A call, as package.Service/Method, and its .proto file unless the server tells of it (reflection)", ""),
 }
 """How a request is asked for, by protocol, and what it is by default."""
 
@@ -49,6 +53,19 @@ def write(path: Path, answers: Answers, force: bool) -> None:
     write_atomically(path, text)
 
 
+def check_request(request: str, protocol: str, path: Path) -> None:
+    """Raises UsageError for a request that makes no sense over a protocol, in the file that is to be at `path`."""
+    table = tomllib.loads(_spell_request(request, protocol))
+    read_mix(Table(table, "the answer", ("request",)), protocol, path.parent)
+
+
+def split_thresholds(text: str) -> list[str]:
+    """Thresholds with commas between them; "-" for none. Raises UsageError for what is none."""
+    thresholds = [] if text == "-" else [each.strip() for each in text.split(",")]
+    check_together([parse_threshold(each, "the threshold") for each in thresholds], "the thresholds")
+    return thresholds
+
+
 def _spell(answers: Answers) -> str:
     service = []
     if answers.command:
@@ -74,7 +91,7 @@ def _spell_request(request: str, protocol: str) -> str:
         keys = {"body": request}
     elif protocol == "grpc":
         method, _, proto = request.strip().partition(" ")
-        keys = {"method": method, "proto": proto.strip()}
+        keys = {"method": method, "proto": proto.strip()} if proto else {"method": method}
     else:
         method, _, path = request.strip().rpartition(" ")
         keys = {"method": method.strip(), "path": path} if method else {"path": path}

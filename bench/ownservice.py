@@ -54,7 +54,8 @@ class OwnService:
 
     def scenario(self, target: Target, changes: Mapping[str, str]) -> Scenario:
         """The scenario of a load against it: the file's, with `changes` to keys of a scenario. Raises UsageError."""
-        scenario = target_scenario(target, {**self.load, **changes})
+        where = "command line" if changes else f"{self.path}: load"  # the file was right when it was read
+        scenario = target_scenario(target, {**self.load, **changes}, where)
         self._check_rate(scenario)
         return scenario
 

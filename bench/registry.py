@@ -124,6 +124,10 @@ STACKS = {
 """What speaks a protocol: lean is the tier of this project, all others are the library tier."""
 
 
+_SHOWN = 100
+"""So many names are listed that are allowed: more than wirebench has of anything."""
+
+
 def choose(name: str, allowed: Iterable[str], where: str) -> str:
     """`name`, if it is one of the allowed; `where` names the option or key in the error."""
     names = list(allowed)
@@ -131,7 +135,8 @@ def choose(name: str, allowed: Iterable[str], where: str) -> str:
         return name
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"{where}: {name!r} is unknown; allowed are {', '.join(names)}{hint}")
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    raise UsageError(f"{where}: {name!r:.80} is unknown; allowed are {', '.join(names[:_SHOWN])}{more}{hint}")
 
 
 def load(reference: str) -> Any:

@@ -49,7 +49,7 @@ LOAD_KEYS = ("load", "connections", "warmup", "duration", "timeout")
 def read(path: Path) -> OwnService:
     """What a wirebench.toml says. Files that it names are looked for from its folder. Raises UsageError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UsageError(
             f"{path}: there is no such file; write one with wirebench init, or name the address of a server"
@@ -96,9 +96,10 @@ def from_document(document: Mapping[str, Any], path: Path) -> OwnService:
     if PORT in url and own.command is None:
         raise UsageError(f"{service.where}: url: {PORT} is for a service that is started here; add its command")
     try:
-        own.scenario(own.target(1), {})
+        target = own.target(1)
     except UsageError as error:
-        raise UsageError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        raise UsageError(f"{service.where}: {error}") from None
+    own.scenario(target, {})
     return own
 
 

@@ -108,6 +108,8 @@ class ServiceProcess:
                 if event["event"] == "ended":
                     status = event["status"]
                     how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+                    if not status:
+                        how += " (if it goes on in the background: it has to stay in the foreground)"
                     self._death = f"{how}; {self.last_words()}"
         return self._death
 

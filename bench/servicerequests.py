@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bench import openapi
@@ -16,6 +17,9 @@ from bench.mix import Checks, Mix, NamedRequest
 from bench.quantities import parse_size_bytes, parse_whole
 from bench.registry import choose
 from bench.tomltable import Table
+
+if TYPE_CHECKING:
+    from bench.load.grpc_lookup import Reflection
 
 MAX_REQUESTS = 100
 MAX_ROWS = 100_000
@@ -81,17 +85,21 @@ def _read_request(table: Table, protocol: str, folder: Path) -> NamedRequest:
 def told_by_server(mix: Mix, address: Address, security: Security | None) -> Mix:
     """The mix with the messages of methods that the file does not describe written as the server says by reflection,
     which has to run by now. Raises TargetError, UsageError."""
-    return tuple(_told(request, address, security) if request.method else request for request in mix)
+    if not any(request.method for request in mix):
+        return mix
+    from bench.load.grpc_lookup import reflection
+
+    with reflection(address.host, address.port, security) as server:
+        return tuple(_told(request, server) if request.method else request for request in mix)
 
 
-def _told(request: NamedRequest, address: Address, security: Security | None) -> NamedRequest:
-    from bench.load.grpc_lookup import method_by_reflection
-
+def _told(request: NamedRequest, server: "Reflection") -> NamedRequest:
     try:
-        found = method_by_reflection(address.host, address.port, request.method, security)
+        found = server.method(request.method)
         exchanges = tuple(replace(e, body=found.call(e.body.decode()).request) for e in request.exchanges)
     except UsageError as error:
-        raise UsageError(f"request {request.name}: {str(error).replace('--message: ', 'json: ')}") from None
+        said = str(error).replace("--message: ", "json: ").replace("--method: ", "")
+        raise UsageError(f"request {request.name}: {said}") from None
     return replace(request, exchanges=exchanges, method="")
 
 
@@ -145,7 +153,13 @@ def _read_data(table: Table, folder: Path) -> tuple[list[list[str]], list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            columns, rows = next(reader, []), [row for row in reader if row]
+            columns, rows = next(reader, []), []
+            for row in reader:
+                if len(row) not in (0, len(columns)):
+                    raise UsageError(
+                        f"{where}: {path}: line {reader.line_num} has {len(row)} cells, and the head {len(columns)}"
+                    )
+                rows += [row] if row else []
     except OSError as error:
         raise UsageError(f"{where}: cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -155,9 +169,6 @@ def _read_data(table: Table, folder: Path) -> tuple[list[list[str]], list[str]]:
     for name in columns:
         if not _PLACEHOLDER.fullmatch(f"{{{name}}}") or columns.count(name) > 1:
             raise UsageError(f"{where}: {path}: {name!r:.60} is no name of a column: letters, digits and _, each once")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(columns):
-            raise UsageError(f"{where}: {path}: row {number} has {len(row)} cells, and the head {len(columns)}")
     return rows, columns
 
 
@@ -167,7 +178,7 @@ def _speak_http(table: Table, folder: Path) -> _Spoken:
     method, path = _read_operation(table, folder)
     method = method or table.text("method", "POST" if body else "GET")
     path = path or table.text("path")
-    if not _METHOD.fullmatch(method) or method in ("CONNECT", "HEAD"):
+    if not _METHOD.fullmatch(method) or method == "CONNECT":
         raise UsageError(
             f"{table.at('method')}: {method!r:.60} is no method that is carried; write one like GET or POST"
         )
@@ -209,7 +220,7 @@ def _speak_grpc(table: Table, folder: Path) -> _Spoken:
         except UsageError as error:
             raise UsageError(f"{table.at('json')}: {str(error).replace('--message: ', '')}") from None
 
-    return _Spoken(method, "POST", found.call("{}").path, _read_fields(table), body, True, encode)
+    return _Spoken(method, "POST", found.path, _read_fields(table), body, True, encode)
 
 
 _SPEAK: dict[str, Callable[[Table, Path], _Spoken]] = {

@@ -202,13 +202,13 @@ def _call(address: Address, security: Security | None, wanted: Wanted) -> tuple[
     return Request(payload_bytes=len(body), foreign=("POST", call.path), body=body), f"call {call.path}"
 
 
-def target_scenario(target: Target, values: Mapping[str, str]) -> Scenario:
+def target_scenario(target: Target, values: Mapping[str, str], where: str = "command line") -> Scenario:
     """The scenario of a load against a target. `values` are keys of a scenario as users write them (load, duration
-    ...)."""
+    ...), and `where` they stand is for errors."""
     is_push = target.pattern == "push"
     given = {"protocol": target.protocol, "pattern": target.pattern, **DEFAULTS, **values}
     given.setdefault("load", DEFAULT_PUSH_LOAD if is_push else DEFAULT_LOAD)
-    scenario = parse_scenario({**given}, "command line", target.called)
+    scenario = parse_scenario({**given}, where, target.called)
     if is_push and isinstance(scenario.load, Closed):
         raise UsageError(
             f"--load: a publisher needs a rate, like {DEFAULT_PUSH_LOAD}; --connections says how many listen"

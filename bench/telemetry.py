@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.address import parse_place
 from bench.errors import UnsupportedError, UsageError
-from bench.load.histogram import new_hdr, recorded
+from bench.load.histogram import new_hdr, percentiles, recorded
 from bench.loadprocess import Progress
 from bench.output import say
 from bench.plan import PlannedTrial
@@ -61,7 +61,7 @@ class Totals:
         """The latency that this share of the answers did not exceed; None without any."""
         with self._lock:
             hdr = self._progress.hdr
-            return hdr.get_value_at_percentile(share * 100) / 1e9 if hdr.total_count else None
+            return percentiles(hdr, share * 100)[0] / 1e9 if hdr.total_count else None
 
     def up_to(self) -> tuple[list[int], int, float]:
         """How many answers took at most each of the edges, how many there are, and how long all took, in seconds."""

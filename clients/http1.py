@@ -32,7 +32,7 @@ class Http1Client(ResponseReader):
     transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
 
     def __init__(self, exchange: Exchange, authority: str, check_content: bool) -> None:
-        super().__init__()
+        super().__init__((lambda: True) if exchange.method == "HEAD" else None)
         self.max_in_flight = 1 << 16
         self.closing = False
         self.outgoing: list[bytes] = []

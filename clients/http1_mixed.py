@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
-from bench.mix import Checks
+from bench.mix import Checks, unfinished
 from bench.wire.http1 import ResponseReader, encode_request
 
 
@@ -18,6 +18,7 @@ class Asks(Iterator[tuple[int, bytes]], Protocol):
     """What is to be sent next (see `bench.load.mixing.Asks`)."""
 
     checks: Sequence[Checks]
+    bodiless: Sequence[bool]
 
 
 class Http1MixedClient(ResponseReader):
@@ -27,7 +28,7 @@ class Http1MixedClient(ResponseReader):
     transport_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
 
     def __init__(self, asks: Asks, authority: str) -> None:
-        super().__init__()
+        super().__init__(self._ends_with_head if any(asks.bodiless) else None)
         self.max_in_flight = 1 << 16
         self.closing = False
         self.outgoing: list[bytes] = []
@@ -87,6 +88,8 @@ class Http1MixedClient(ResponseReader):
         return None
 
     def abandon(self, exchange_id: Hashable) -> bool:
+        if self.mid_answer and exchange_id == self._due[0]:
+            self.complaints[exchange_id] = unfinished(self._body_bytes)
         return False
 
     def _parse_answers(self, data: bytes) -> Sequence[int]:
@@ -101,6 +104,9 @@ class Http1MixedClient(ResponseReader):
             self.failures.extend((exchange_id, "protocol") for exchange_id in self._due)
             self._due.clear()
         return self._completed
+
+    def _ends_with_head(self) -> bool:
+        return bool(self._due) and self._asks.bodiless[self._due[0] % self._names]
 
     # ResponseReader
 

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind, ProtocolError
-from bench.mix import Checks, Wrong
+from bench.mix import Checks, Wrong, unfinished
 from bench.wire.header_blocks import Fields, HeaderReader
 from bench.wire.http2_frames import (
     END_HEADERS,
@@ -157,6 +157,9 @@ class Http2MixedClient(Http2ClientEnd[MixedAnswer]):
     def abandon(self, exchange_id: Hashable) -> bool:
         assert isinstance(exchange_id, int)
         stream_id = exchange_id // self._names
+        stream = self.streams.get(stream_id)
+        if stream is not None and stream.head is not None:
+            self.complaints[exchange_id] = unfinished(stream.body_bytes)
         self.reset(stream_id, ErrorCode.CANCEL)
         self._leave(stream_id)
         return True

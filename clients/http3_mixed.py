@@ -5,7 +5,7 @@ from typing import Protocol
 
 from bench.contract import Exchange
 from bench.errors import ErrorKind
-from bench.mix import Checks
+from bench.mix import Checks, unfinished
 from bench.wire.header_blocks import Fields
 from bench.wire.http3 import ErrorCode, Frame, encode_block, encode_frame
 from clients.http3 import AnswerHead
@@ -72,7 +72,9 @@ class Http3MixedClient(Http3Peer):
         assert isinstance(exchange_id, int)
         assert self._connection is not None
         stream_id = exchange_id // self._names
-        self._answers.pop(stream_id, None)
+        answer = self._answers.pop(stream_id, None)
+        if answer is not None and answer.head is not None:
+            self.complaints[exchange_id] = unfinished(sum(map(len, answer.pieces)))
         self._numbers.pop(stream_id, None)
         self._connection.quic.cancel(stream_id, ErrorCode.REQUEST_CANCELLED)
         self._connection.flush_after_reading()

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from bench.serverprocess import ServerProcess
+
+settings.register_profile("wirebench", deadline=None)  # how long an example takes is a matter of what else runs
+settings.load_profile("wirebench")
 
 _BROUGHT_BY = {
     "nginx": "the Debian package nginx-light",

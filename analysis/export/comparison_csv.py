@@ -3,10 +3,10 @@
 import csv
 import io
 
-from analysis.regression import Comparison
+from analysis.regression import RunComparison
 
 
-def comparison_csv(comparison: Comparison) -> str:
+def comparison_csv(comparison: RunComparison) -> str:
     """The table; an empty cell is not known."""
     rows = comparison.record()["answers"]
     buffer = io.StringIO()

@@ -1,11 +1,11 @@
 """A comparison as GitHub's workflow commands ("::error title=…::…"), which become annotations of a run."""
 
-from analysis.regression import Change, Comparison
+from analysis.regression import Change, RunComparison
 
 _COMMANDS = {Change.WORSE: "error", Change.UNKNOWN: "warning", Change.BETTER: "notice"}
 
 
-def github(comparison: Comparison) -> str:
+def github(comparison: RunComparison) -> str:
     """A line for each metric that is worse, better or unknown; nothing is said of what is the same."""
     return "".join(
         f"::{_COMMANDS[answer.change]} title={_escape(f'wirebench: {answer.change}', ',:')}::"

@@ -3,10 +3,10 @@ skipped."""
 
 from xml.etree import ElementTree
 
-from analysis.regression import Change, Comparison
+from analysis.regression import Change, RunComparison
 
 
-def junit(comparison: Comparison) -> str:
+def junit(comparison: RunComparison) -> str:
     """The document, with a suite for each scenario."""
     root = ElementTree.Element("testsuites", name="wirebench")
     for scenario in dict.fromkeys(answer.scenario for answer in comparison.answers):

@@ -1,11 +1,11 @@
 """A comparison as Markdown, for a pull request's comment or a step summary."""
 
-from analysis.regression import Answer, Change, Comparison
+from analysis.regression import Answer, Change, RunComparison
 
 _SIGNS = {Change.WORSE: "🔴 worse", Change.BETTER: "🟢 better", Change.SAME: "same", Change.UNKNOWN: "unknown"}
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison: RunComparison) -> str:
     """A table with a row for each scenario and metric, what is worse first."""
     order = list(_SIGNS)
     answers = sorted(comparison.answers, key=lambda answer: order.index(answer.change))

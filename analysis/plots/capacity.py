@@ -1,4 +1,4 @@
-"""The plots of a capacity search: latency against rate, the queue M/M/c beside it, throughput against concurrency with
+"""The plots of a capacity search: latency against rate, a queue beside it, throughput against concurrency with
 the Universal Scalability Law, and what each execution model and number of workers carries."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,14 @@ from analysis.queueing import Queue
 from analysis.scalability import usl
 from bench.quantities import format_rate, parse_duration_ns
 
+_TIMES = {"M": "exponential", "D": "fixed", "G": "such"}
+"""Service times, by the letter that queues have for them."""
 _KEY_PX = 16.0
 _HEIGHT_PX, _ROW_PX = 250.0, 26.0
 _DOTTED = (0, (1.2, 1.4))
 _DASHED = (0, (4, 1.6))
+_ROOM = 1.3
+"""On an axis of latencies, beyond what is drawn: for marks, and for words above the highest line."""
 _BEYOND = 1.25
 """How far the curve of latency is drawn, as a multiple of the lowest rate that is missed."""
 
@@ -38,13 +42,14 @@ def plots(record: Mapping[str, Any]) -> Iterator[Plot]:
             style.drawn(_latency, shown, record),
         )
     if record["queue"] and len(shown) > 1:
-        servers = record["queue"]["servers"]
+        model = record["queue"]["model"]
         yield Plot(
             "queue",
-            f"Mean latency beside the queue M/M/{servers}",
-            "The line is what independent requests would wait in one line for as many servers with exponential service "
-            "times, given the latency at the lowest rates and the highest throughput.",
-            f"Mean latency at {len(shown)} offered rates, and that of an M/M/{servers} with the same limit.",
+            f"Mean latency beside the queue {model}",
+            f"The line is what independent requests would wait in one line for as many servers with {_TIMES[model[2]]} "
+            "service times, given the latency at the lowest rates and the highest throughput "
+            f"({record['queue']['formula']}).",
+            f"Mean latency at {len(shown)} offered rates, and that of an {model} with the same limit.",
             style.drawn(_queue, shown, record["queue"]),
         )
     if record["scaling"]:
@@ -119,6 +124,8 @@ def _latency(points: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> 
         axes.text(
             0, limit_ns, f" {name} < {show_duration(limit_ns)}", fontsize=SMALL_PX, color=SERIES[1].light, va="bottom"
         )
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom / _ROOM, max([top, *(parse_duration_ns(limit, "objective") for *_, limit in limits)]) * _ROOM)
     _rates(axes, most)
     return figure
 
@@ -144,13 +151,13 @@ def _queue(points: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Fig
     height = _HEIGHT_PX + 2 * _KEY_PX
     figure = style.new_figure(height)
     axes = _axes(figure, height, 2)
-    queue = Queue(found["servers"], found["service_s"], found["besides_s"])
+    queue = Queue(found["servers"], found["service_s"], found["besides_s"], found["variability"])
     measured, model = Line(SERIES[0].light, None, "o"), Line(SERIES[3].light, "solid")
     _curve(axes, points, "mean_ns", measured)
     rates = np.linspace(0, queue.limit_per_s * 0.995, 200)
     axes.plot(rates, [queue.latency_s(rate) * 1e9 for rate in rates], color=model.colour, linewidth=1.6)
     style.write_key(axes, 14, _KEY_PX * 1.5, "measured, mean", measured)
-    style.write_key(axes, 14, _KEY_PX * 0.5, f"M/M/{queue.servers}, limit {format_rate(queue.limit_per_s)}", model)
+    style.write_key(axes, 14, _KEY_PX * 0.5, f"{queue.name}, limit {format_rate(queue.limit_per_s)}", model)
     if found["departure"]:
         axes.axvline(found["departure"]["rate_per_s"], color=GRID.light, linewidth=2)
     _log_durations(axes)
@@ -170,12 +177,18 @@ def _scaling(scaling: Mapping[str, Any]) -> Figure:
         x = np.geomspace(fit["least"], fit["most"], 100)
         values = (fit[name]["value"] for name in ("rate_of_one_per_s", "contention", "coherency"))
         axes.plot(x, usl(x, *values), color=law.colour, linewidth=1.6)
-        style.write_key(axes, 14, _KEY_PX * 0.5, "Universal Scalability Law", law)
+        style.write_key(
+            axes,
+            14,
+            _KEY_PX * 0.5,
+            "Universal Scalability Law" + ("" if fit["is_good"] else f", a poor fit (R² {fit['r_squared']:.2f})"),
+            law,
+        )
         if fit["peak"] is not None:
             axes.axvline(fit["peak"]["value"], color=MUTED.light, linewidth=1, linestyle=_DOTTED)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(point["throughput_per_s"] for point in scaling["points"]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show_number(value)))
     axes.set_title("answered requests per second", loc="left", fontsize=SMALL_PX, color=MUTED.light, pad=5)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.history import ChangePoint, Series
+from analysis.history import RECENT, ChangePoint, Series
 from analysis.metrics import Metric
 from analysis.plots import style
 from analysis.plots.style import GRID, INK, MUTED, SERIES
@@ -21,8 +21,8 @@ _LEFT_PX, _RIGHT_PX, _FOOT_PX = 78.0, 12.0, 22.0
 
 
 def trend(found: Found) -> Figure:
-    """A row for each series: a dot for each run, a line for each level, and an upright where it changes, which is
-    dashed if that is for the better."""
+    """A row for each series: a dot for each run, a line for each level among the last RECENT, and an upright where it
+    changes, which is dashed if that is for the better."""
     return style.drawn(_draw, found)
 
 
@@ -34,7 +34,7 @@ def _draw(found: Found) -> Figure:
         axes = style.add_axes(figure, _LEFT_PX, top + _TOP_PX, _RIGHT_PX, height - top - _ROW_PX + _FOOT_PX)
         values = np.asarray(one.values)
         axes.plot(range(len(values)), values, ".", markersize=3, color=SERIES[0].light, alpha=0.6)
-        bounds = [0, *(change.index for change in changes), len(values)]
+        bounds = [max(0, len(values) - RECENT), *(change.index for change in changes), len(values)]
         for start, end in pairwise(bounds):
             axes.plot([start, end - 1], [float(np.median(values[start:end]))] * 2, color=INK.light, linewidth=1.4)
         for change in changes:

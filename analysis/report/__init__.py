@@ -4,17 +4,13 @@ request."""
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from analysis.export.tables_csv import figures_csv, summary_csv
 from analysis.load_results import load_run
 from analysis.report import pages
 from analysis.report.chapter import chapter
-from analysis.report.picture import Picture
-from bench.errors import OutputError
+from analysis.report.picture import Image, write_images
 from bench.resultfile import write_atomically
-
-Image = Literal["png", "svg"]
 
 
 def write_report(result_paths: Sequence[Path], out: Path, images: Sequence[Image] = ()) -> Path:
@@ -31,7 +27,7 @@ def write_report(result_paths: Sequence[Path], out: Path, images: Sequence[Image
         write_atomically(out / name, text)
     for each in chapters:
         for picture in each.pictures:
-            _write_images(picture, out / "images", images)
+            write_images(picture, out / "images", images)
     text = pages.render(
         "report.html",
         ("report.css",),
@@ -41,16 +37,3 @@ def write_report(result_paths: Sequence[Path], out: Path, images: Sequence[Image
     )
     write_atomically(page, text)
     return page
-
-
-def _write_images(picture: Picture, folder: Path, images: Sequence[Image]) -> None:
-    from analysis.plots import style
-
-    for image in images:
-        path = folder / f"{picture.name}.{image}"
-        content = style.to_png(picture.figure) if image == "png" else style.to_svg(picture.figure, ground=True).encode()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}; choose another place with --out") from None

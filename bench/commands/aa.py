@@ -5,9 +5,20 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import AbUrl, Build, Command, Json, Metrics, Seed, complete_execution, complete_protocol
-
-_Several = list[str] | None
+from bench.commands.options import (
+    AbUrl,
+    Build,
+    Command,
+    Executions,
+    Json,
+    Margin,
+    Metrics,
+    PairedDurations,
+    PairedLoads,
+    PairedOut,
+    Protocols,
+    Seed,
+)
 
 
 def aa(
@@ -15,21 +26,15 @@ def aa(
     command: Command = None,
     url: AbUrl = None,
     build: Build = None,
-    protocol: Annotated[
-        _Several, typer.Option(metavar="NAME", help="Protocol.", autocompletion=complete_protocol)
-    ] = None,
-    execution: Annotated[
-        _Several, typer.Option(metavar="NAME", help="Execution model.", autocompletion=complete_execution)
-    ] = None,
-    load: Annotated[_Several, typer.Option(metavar="LOAD", help="Load. [default: closed:4]")] = None,
-    duration: Annotated[_Several, typer.Option(metavar="TIME", help="How long a trial is. [default: 1s]")] = None,
+    protocol: Protocols = None,
+    execution: Executions = None,
+    load: PairedLoads = None,
+    duration: PairedDurations = None,
     pairs: Annotated[int, typer.Option(metavar="N", min=10, max=1000, help="Pairs.")] = 40,
     metric: Metrics = None,
-    margin: Annotated[str, typer.Option(metavar="SHARE", help="The margin of the gate.")] = "2%",
+    margin: Margin = "2%",
     seed: Seed = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where it is kept. [default: results/ab/TIME]")
-    ] = None,
+    out: PairedOut = None,
     json_file: Json = None,
 ) -> None:
     """Compare a revision with itself: how noisy this machine is, and how often wirebench ab would be right on it.

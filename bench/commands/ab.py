@@ -10,12 +10,21 @@ from bench.commands.options import (
     Build,
     Command,
     CompareExports,
+    Connections,
+    Executions,
     Json,
+    Margin,
     Metrics,
+    Operations,
+    PairedDurations,
+    PairedLoads,
+    PairedOut,
+    Payloads,
+    Protocols,
     Seed,
-    complete_execution,
-    complete_operation,
-    complete_protocol,
+    Timeouts,
+    TlsVersions,
+    Workers,
     complete_suite,
 )
 
@@ -35,32 +44,24 @@ def ab(
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="HTTP method of the requests to a server of yours.")
     ] = None,
-    protocol: Annotated[
-        _Several, typer.Option(metavar="NAME,…", help="Protocols.", autocompletion=complete_protocol)
-    ] = None,
-    execution: Annotated[
-        _Several, typer.Option(metavar="NAME,…", help="Execution models.", autocompletion=complete_execution)
-    ] = None,
-    workers: Annotated[_Several, typer.Option(metavar="N,…", help="Workers of the models that have several.")] = None,
-    operation: Annotated[
-        _Several, typer.Option(metavar="NAME,…", help="Operations.", autocompletion=complete_operation)
-    ] = None,
-    tls: Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")] = None,
-    load: Annotated[_Several, typer.Option(metavar="LOAD,…", help="Loads. [default: the file's or closed:4]")] = None,
-    connections: Annotated[_Several, typer.Option(metavar="N,…", help="Connections of an open load.")] = None,
-    payload: Annotated[_Several, typer.Option(metavar="SIZE,…", help="Sizes of the body.")] = None,
+    protocol: Protocols = None,
+    execution: Executions = None,
+    workers: Workers = None,
+    operation: Operations = None,
+    tls: TlsVersions = None,
+    load: PairedLoads = None,
+    connections: Connections = None,
+    payload: Payloads = None,
     warmup: Annotated[
         _Several, typer.Option(metavar="TIME", help="How long to send before measuring. [default: 300ms]")
     ] = None,
-    duration: Annotated[_Several, typer.Option(metavar="TIME", help="How long a trial is. [default: 1s]")] = None,
-    timeout: Annotated[_Several, typer.Option(metavar="TIME", help="How long an answer may take.")] = None,
+    duration: PairedDurations = None,
+    timeout: Timeouts = None,
     pairs: Annotated[int, typer.Option(metavar="N", min=10, max=1000, help="The most pairs.")] = 200,
     metric: Metrics = None,
-    margin: Annotated[str, typer.Option(metavar="SHARE", help="A difference of less than this is none.")] = "2%",
+    margin: Margin = "2%",
     seed: Seed = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where it is kept. [default: results/ab/TIME]")
-    ] = None,
+    out: PairedOut = None,
     export: CompareExports = None,
     json_file: Json = None,
 ) -> None:
@@ -69,7 +70,8 @@ def ab(
     Both are checked out in worktrees that are gone afterwards. In wirebench's own repository its servers are compared,
     by the scenarios that a suite or options spell; in yours the service that the wirebench.toml of each checkout
     describes (in this folder of it), by its requests and its load, or the server that --command starts. Options go
-    before the file's load. The engine that measures is the installed one.
+    before the file's load. The engine that measures is the installed one. Where nobody says a load and closed:4 leaves
+    it no room on base, both sides get a lighter one.
 
     Ctrl-C keeps the pairs so far. Exit status: 0 nothing is worse; 1 something is; 2 bad input, or a revision that does
     not build or start; 3 nothing valid was measured; 130 interrupted.

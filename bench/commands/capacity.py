@@ -105,7 +105,7 @@ def capacity(
     it and asked for its mix, its thresholds being the objectives; or, with --protocol or another option of servers, one
     of wirebench's own.
 
-    The rate doubles until an objective is missed, the gap is halved, and longer trials confirm what is found. Of
+    The rate doubles until an objective is missed, the gap is closed, and longer trials confirm what is found. Of
     several latency objectives each gets its own capacity too. Then follow the curve of latency against rate, closed
     loads of growing concurrency, and the same search for every other execution model and number of workers.
 
@@ -113,7 +113,8 @@ def capacity(
     cannot be reached; 3 nothing valid was measured, or the load generator was the limit; 130 interrupted.
     """
     from bench import servicefile
-    from bench.capacity import CapacityFile, CapacityRun, settings_of
+    from bench.capacity import CapacityRun, settings_of
+    from bench.capacityfile import CapacityFile
     from bench.capacityview import capacity_view, exit_code
     from bench.objectives import DEFAULT, from_thresholds, parse_objectives
     from bench.output import STDOUT, answer, check_json, say, show
@@ -175,7 +176,7 @@ def capacity(
         subjects = nullcontext(server_subjects(options, load_processes, placement))
     check_json(json_file)
     seed, path = choose_seed(seed), reserve_path(out, "capacity")
-    results = CapacityFile(path, settings, seed, placement, command)
+    results = CapacityFile(path, settings.record(), seed, placement, command)
     try:
         with subjects as (subject, *others):
             CapacityRun(settings, seed, results, say).run(subject, others)

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import CompareExports, Json, Metrics
+from bench.commands.options import CompareExports, Json, Margin, Metrics
 
 
 def compare(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="Result file of what there was.")],
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="Result file of what there is now.")],
     metric: Metrics = None,
-    margin: Annotated[str, typer.Option(metavar="SHARE", help="A difference of less than this is none.")] = "5%",
+    margin: Margin = "5%",
     across_machines: Annotated[
         bool, typer.Option("--across-machines", help="Compare what was measured in different environments.")
     ] = False,

@@ -63,6 +63,26 @@ Vias = Annotated[
 ]
 Kernel = Annotated[str | None, typer.Option(metavar="NAME=VALUE,…", help=_KERNEL)]
 Kernels = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE,…", help=f"{_KERNEL} May be repeated.")]
+
+_Several = list[str] | None
+Protocols = Annotated[_Several, typer.Option(metavar="NAME,…", help="Protocols.", autocompletion=complete_protocol)]
+Executions = Annotated[
+    _Several, typer.Option(metavar="NAME,…", help="Execution models.", autocompletion=complete_execution)
+]
+Workers = Annotated[_Several, typer.Option(metavar="N,…", help="Workers of the models that have several.")]
+Operations = Annotated[
+    _Several,
+    typer.Option(
+        metavar="NAME,…",
+        help="Operations, like echo or work:cpu=100us.",
+        autocompletion=complete_operation,
+    ),
+]
+TlsVersions = Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")]
+Connections = Annotated[_Several, typer.Option(metavar="N,…", help="Connections of an open load, like 64 or 8x16.")]
+Payloads = Annotated[_Several, typer.Option(metavar="SIZE,…", help="Sizes of the body, like 64B or 16KiB.")]
+Timeouts = Annotated[_Several, typer.Option(metavar="TIME,…", help="How long an answer may take.")]
+
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
@@ -75,6 +95,7 @@ CompareExports = Annotated[
     list[str] | None,
     typer.Option(metavar="FORMAT=FILE", help="Write it as markdown, junit, github or csv too; - to show it."),
 ]
+Margin = Annotated[str, typer.Option(metavar="SHARE", help="A difference of less than this is none.")]
 Command = Annotated[
     str | None,
     typer.Option(
@@ -87,3 +108,9 @@ AbUrl = Annotated[
     typer.Option("--url", metavar="URL", help="What it is asked. [default: http://127.0.0.1:{port}/]"),
 ]
 Build = Annotated[str | None, typer.Option(metavar="COMMAND", help="What is run in each checkout first.")]
+PairedLoads = Annotated[
+    _Several,
+    typer.Option(metavar="LOAD,…", help="Loads. [default: the file's, or closed:4 or one that is lighter]"),
+]
+PairedDurations = Annotated[_Several, typer.Option(metavar="TIME,…", help="How long a trial is. [default: 1s]")]
+PairedOut = Annotated[str | None, typer.Option(metavar="FOLDER", help="Where it is kept. [default: results/ab/TIME]")]

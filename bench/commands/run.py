@@ -6,16 +6,21 @@ from typing import Annotated
 import typer
 
 from bench.commands.options import (
+    Connections,
+    Executions,
     Json,
     Kernels,
     LinkBackends,
     Links,
     LoadProcesses,
+    Operations,
+    Payloads,
+    Protocols,
     Seed,
+    Timeouts,
+    TlsVersions,
     Vias,
-    complete_execution,
-    complete_operation,
-    complete_protocol,
+    Workers,
     complete_suite,
 )
 
@@ -27,27 +32,16 @@ def run(
         str | None,
         typer.Argument(metavar="SUITE", help="A suite's name, or a TOML file.", autocompletion=complete_suite),
     ] = None,
-    protocol: Annotated[
-        _Several, typer.Option(metavar="NAME,…", help="Protocols.", autocompletion=complete_protocol)
-    ] = None,
-    execution: Annotated[
-        _Several, typer.Option(metavar="NAME,…", help="Execution models.", autocompletion=complete_execution)
-    ] = None,
-    workers: Annotated[_Several, typer.Option(metavar="N,…", help="Workers of the models that have several.")] = None,
+    protocol: Protocols = None,
+    execution: Executions = None,
+    workers: Workers = None,
     load: Annotated[_Several, typer.Option(metavar="LOAD,…", help="Loads, like closed:64 or poisson:5000/s.")] = None,
-    connections: Annotated[
-        _Several, typer.Option(metavar="N,…", help="Connections of an open load, like 64 or 8x16.")
-    ] = None,
-    payload: Annotated[_Several, typer.Option(metavar="SIZE,…", help="Sizes of the body, like 64B or 16KiB.")] = None,
-    operation: Annotated[
-        _Several,
-        typer.Option(
-            metavar="NAME,…", help="Operations, like echo or work:cpu=100us.", autocompletion=complete_operation
-        ),
-    ] = None,
+    connections: Connections = None,
+    payload: Payloads = None,
+    operation: Operations = None,
     stack: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks of the servers.")] = None,
     client: Annotated[_Several, typer.Option(metavar="NAME,…", help="Stacks of the clients.")] = None,
-    tls: Annotated[_Several, typer.Option(metavar="VERSION,…", help="TLS: off, 1.2 or 1.3.")] = None,
+    tls: TlsVersions = None,
     handshake: Annotated[
         _Several, typer.Option(metavar="WAY,…", help="How TLS connections begin: full, resumed or early-data.")
     ] = None,
@@ -72,7 +66,7 @@ def run(
         _Several, typer.Option(metavar="TIME,…", help="How long to send before measuring, like 500ms; 0s for none.")
     ] = None,
     duration: Annotated[_Several, typer.Option(metavar="TIME,…", help="How long to measure, like 2s.")] = None,
-    timeout: Annotated[_Several, typer.Option(metavar="TIME,…", help="How long an answer may take.")] = None,
+    timeout: Timeouts = None,
     rounds: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=1000, help="How often every scenario is run.")
     ] = None,

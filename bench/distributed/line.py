@@ -3,6 +3,7 @@ Locust itself then has no part in."""
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -17,15 +18,32 @@ class Line:
             os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
         self._partial = b""
+        self._unwritten: deque[bytes] = deque()
+        self._writes = False
 
     def say(self, event: str, **fields: Any) -> None:
-        """Tell the starter. One that has gone is not an error here: the input tells."""
-        view = memoryview(json.dumps({"event": event, **fields}).encode() + b"\n")
+        """Tell the starter, in order and without waiting for it: it may itself be waiting to be heard, and then neither
+        would go on. One that has gone is not an error here: the input tells."""
+        from gevent import spawn
+
+        self._unwritten.append(json.dumps({"event": event, **fields}).encode() + b"\n")
+        if not self._writes:
+            self._writes = True
+            spawn(self._write)
+
+    def _write(self) -> None:
+        from gevent.os import make_nonblocking, nb_write
+
+        make_nonblocking(self._output_fd)
         try:
-            while view:
-                view = view[os.write(self._output_fd, view) :]
+            while self._unwritten:
+                view = memoryview(self._unwritten.popleft())
+                while view:
+                    view = view[nb_write(self._output_fd, view) :]
         except BrokenPipeError:
-            pass
+            self._unwritten.clear()
+        finally:
+            self._writes = False
 
     def first(self) -> dict[str, Any]:
         """The first line, before gevent is there. Raises EOFError."""

@@ -4,9 +4,10 @@ On the way a second is a dictionary: `second` (counted from when measuring began
 encoded HdrHistogram of latencies. Histograms are added, so nothing is lost on the way but what a worker never sent.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from bench.load.histogram import Histogram, new_hdr, recorded
 from bench.loadprocess import Progress
@@ -96,7 +97,8 @@ class Together:
 
 def times_ms(hdr: Any) -> list[tuple[float, int]]:
     """A histogram as Locust has them: milliseconds, here with three significant digits, and how many; ascending."""
-    times: Counter[float] = Counter()
-    for value_ns, count in zip(*(of.tolist() for of in recorded(hdr)), strict=True):
-        times[float(f"{value_ns / 1e6:.3g}")] += count
-    return list(times.items())
+    values_ns, counts = recorded(hdr)
+    unit_ns = 10 ** np.maximum(np.log10(np.maximum(values_ns, 1)).astype(np.int64) - 2, 0)
+    rounded_ns = (values_ns + unit_ns // 2) // unit_ns * unit_ns
+    (first,) = np.diff(rounded_ns, prepend=-1).nonzero()
+    return list(zip((rounded_ns[first] / 1e6).tolist(), np.add.reduceat(counts, first).tolist(), strict=True))

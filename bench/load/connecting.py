@@ -13,7 +13,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from bench.errors import ErrorKind, ProtocolError, WirebenchError
-from bench.load.engine import CONNECTS_AT_ONCE, RETRY_S, closed_or_open, make_client
+from bench.load.engine import CONNECTS_AT_ONCE, NO_PORT, RETRY_S, closed_or_open, make_client
 from bench.load.link import Link
 from bench.load.security import tickets
 from bench.load.slots import ClosedSlots, OpenSlots, SlotEngine
@@ -93,8 +93,8 @@ class _ConnectingEngine(SlotEngine):
             kind = "timeout"
         except ProtocolError:
             kind = "protocol"
-        except (OSError, WirebenchError):
-            kind = "refused"
+        except (OSError, WirebenchError) as error:
+            kind = "no-port" if getattr(error, "errno", None) in NO_PORT else "refused"
         else:
             if link.opened:
                 self._failed_connects = 0

@@ -6,6 +6,7 @@ counted.
 """
 
 import asyncio
+import errno
 import ssl
 import time
 from abc import ABC, abstractmethod
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from bench import registry
 from bench.contract import Security
-from bench.errors import ProtocolError, TargetError
+from bench.errors import NoPortError, ProtocolError, TargetError
 from bench.load.client import Client, Session
 from bench.load.link import Line, Link
 from bench.load.pacing import make_timer
@@ -47,11 +48,15 @@ _SPARSE_NS = 190_000
 _TAKE_AT_ONCE = 64
 """Requests taken up before the loop gets to read answers again, when the schedule is ahead of us."""
 
+NO_PORT = (errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE)
+"""What connect(2) and socket(2) say where this machine has no port or no file descriptor left."""
+
 _clock = time.monotonic_ns
 
 
 _MEANING = {
     "refused": "refuses connections",
+    "no-port": "was not connected to: this machine has no port or file descriptor left",
     "closed": "closed the connection before it answered",
     "reset": "cancelled the request",
     "protocol": "answered with something that is not the protocol that was asked for",
@@ -227,6 +232,11 @@ class Engine(ABC):
             raise TargetError(f"no TLS with {host} port {port}: {describe(error)}") from None
         except OSError as error:
             reason = error.strerror or str(error)
+            if error.errno in NO_PORT:
+                raise NoPortError(
+                    f"cannot connect to {host} port {port}: {reason}: this machine has no port "
+                    "(net.ipv4.ip_local_port_range), address or file descriptor (ulimit -n) left to connect from"
+                ) from None
             raise TargetError(f"cannot connect to {host} port {port}: {reason}; is the server running?") from None
         except ProtocolError as error:
             raise TargetError(f"{host} port {port} {_MEANING['protocol']}: {error}") from None
@@ -242,10 +252,10 @@ class Engine(ABC):
             await asyncio.sleep(RETRY_S[min(self._failed_connects, len(RETRY_S) - 1)])
             try:
                 link = await self._open()
-            except TargetError:
+            except TargetError as error:
                 self._failed_connects += 1
                 now = _clock()
-                self.recorder.error("refused", now, now)
+                self.recorder.error("no-port" if isinstance(error, NoPortError) else "refused", now, now)
                 continue
             self._failed_connects = 0
             self.ready(link, self._concurrency.in_flight, _clock())

@@ -4,8 +4,9 @@ The server tells it itself (server reflection), or a .proto file does. grpcio an
 with the first call: they are no part of any load.
 """
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,30 +27,33 @@ class GrpcCall:
     path: str
     request: bytes
     """The message, serialized and without its length."""
-    client_streaming: bool
-    server_streaming: bool
 
 
 @dataclass(frozen=True)
 class GrpcMethod:
-    """A method, as protobuf describes it in a pool of descriptions."""
+    """A method that takes one message and answers with one or with a stream, as protobuf describes it in a pool of
+    descriptions."""
 
     descriptor: Any
     pool: Any
 
+    @property
+    def path(self) -> str:
+        return f"/{self.descriptor.containing_service.full_name}/{self.descriptor.name}"
+
     def call(self, json_text: str) -> GrpcCall:
         """A call of it with a request in JSON. Raises UsageError."""
         from google.protobuf import json_format, message_factory
+        from google.protobuf.message import EncodeError
 
-        method = self.descriptor
-        message = message_factory.GetMessageClass(method.input_type)()
+        kind = self.descriptor.input_type
+        message = message_factory.GetMessageClass(kind)()
         try:
             json_format.Parse(json_text, message, descriptor_pool=self.pool)
-        except json_format.ParseError as error:
+            return GrpcCall(self.path, message.SerializeToString())
+        except (json_format.ParseError, EncodeError) as error:  # EncodeError: what proto2 requires is missing
             reason = " ".join(str(error).split())
-            raise UsageError(f"--message: no {method.input_type.full_name}: {reason}") from None
-        path = f"/{method.containing_service.full_name}/{method.name}"
-        return GrpcCall(path, message.SerializeToString(), method.client_streaming, method.server_streaming)
+            raise UsageError(f"--message: no {kind.full_name}: {reason}") from None
 
 
 def look_up_by_reflection(
@@ -57,25 +61,24 @@ def look_up_by_reflection(
 ) -> GrpcCall:
     """What `method`, like "package.Service/Method", and a request in JSON mean to the server at that address.
 
-    Raises TargetError for a server that cannot be reached or does not tell, UsageError for what it does not have.
+    Raises TargetError for a server that cannot be reached or does not tell, UsageError for what it does not have and
+    for methods that take a stream.
     """
-    return method_by_reflection(host, port, method, security).call(json_text)
+    split_method(method)  # what is no method need not be asked for
+    with reflection(host, port, security) as server:
+        return server.method(method).call(json_text)
 
 
-def method_by_reflection(host: str, port: int, method: str, security: Security | None = None) -> GrpcMethod:
-    """What the server at that address says of `method`. Raises TargetError, UsageError."""
+@contextlib.contextmanager
+def reflection(host: str, port: int, security: Security | None = None) -> Iterator["Reflection"]:
+    """What the server at that address tells of itself, over one channel. Raises TargetError, UsageError."""
     import grpc
 
-    service, name = split_method(method)
     with _channel(host, port, security) as channel:
         try:
-            reflection = _Reflection(channel)
-            files = reflection.files_with(service)
+            yield Reflection(channel)
         except grpc.RpcError as error:
             raise _no_answer(error, host, port) from None
-        if service not in _services(files):
-            raise UsageError(f"the server has no service {service}; it has {_names(reflection.services())}")
-    return _find(files, service, name)
 
 
 def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
@@ -87,7 +90,7 @@ def look_up_in_file(path: Path, method: str, json_text: str) -> GrpcCall:
 
 
 def method_in_file(path: Path, method: str) -> GrpcMethod:
-    """What a .proto file says of `method`. Raises UsageError."""
+    """What a .proto file says of `method`. Raises UsageError, also for a method that takes a stream."""
     service, name = split_method(method)
     files = _compile(path)
     if service not in _services(files):
@@ -123,7 +126,13 @@ def _find(files: Sequence[Any], service_name: str, name: str) -> GrpcMethod:
         raise TargetError(f"the description of {service_name} cannot be used: {error}") from None
     if name not in service.methods_by_name:
         raise UsageError(f"{service_name} has no method {name}; it has {_names(service.methods_by_name.keys())}")
-    return GrpcMethod(service.methods_by_name[name], pool)
+    method = service.methods_by_name[name]
+    if method.client_streaming:
+        raise UsageError(
+            f"--method: {service_name}/{name} takes a stream of messages; carried are methods that take one message, "
+            "and answer with one or with a stream that ends"
+        )
+    return GrpcMethod(method, pool)
 
 
 # Reflection
@@ -156,8 +165,8 @@ def _no_answer(error: Any, host: str, port: int) -> TargetError:
     return TargetError(f"{host} port {port} did not tell what services it has: {error.code().name}: {reason}")
 
 
-class _Reflection:
-    """What a server tells of itself. Calls raise grpc.RpcError."""
+class Reflection:
+    """What a server tells of itself (see `reflection`). Calls raise grpc.RpcError."""
 
     def __init__(self, channel: Any) -> None:
         from grpc_reflection.v1alpha import reflection_pb2
@@ -166,11 +175,20 @@ class _Reflection:
         self._channel = channel
         self._ask: Callable[..., Any] = self._find_version()
 
-    def services(self) -> list[str]:
+    def method(self, method: str) -> GrpcMethod:
+        """What the server says of `method`, like "package.Service/Method". Raises TargetError; UsageError for what it
+        does not have and for methods that take a stream."""
+        service, name = split_method(method)
+        files = self._files_with(service)
+        if service not in _services(files):
+            raise UsageError(f"the server has no service {service}; it has {_names(self._service_names())}")
+        return _find(files, service, name)
+
+    def _service_names(self) -> list[str]:
         """The full names of all services."""
         return [service.name for service in self._ask(list_services="").list_services_response.service]
 
-    def files_with(self, symbol: str) -> list[Any]:
+    def _files_with(self, symbol: str) -> list[Any]:
         """The file that has a symbol and what it imports, each behind what it needs; none if there is no such file."""
         answer = self._ask(file_containing_symbol=symbol)
         found: dict[str, Any] = {}

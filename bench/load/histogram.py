@@ -86,6 +86,16 @@ class Histogram:
         return str(self.to_hdr().encode().decode("ascii"))
 
 
+def percentiles(hdr: Any, *wanted: float) -> list[int]:
+    """The value that so many percent do not exceed, for each wanted percentage, of an HdrHistogram that is not empty:
+    as its `get_value_at_percentile`, which walks over all places in Python, and takes twenty times as long."""
+    values, counts = recorded(hdr)
+    summed = np.cumsum(counts)
+    targets = [hdr.get_target_count_at_percentile(percent) for percent in wanted]
+    places = np.searchsorted(summed, targets).tolist()
+    return [int(hdr.get_highest_equivalent_value(int(values[place]))) for place in places]
+
+
 def mean(hdr: Any) -> float:
     """The mean of an HdrHistogram that is not empty."""
     values, counts = recorded(hdr)
@@ -96,7 +106,7 @@ def summarise(hdr: Any) -> dict[str, Any] | None:
     """What result files hold of a histogram; None for an empty one: nothing was measured. So is p999 for too few."""
     if not hdr.total_count:
         return None
-    quantiles: dict[str, int | None] = {name: int(hdr.get_value_at_percentile(p)) for name, p in PERCENTILES.items()}
+    quantiles: dict[str, int | None] = dict(zip(PERCENTILES, percentiles(hdr, *PERCENTILES.values()), strict=True))
     if hdr.total_count * (1 - PERCENTILES["p999"] / 100) < SAMPLES_BEYOND:
         quantiles["p999"] = None
     return {

@@ -6,6 +6,7 @@ exchange than one number.
 
 import itertools
 import random
+import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -56,6 +57,8 @@ class Asks(Generic[Form]):
     def __init__(self, mix: Mix, forms: Sequence[Sequence[Form]], seed: int, process: int) -> None:
         """Processes draw differently, and begin at different rows."""
         self.checks: list[Checks] = [request.checks for request in mix]
+        self.bodiless: list[bool] = [request.exchanges[0].method == "HEAD" for request in mix]
+        """Whether answers to a request have no body."""
         self.any_form: Form = forms[0][0]
         """One of the requests, for what all of them share."""
         self.first: deque[int] = deque()
@@ -197,7 +200,9 @@ class _MixEngine(Engine):
                 try:
                     await super()._check(link)
                 except TargetError as error:
-                    if not tries_left or link.sent:
+                    if unanswered := bool(link.sent):
+                        link.expire(now := time.monotonic_ns(), now)  # the client may know more
+                    if unanswered or not tries_left:
                         complaint = self.recorder.complaints.get(number)
                         host, port = self._address
                         why = f"{host} port {port} answered with {complaint}" if complaint else str(error)

@@ -154,7 +154,7 @@ def server_process(
     before the server does, the server ends and gets the next one. Raises VoidError.
     """
     for attempt in range(1, _PORT_ATTEMPTS + 1):
-        port = _free_port(host)
+        port = free_port(host)
         with PeerProcess(name, command(port), cpus, folder) as process:
             if process.comes_to_listen(port):
                 yield port, process
@@ -164,7 +164,8 @@ def server_process(
                 raise VoidError(f"{name} ended instead of serving")
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A TCP port of that address that nobody listens on now."""
     with socket.create_server((host, 0)) as sock:
         port: int = sock.getsockname()[1]
         return port

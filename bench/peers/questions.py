@@ -9,6 +9,7 @@ from bench.peers import recorder_cost
 from bench.peers.asgi import asgi_server
 from bench.peers.broker_questions import broker_questions
 from bench.peers.comparison import Measure, Question, Sample, Setting
+from bench.peers.coordination_questions import coordination_questions
 from bench.peers.generator import Generator, run_generator
 from bench.peers.h2load import H2load
 from bench.peers.hey import Hey
@@ -142,6 +143,7 @@ def questions() -> list[Question]:
         *protocol_questions(),
         *broker_questions(),
         *proxy_questions(),
+        *coordination_questions(),
     ]
 
 

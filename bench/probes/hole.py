@@ -13,7 +13,7 @@ from bench.lab.topology import with_relay
 
 _RELAY_ADDRESS = "10.77.13.1"
 _TIMEOUT_S = 30.0
-_AT_ONCE = 4
+_AT_ONCE = 8
 
 _CANNOT = {("symmetric", "symmetric"), ("symmetric", "port-restricted"), ("port-restricted", "symmetric")}
 """The pairs that cannot reach each other by what a relay has seen of them: a symmetric router has another mapping for

@@ -7,10 +7,13 @@ Limits: a head (request line and fields) of MAX_HEAD_BYTES is taken and one of t
 MAX_TARGET_BYTES. What breaks a rule raises ProtocolError with the HTTP status that names it (RFC 9110, section 15.5).
 """
 
+from collections.abc import Callable
+
 import httptools
 
 from bench.contract import MAX_BODY_BYTES
 from bench.errors import ProtocolError
+from bench.wire.http1_bodiless import BodilessParser
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
@@ -302,11 +305,12 @@ class RequestReader:
 class ResponseReader:
     """The client's half. Hooks: `body_received` for each piece of body, `response_received` at the end of each answer.
 
-    Answers to HEAD requests are not expected. An answer without a length ends with the connection: call `parse_eof`.
+    `bodiless` says whether the answer whose head is complete ends with it, as one to HEAD does; None where there are no
+    such answers. An answer without a length ends with the connection: call `parse_eof`.
     """
 
-    def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+    def __init__(self, bodiless: Callable[[], bool] | None = None) -> None:
+        self._parser = httptools.HttpResponseParser(self) if bodiless is None else BodilessParser(self, bodiless)
         self.mid_answer = False
         """Whether an answer has begun to arrive and is not complete."""
         self.content_length: int | None = None

@@ -14,7 +14,7 @@ from synthetic_run import Plan, build_run
 from analysis.export import OF_COMPARISON, OF_RUN
 from analysis.load_results import Run, load_run
 from analysis.metrics import P50, THROUGHPUT
-from analysis.regression import METRICS, Comparison, compare_runs
+from analysis.regression import METRICS, RunComparison, compare_runs
 from bench.registry import load
 
 
@@ -38,16 +38,16 @@ def run(paths: tuple[Path, Path]) -> Run:
 
 
 @pytest.fixture(scope="module")
-def comparison(paths: tuple[Path, Path]) -> Comparison:
+def comparison(paths: tuple[Path, Path]) -> RunComparison:
     return compare_runs(load_run(paths[0]), load_run(paths[1]), margin=0.05)
 
 
-def written(name: str, of: Run | Comparison) -> str:
+def written(name: str, of: Run | RunComparison) -> str:
     text: str = load((OF_RUN if isinstance(of, Run) else OF_COMPARISON)[name])(of)
     return text
 
 
-def test_junit_holds_a_case_for_each_question(comparison: Comparison) -> None:
+def test_junit_holds_a_case_for_each_question(comparison: RunComparison) -> None:
     root = ElementTree.fromstring(written("junit", comparison))
     assert root.tag == "testsuites"
     for suite in root:
@@ -59,14 +59,14 @@ def test_junit_holds_a_case_for_each_question(comparison: Comparison) -> None:
         assert failed == {"latency_p50_ns", "latency_p99_ns"}
 
 
-def test_github_gets_an_annotation_a_line(comparison: Comparison) -> None:
+def test_github_gets_an_annotation_a_line(comparison: RunComparison) -> None:
     lines = written("github", comparison).splitlines()
     errors = [line for line in lines if line.startswith("::error title=wirebench%3A worse::")]
     assert len(errors) == 4
     assert all("latency" in line and "+50.0 %25" in line for line in errors)
 
 
-def test_markdown_has_a_row_of_seven_cells_for_each_question(comparison: Comparison) -> None:
+def test_markdown_has_a_row_of_seven_cells_for_each_question(comparison: RunComparison) -> None:
     lines = [line for line in written("markdown", comparison).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(comparison.answers)
     assert {line.replace(r"\|", "").count("|") for line in lines} == {8}
@@ -74,7 +74,7 @@ def test_markdown_has_a_row_of_seven_cells_for_each_question(comparison: Compari
     assert "<c>" not in "".join(lines)
 
 
-def test_csv_has_the_fields_of_the_json(comparison: Comparison) -> None:
+def test_csv_has_the_fields_of_the_json(comparison: RunComparison) -> None:
     rows = list(csv.DictReader(io.StringIO(written("csv", comparison))))
     assert [row["change"] for row in rows] == [str(one.change) for one in comparison.answers]
     assert set(rows[0]) == set(comparison.record()["answers"][0])
@@ -111,7 +111,9 @@ def test_github_action_benchmark_gets_what_is_smaller_for_better(run: Run) -> No
 def test_bencher_gets_measures_with_bounds(run: Run) -> None:
     found = json.loads(written("bencher", run))
     assert len(found) == 2
-    for measures in found.values():
+    for benchmark, measures in found.items():
+        assert len(benchmark) <= 1024  # of a name, as its reference says; a measure's name has 64
+        assert all(len(name) <= 64 for name in measures)
         measure = measures[P50.name]
         assert measure["lower_value"] <= measure["value"] <= measure["upper_value"]
 

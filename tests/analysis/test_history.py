@@ -11,6 +11,7 @@ from synthetic_run import Plan, build_run
 from analysis.history import RECENT, Series, change_points, entry, fingerprint, read_entry, series
 from analysis.load_results import load_run
 from analysis.metrics import FAILED, P50, THROUGHPUT, Metric
+from analysis.plots.trend import trend
 from bench.errors import UsageError
 
 
@@ -72,6 +73,14 @@ def test_of_a_long_series_the_last_runs_are_looked_at() -> None:
     values = noisy([(RECENT, 50.0), (RECENT, 100.0), (200, 120.0)], 4)
     (change,) = change_points(made(values))
     assert abs(change.index - 2 * RECENT) <= 2
+
+
+def test_a_picture_draws_levels_where_changes_were_looked_for() -> None:
+    one = made(noisy([(RECENT, 50.0), (RECENT, 100.0)], 4))
+    dots, level = trend([(one, change_points(one))]).axes[0].lines
+    assert len(np.asarray(dots.get_xdata())) == 2 * RECENT
+    assert list(np.asarray(level.get_xdata())) == [RECENT, 2 * RECENT - 1]
+    assert np.asarray(level.get_ydata()) == pytest.approx([100.0, 100.0], rel=0.01)
 
 
 def test_an_entry_holds_the_figures_of_valid_trials(tmp_path: Path) -> None:

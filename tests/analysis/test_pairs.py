@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from synthetic_run import Plan as Made
 from synthetic_run import build_run
 
 from analysis.load_results import load_run
-from analysis.metrics import THROUGHPUT
-from analysis.regression import Change, Comparison
+from analysis.metrics import P50, THROUGHPUT
+from analysis.regression import Change, RunComparison
 from bench.ab import COMPARISON, Plan, run_pairs
 from bench.claimview import Silent
 from bench.errors import UsageError
@@ -29,6 +29,8 @@ class FakeSide:
     name: str
     log: list[tuple[str, int]]
     slower: float = 1.0
+    leaves_room_at: str = ""
+    """The one load at which its generator is not saturated; empty for all."""
     fails_from: int = 1000
     does_not_build: bool = False
     folder: Path = Path()
@@ -44,6 +46,9 @@ class FakeSide:
     ) -> dict[str, Any]:
         self.log.append((self.name, number))
         trial = {**self.trials[number], "seed": seed}
+        trial["scenario"] = {**trial["scenario"], "load": str(scenario.load), "name": scenario.name}
+        saturated = self.leaves_room_at not in ("", str(scenario.load))
+        trial["client"] = {**trial["client"], "cpu_share_max": 0.99 if saturated else 0.5}
         if number >= self.fails_from:
             nothing = dict.fromkeys(("counts", "latency_ns", "service_ns", "throughput_per_s", "server"))
             return {**trial, **nothing, "intervals": [], "client": None, "valid": False, "error": "it has gone"}
@@ -55,7 +60,7 @@ def plan(pairs: int = 40, **options: Any) -> Plan:
     return Plan((SCENARIO,), (THROUGHPUT,), 0.02, pairs, 7, Placement((), ()), ["test"], **options)
 
 
-def run(tmp_path: Path, base: FakeSide, head: FakeSide, of: Plan) -> tuple[Comparison, list[int]]:
+def run(tmp_path: Path, base: FakeSide, head: FakeSide, of: Plan) -> tuple[RunComparison, list[int]]:
     looks: list[int] = []
     found = run_pairs(of, (base, head), tmp_path, Silent(), lambda one: looks.append(one.answers[0].n))
     return found, looks
@@ -114,3 +119,36 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     runs = [load_run(tmp_path / f"{name}.json") for name in ("base", "head")]
     assert [run.status for run in runs] == ["interrupted"] * 2
     assert json.loads((tmp_path / COMPARISON).read_text())["answers"][0]["n"] == 3
+
+
+@pytest.mark.parametrize("light", ["closed:64", "closed:16", "closed:1", "open:1000/s"])
+def test_a_load_that_nobody_chose_gives_way_to_one_that_leaves_the_generator_room(
+    light: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, head = FakeSide("base", [], leaves_room_at=light), FakeSide("head", [])
+    measure, carried = base.trial, {"throughput_per_s": 2020.0}
+    base.trial = lambda *asked: {**measure(*asked), **carried}  # type: ignore[method-assign]
+    found, _ = run(tmp_path, base, head, replace(plan(12, may_lighten=True), metrics=(P50,)))
+    assert [f" {light} " in answer.scenario for answer in found.answers] == [True] * len(found.answers)
+    loads = {trial["scenario"]["load"] for name in ("base", "head") for trial in _trials(tmp_path / f"{name}.json")}
+    assert loads == {light}
+    said = capsys.readouterr().err
+    told = f"closed:64 leaves the load generator too little room: both sides get {light} instead" in said
+    assert told == (light != "closed:64")
+    assert len(_trials(tmp_path / "base.json")) == 12  # what was tried before is no trial of the comparison
+
+
+def test_a_load_that_was_asked_for_stays(tmp_path: Path) -> None:
+    run(tmp_path, FakeSide("base", [], leaves_room_at="closed:1"), FakeSide("head", []), plan(12))
+    assert {trial["scenario"]["load"] for trial in _trials(tmp_path / "base.json")} == {"closed:64"}
+
+
+def test_a_base_that_cannot_be_measured_is_told_of_before_a_load_is_sought(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="base, base, cannot be measured: it has gone"):
+        run(tmp_path / "b", FakeSide("base", [], fails_from=0), FakeSide("head", []), plan(may_lighten=True))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def _trials(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["trials"]
+    return found

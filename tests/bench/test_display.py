@@ -109,6 +109,19 @@ def test_the_screen_shows_where_the_run_stands(clock: Time) -> None:
     assert "failed: tcp single: no server" in output
 
 
+@pytest.mark.parametrize("trials", [1, 2])
+def test_a_narrow_terminal_loses_no_figure(trials: int) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        screen = Screen("mine", RunClock([SCENARIO], trials), live)
+        screen.trial_begins(PlannedTrial(SCENARIO, 0, 1))
+        screen.progress(progress(2_000_000))
+        shown = Console(file=io.StringIO(), width=60)
+        shown.print(live.get_renderable())
+    text = " ".join(shown.file.getvalue().split())  # type: ignore[attr-defined]  # as above
+    assert "2,000/s p50 2 ms p99 2 ms max 2 ms 3 errors" in text
+
+
 def test_what_was_not_measured_is_no_number() -> None:
     assert spell_figures(0.0, None, None, 1) == "0/s   p50 –   p99 –   1 error"
 

@@ -8,6 +8,7 @@ import pytest
 
 from bench.doubts import DoubtKind, Host, find_doubts
 from bench.scenario import parse_scenario
+from bench.thresholds import exit_code
 
 QUIET = Host(steal_share=0.0, runnable_per_cpu=0.5)
 
@@ -73,6 +74,12 @@ def sample_little(trial: dict[str, Any]) -> None:
     trial["latency_ns"]["count"] = 900
 
 
+def sample_nothing(trial: dict[str, Any]) -> None:
+    trial["latency_ns"] = trial["service_ns"] = trial["lateness_ns"] = None
+    trial["counts"] = {"offered": 0, "sent": 0, "completed": 0, "errors": {}, "dropped": 0}
+    trial["offered_per_s"] = trial["throughput_per_s"] = 0.0
+
+
 def fail(share: float) -> Callable[[dict[str, Any]], None]:
     def change(trial: dict[str, Any]) -> None:
         trial["counts"]["errors"] = {"timeout": int(64_000 * share)}
@@ -96,6 +103,7 @@ def die(trial: dict[str, Any]) -> None:
         (be_late, DoubtKind.PACING_LATE, False, "5 ms"),
         (drift, DoubtKind.NOT_STEADY, False, "-40%"),
         (sample_little, DoubtKind.TOO_FEW_SAMPLES, False, "too few for p99"),
+        (sample_nothing, DoubtKind.TOO_FEW_SAMPLES, True, "nothing was answered"),
         (fail(0.001), DoubtKind.ERRORS, False, "64 timeout"),
         (fail(0.05), DoubtKind.ERRORS, True, "5.00%"),
         (drop, DoubtKind.ERRORS, True, "6400 dropped"),
@@ -110,6 +118,15 @@ def test_each_doubt_is_tripped(
     (doubt,) = find_doubts(scenario("open:64000/s"), trial, QUIET)
     assert (doubt.kind, doubt.fatal) == (kind, fatal)
     assert word in doubt.detail
+
+
+def test_a_machine_without_ports_is_not_the_servers_failure() -> None:
+    trial = copy.deepcopy(OPEN)
+    trial["counts"]["errors"] = {"no-port": 64}
+    doubts = find_doubts(scenario("open:64000/s"), trial, QUIET)
+    assert {doubt.kind: doubt.fatal for doubt in doubts} == {DoubtKind.NO_PORTS: True, DoubtKind.ERRORS: False}
+    judged = {"threshold": "errors < 0.01%", "held": False}
+    assert exit_code({**trial, "error": None, "doubts": [d.record() for d in doubts], "thresholds": [judged]}) == 3
 
 
 def test_littles_law_is_checked_on_closed_loads() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UsageError
+from bench.errors import OutputError, UsageError
 from bench.historystore import BranchHistory, FolderHistory, History
 from bench.worktrees import git
 
@@ -87,3 +87,27 @@ def test_a_branch_does_not_touch_what_is_checked_out(tmp_path: Path) -> None:
     assert git(top, "log", "--format=%s", "perf/history").count("\n") == 1
     with pytest.raises(UsageError, match="not a valid branch name"):
         BranchHistory(top, "no..name")
+
+
+def test_two_who_add_to_a_branch_at_once_both_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_branch(tmp_path)
+    one, other = (BranchHistory(tmp_path / "repo", "perf/history") for _ in range(2))
+    commit, others = one._commit, [entry(2)]
+
+    def overtaken(*arguments: str) -> str:
+        made = commit(*arguments)
+        if others:
+            other.add(others.pop())
+        return made
+
+    monkeypatch.setattr(one, "_commit", overtaken)
+    assert one.add(entry(1))[1]
+    assert list(one.entries(MACHINES[0])) == [entry(1), entry(2)]
+
+
+def test_a_branch_that_cannot_be_changed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_branch(tmp_path)
+    history = BranchHistory(tmp_path / "repo", "perf/history")
+    (tmp_path / "repo" / ".git" / "refs" / "heads" / "perf").write_text("no folder")
+    with pytest.raises(OutputError, match=r"cannot add to the branch perf/history: git update-ref: .*perf"):
+        history.add(entry(1))

@@ -135,7 +135,7 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         (URL + "[[request]]\n", "request 1: path is missing"),
         (URL + '[[request]]\npath = "x"\n', "request 1: path: 'x' is no path"),
         (URL + GET + GET, "request 2: another request is named 'GET /'"),
-        (URL + GET + 'method = "HEAD"\n', "'HEAD' is no method that is carried"),
+        (URL + GET + 'method = "CONNECT"\n', "'CONNECT' is no method that is carried"),
         (URL + GET + "weight = 0\n", "weight: 0 is not a number above 0"),
         (URL + GET + "weight = true\n", "weight: True is not a number"),
         (URL + GET + 'body = "a"\njson = 1\n', "body and json contradict each other"),
@@ -147,7 +147,7 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         (URL + GET + 'order = "random"\n', "order: means nothing without data"),
         (URL + GET + 'data = "nowhere.csv"\n', "data: cannot read"),
         (URL + GET + 'data = "empty.csv"\n', "has 0 rows under its head"),
-        (URL + GET + 'data = "ragged.csv"\n', "row 3 has 1 cells, and the head 2"),
+        (URL + GET + 'data = "ragged.csv"\n', "line 5 has 1 cells, and the head 2"),
         (URL + '[[request]]\npath = "/{x}"\n', "needs a value for {x}"),
         (URL + '[[request]]\npath = "/{x}"\ndata = "d.csv"\n', "needs a value for {x}"),
         (URL + GET + 'operation = "x"\n', "operation: means nothing without openapi"),
@@ -155,6 +155,12 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         (URL + '[[request]]\nopenapi = "api.yaml"\noperation = "x"\n', "api.yaml is not YAML: mapping values"),
         (URL + '[[request]]\nopenapi = "api.txt"\noperation = "x"\n', "api.txt is not JSON"),
         (URL + '[[request]]\nopenapi = "api.json"\noperation = "x"\n', "'x' is unknown; allowed are list"),
+        (URL + '[[request]]\nopenapi = "deep.json"\noperation = "x"\n', "deep.json is not JSON: it is nested"),
+        (URL + '[[request]]\nopenapi = "bomb.yaml"\noperation = "x"\n', "bomb.yaml is no document of OpenAPI 3"),
+        (URL + '[[request]]\nopenapi = "loop.yaml"\noperation = "x"\n', "loop.yaml has no operation with an"),
+        (URL + '[[request]]\nopenapi = "odd.yaml"\noperation = "y"\n', "'y' is unknown; allowed are x"),
+        (URL + '[[request]]\nopenapi = "odd.yaml"\noperation = "x"\n', "the address of its first server is none"),
+        (URL + '[[request]]\nopenapi = "bytes.json"\noperation = "x"\n', "bytes.json is not a text file in UTF-8"),
         (URL + GET + 'proto = "x"\n', "proto: is for requests over grpc://"),
         (URL + GET + "check.status = 99\n", "check: status: 99 is not a whole number from 200 to 599"),
         (URL + GET + "check.statuses = 200\n", "'statuses' is unknown"),
@@ -163,7 +169,7 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         (URL + GET + 'check.max-size = "5"\n', "is not a size"),
         (URL + GET + "[load]\nduration = 5\n", "load: duration: 5 must be written as text"),
         (URL + GET + '[load]\nduration = "5"\n', "'5' is not a duration"),
-        (URL + GET + '[load]\nload = "lots"\n', "load"),
+        (URL + GET + '[load]\nload = "lots"\n', "wirebench.toml: load: load: 'lots' is not a load"),
         (URL + GET + "[load]\nseed = -1\n", "load: seed: -1 is not a whole number"),
         (URL + GET + '[load]\nthresholds = "p99 < 1ms"\n', "thresholds: must be a list"),
         (URL + GET + '[load]\nthresholds = ["p99 of x < 1ms"]\n', "'x' is unknown; allowed are GET /"),
@@ -175,13 +181,29 @@ def test_a_call_of_grpc(tmp_path: Path) -> None:
         ('[service]\nurl = "grpc://x:1"\n[[request]]\npath = "/"\n', "path: calls have a method"),
         ('[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "C"\n', "request 1: method: 'C' is no method"),
         ('[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "a.B/C"\nproto = "x"\n', "there is no file"),
+        (
+            '[service]\nurl = "grpc://x:1"\n[[request]]\nmethod = "S/Put"\nproto = "s.proto"\n',
+            "request 1: method: S/Put takes a stream of messages",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "s.proto").write_text(
+        'syntax = "proto3"; message A {} service S { rpc Put(stream A) returns (A); rpc Get(A) returns (stream A); }'
+    )
     (tmp_path / "d.csv").write_text("id\n1\n")
     (tmp_path / "empty.csv").write_text("id\n")
-    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
+    (tmp_path / "ragged.csv").write_text('a,b\n1,"2\n2"\n\n3\n')
     (tmp_path / "api.yaml").write_text("openapi: 3.1.0: 2\n")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    laughs = "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    (tmp_path / "bomb.yaml").write_text(f"a0: &a0 [lol]\n{laughs}openapi: *a11\n")
+    (tmp_path / "loop.yaml").write_text("openapi: 3.0.0\npaths: &p\n  /x: *p\n  /y: { $ref: '#/paths/~1y' }\n")
+    (tmp_path / "odd.yaml").write_text(
+        "openapi: 3.0.0\nservers: [{url: 'http://[x'}]\n"
+        "paths:\n  200: {get: {operationId: z}}\n  /: {get: {operationId: x}}\n"
+    )
+    (tmp_path / "bytes.json").write_bytes(b'{"openapi": "3.0.0\xff"}')
     (tmp_path / "api.txt").write_text("openapi: 3.1.0\n")
     operation = {"operationId": "list"}
     (tmp_path / "api.json").write_text(json.dumps({"openapi": "3.0.0", "paths": {"/": {"get": operation}}}))
@@ -191,6 +213,13 @@ def test_what_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in message
     assert message.startswith(str(tmp_path / "wirebench.toml"))
     assert "\n" not in message
+
+
+def test_what_windows_writes(tmp_path: Path) -> None:
+    """Lines that end with CRLF, after a byte order mark."""
+    (tmp_path / "wirebench.toml").write_bytes((f"\ufeff{URL}{GET}" + 'data = "d.csv"\n').replace("\n", "\r\n").encode())
+    (tmp_path / "d.csv").write_bytes("\ufeffid\r\n1\r\n".encode())
+    assert servicefile.read(tmp_path / "wirebench.toml").mix[0].name == "GET /"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from analysis.report.capacity import write_capacity_page
-from bench.capacity import CapacityFile, CapacityRun, Settings, settings_of
+from bench import cli
+from bench.capacity import CapacityRun, Settings, settings_of
+from bench.capacityfile import CapacityFile
 from bench.capacityview import capacity_view, exit_code
 from bench.errors import TargetError
 from bench.objectives import DEFAULT, parse_objectives
@@ -48,7 +50,7 @@ def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs all stages, and gives what the file holds in the end."""
 
     def all_stages(settings: Settings, subject: Subject, *others: Subject) -> dict[str, Any]:
-        file = CapacityFile(tmp_path / "c.json", settings, 7, Placement((0,), (1,)), ["wirebench", "capacity"])
+        file = CapacityFile(tmp_path / "c.json", settings.record(), 7, Placement((0,), (1,)), ["wirebench", "capacity"])
         CapacityRun(settings, 7, file, lambda _line: None).run(subject, others)
         kept: dict[str, Any] = json.loads((tmp_path / "c.json").read_text())
         return kept
@@ -80,6 +82,59 @@ def test_every_stage_is_kept_and_shown(run: Callable[..., dict[str, Any]], tmp_p
     page = write_capacity_page(record, tmp_path / "page").read_text()
     assert page.count("<svg") == 3 + bool(record["scaling"])
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_report_of_a_capacity_file_is_its_page(
+    run: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(asked(most="40/s"), fake(100.0))
+    kept = str(tmp_path / "c.json")
+    assert cli.main(["report", kept, "--out", str(tmp_path / "page"), "--png"]) == 0
+    assert "At least 40/s" in (tmp_path / "page" / "report.html").read_text()
+    assert (tmp_path / "page" / "images" / "latency.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert cli.main(["report", kept, kept]) == 2
+    assert "a capacity file has a page of its own" in capsys.readouterr().err
+    (tmp_path / "bad.json").write_text((tmp_path / "c.json").read_text().replace('"searches"', '"searched"'))
+    assert cli.main(["report", str(tmp_path / "bad.json")]) == 2
+    assert "'searches' is a required property" in capsys.readouterr().err
+
+
+def test_answers_are_told_as_soon_as_they_are_known(tmp_path: Path) -> None:
+    settings = asked("p99<60ms", "p90<40ms", most="400/s")
+    lines: list[str] = []
+    file = CapacityFile(tmp_path / "c.json", settings.record(), 7, Placement((), ()), [])
+    CapacityRun(settings, 7, file, lines.append).run(fake(100.0), (fake(200.0, workers=4),))
+    said = [line.partition(":")[0] for line in lines if not line.startswith(("search", "confirm", "curve", "concurr"))]
+    first = "capacity of fake × 2, p99<60ms and p90<40ms and errors<1%"
+    assert said[0] == first
+    assert said[-1] == first.replace("× 2", "× 4")
+    assert {"knee", "queue"} <= set(said)
+    assert lines.index(next(line for line in lines if line.startswith(first))) < len(lines) / 2
+
+
+def test_a_rate_that_others_refute_is_nothing_to_doubt_the_answer_for(run: Callable[..., dict[str, Any]]) -> None:
+    record = run(asked("p99<60ms"), fake(100.0))
+    refuted = [entry for entry in record["trials"] if (entry["stage"], entry["outcome"]) == ("confirm", "missed")]
+    assert refuted
+    assert not any("not steady" in doubt for doubt in record["doubts"])
+
+
+@pytest.mark.parametrize(("execution", "is_doubted"), [("prefork", True), ("dispatch", False)])
+def test_connections_that_fell_unevenly_are_told_with_the_answer(
+    run: Callable[..., dict[str, Any]], execution: str, is_doubted: bool
+) -> None:
+    even = fake(100.0)
+
+    def measure(load: str, duration_ns: int, seed: int) -> dict[str, Any]:
+        busy = [{"requests": count, "cpu_s": None} for count in (700, 300)]
+        used = {"cpu_user_s": None, "cpu_system_s": None, "deaths": []}
+        return even.measure(load, duration_ns, seed) | {"server": {"workers": busy, **used}}
+
+    record = run(asked("p99<60ms"), Subject("uneven", measure, False, execution, 2))
+    text = capacity_view(record)
+    assert ("the busiest worker got 1.4 times its even share" in text.splitlines()[1]) is is_doubted
+    assert ("A model that shares out requests (dispatch) does not." in text) is is_doubted
 
 
 def test_objectives_that_no_rate_meets(run: Callable[..., dict[str, Any]]) -> None:
@@ -119,7 +174,7 @@ def test_the_highest_rate_allowed(run: Callable[..., dict[str, Any]]) -> None:
 
 def test_an_interrupted_run_keeps_what_was_measured(tmp_path: Path) -> None:
     path, settings, subject = tmp_path / "c.json", asked(), fake(100.0)
-    file = CapacityFile(path, settings, 7, Placement((), ()), [])
+    file = CapacityFile(path, settings.record(), 7, Placement((), ()), [])
     lines: list[str] = []
 
     def tell(line: str) -> None:

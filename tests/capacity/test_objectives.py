@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from bench.errors import UsageError
+from bench.judging import Judge, length_ns
 from bench.objectives import Outcome, backlog_growth, from_thresholds, judge, parse_objectives
+from bench.ratesearch import Stage, Step
 from bench.thresholds import parse_threshold
 from tests.capacity import simulated
 
@@ -15,8 +17,8 @@ TIMEOUT_NS = 5_000_000_000
 
 @pytest.fixture
 def trial() -> dict[str, Any]:
-    """One server that takes 5 ms, at 100/s for 2 s: every request takes 5 ms."""
-    return simulated.trial(1, simulated.fixed(0.005), 100.0, 2.0, 1)
+    """One server that takes 5 ms, at 100/s for 10 s: every request takes 5 ms."""
+    return simulated.trial(1, simulated.fixed(0.005), 100.0, 10.0, 1)
 
 
 def outcome(trial: dict[str, Any], *texts: str, strict: bool = True) -> Outcome:
@@ -35,16 +37,51 @@ def test_latency(trial: dict[str, Any], text: str, met: bool) -> None:
 
 
 def test_a_request_that_failed_was_not_answered_in_time(trial: dict[str, Any]) -> None:
-    trial["counts"]["completed"] -= 3  # of 200
+    trial["counts"]["completed"] -= 15  # of 1000
     assert outcome(trial, "p99<6ms", "errors<5%") is Outcome.MISSED
     assert outcome(trial, "p90<6ms", "errors<5%") is Outcome.MET
     assert outcome(trial, "p90<6ms") is Outcome.MISSED  # errors<1%
 
 
 def test_chance_is_allowed_for_in_short_trials_alone(trial: dict[str, Any]) -> None:
-    trial["counts"]["completed"] -= 4
+    trial["counts"]["completed"] -= 14
     assert outcome(trial, "p99<6ms", "errors<5%", strict=False) is Outcome.MET
     assert outcome(trial, "p99<6ms", "errors<5%", strict=True) is Outcome.MISSED
+
+
+def test_a_rare_percentile_is_judged_on_the_samples_of_all_trials_that_confirm(trial: dict[str, Any]) -> None:
+    objectives = parse_objectives(["p99.9<6ms", "errors<5%"], TIMEOUT_NS)
+    trial["counts"]["completed"] -= 2  # of 1000, of which one may fail: chance may be the reason
+    assert judge(objectives, trial, strict=True).outcome is Outcome.MET
+    verdict = judge(objectives, trial, strict=True, others=[trial, trial])
+    assert verdict.outcome is Outcome.MISSED
+    assert verdict.why.endswith("in 3 trials together (p99.9<6ms)")
+    whole = trial | {"counts": trial["counts"] | {"completed": trial["counts"]["offered"]}}
+    assert judge(objectives, trial, strict=True, others=[whole, whole]).outcome is Outcome.MET
+
+
+def test_the_trials_that_confirm_are_judged_together_once_there_are_enough(trial: dict[str, Any]) -> None:
+    trial["counts"]["completed"] -= 2
+    of_search = Judge(parse_objectives(["p99.9<6ms", "errors<5%"], TIMEOUT_NS))
+    outcomes = [of_search.judge(Step(Stage.CONFIRM, 100.0), trial).outcome for _ in range(3)]
+    assert outcomes == [Outcome.MET, Outcome.MET, Outcome.MISSED]
+    assert len(of_search.confirming(100.0)) == 2
+    assert of_search.thin(100.0) == ["p99.9<6ms"]  # 2,000 requests, of which two may fail
+    assert "together" in of_search.why(100.0)
+
+
+@pytest.mark.parametrize(
+    ("rate_per_s", "expected_s"), [(1000.0, [0, 0, 0]), (200.0, [0, 20, 20]), (20.0, [0, 32.5, 32.5])]
+)
+def test_trials_that_confirm_share_the_length_that_a_rare_percentile_needs(
+    rate_per_s: float, expected_s: list[float]
+) -> None:
+    objectives = parse_objectives(["p99.9<6ms"], TIMEOUT_NS)
+    met: list[dict[str, Any]] = []
+    for expected in expected_s:
+        found_s = length_ns(objectives, met, rate_per_s) / 1e9
+        assert found_s == pytest.approx(expected)
+        met.append({"scenario": {"duration_ns": max(10.0, found_s) * 1e9}})
 
 
 @pytest.mark.parametrize(("rate_per_s", "growth"), [(190.0, 0.0), (204.0, 4 / 204), (220.0, 20 / 220)])
@@ -76,7 +113,7 @@ def test_the_generator_is_blamed_for_what_it_misses_and_not_for_what_it_meets(
 ) -> None:
     how(trial)
     assert outcome(trial, "p99<6ms") is Outcome.MET
-    trial["counts"]["completed"] -= 10
+    trial["counts"]["completed"] -= 50
     assert outcome(trial, "p99<6ms") is expected
 
 

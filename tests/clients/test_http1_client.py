@@ -443,6 +443,9 @@ def page(path: str, answer: bytes) -> Exchange:
         (Exchange("POST", "/echo", Opcode.ECHO, 0, 0, bytes(100_000), b"ok"), None),
         (page("/page", ECHO.answer[::-1]), "content"),
         (page("/missing", b""), "status"),
+        (Exchange("HEAD", "/page", Opcode.ECHO, 0, 0, b"", b""), None),
+        (Exchange("HEAD", "/chunks", Opcode.ECHO, 0, 0, b"", b""), None),
+        (Exchange("HEAD", "/missing", Opcode.ECHO, 0, 0, b"", b""), "status"),
     ],
 )
 @pytest.mark.parametrize("in_flight", [1, 16])

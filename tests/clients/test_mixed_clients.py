@@ -53,7 +53,8 @@ class Http1Server:
             if isinstance(event, h11.Request):
                 self.requests.append(event)
         headers = [("content-length", str(len(body))), *((k.replace("_", "-"), v) for k, v in fields.items())]
-        events = (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        sent = b"" if self.requests[-1].method == b"HEAD" else body
+        events = (h11.Response(status_code=status, headers=headers), h11.Data(data=sent), h11.EndOfMessage())
         data = b"".join(self.h11.send(event) or b"" for event in events)
         if self.h11.our_state is h11.DONE:
             self.h11.start_next_cycle()
@@ -99,6 +100,18 @@ def test_http1_pipelined_answers_in_pieces(piece_bytes: int) -> None:
     completed = [i for at in range(0, len(data), piece_bytes) for i in client.feed(data[at : at + piece_bytes])]
     assert completed == list(ids[:2])
     assert client.failures == [(ids[2], "status")]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 1000])
+def test_http1_answers_to_head_have_no_body(piece_bytes: int) -> None:
+    look = NamedRequest("look", (foreign_exchange("HEAD", "/a"),), Checks(max_bytes=0))
+    client, server = Http1MixedClient(asks(Http1MixedClient, READ, look, first=(1, 0, 1, 1)), "host:80"), Http1Server()
+    ids, pieces = client.request(4)
+    sent = b"".join(pieces)
+    data = b"".join(server.answer(each, 200, b"HTTP/1.1", x_kind="a") for each in (sent, b"", b"", b""))
+    assert (data.count(b"content-length: 8\r\n"), data.count(b"HTTP/1.1")) == (4, 4 + 1)  # one of four has its body
+    completed = [i for at in range(0, len(data), piece_bytes) for i in client.feed(data[at : at + piece_bytes])]
+    assert (completed, client.failures, client.closing) == (list(ids), [], False)
 
 
 def test_http1_what_follows_nonsense_has_failed() -> None:
@@ -198,6 +211,21 @@ def test_grpc_calls_are_right_by_their_status() -> None:
     assert client.feed(server.send()) == [ids[0]]
     assert client.failures == [(ids[1], "status")]
     assert client.complaints == {ids[1]: "NOT_FOUND: gone"}
+
+
+def test_an_answer_that_does_not_end_is_told_from_none() -> None:
+    client, server = http2_pair(Http2MixedClient, READ, WRITE)
+    ids = ask(client, server, 2)
+    server.head(1, x_kind="a")
+    server.body(1, b"event", end=False)
+    assert client.feed(server.send()) == []
+    assert all(client.abandon(exchange_id) for exchange_id in ids)
+    assert client.complaints == {ids[0]: "the beginning of an answer, 5 bytes, and no end in time"}
+    http1 = Http1MixedClient(asks(Http1MixedClient, READ, WRITE), "host:80")
+    ids, _ = http1.request(2)
+    http1.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nevent\r\n")
+    assert not any(http1.abandon(exchange_id) for exchange_id in ids)
+    assert http1.complaints == {ids[0]: "the beginning of an answer, 5 bytes, and no end in time"}
 
 
 # WebSocket

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -46,6 +47,8 @@ if mode == "exits":
     sys.exit("no database")
 if mode == "leaves":
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+if mode == "forks" and os.fork():
+    sys.exit()
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -152,6 +155,13 @@ def test_it_dies_under_load(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 0 < trial["measured_ns"] < 20e9
     assert trial["server"]["deaths"][0]["reason"].startswith("ended with exit status 7; it wrote last: hello from dies")
     assert "ended with exit status 7" in capsys.readouterr().out
+
+
+def test_one_that_goes_into_the_background(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "forks")
+    assert cli.main(["load"]) == 3
+    said = "".join(capsys.readouterr())  # in one or the other, as it is seen before or after it is ready
+    assert "ended with exit status 0 (if it goes on in the background: it has to stay in the foreground)" in said
 
 
 @pytest.mark.parametrize(
@@ -296,6 +306,50 @@ def test_init_asks(folder: Path, wirebench: Command) -> None:
     assert [request.name for request in own.mix] == ["GET /items", "POST /orders"]
     assert dict(own.load) == {"load": "closed:4", "duration": "2s"}
     assert [threshold.text for threshold in own.thresholds] == ["p99 < 1s", "errors<1"]
+
+
+def test_init_asks_again_at_a_terminal(folder: Path) -> None:
+    answers = [
+        "",
+        "ftp://x",
+        "grpc://127.0.0.1:1",
+        "",
+        "Buy",
+        "shop.Shop/Buy",
+        "",
+        "fast",
+        "closed:4",
+        "5",
+        "2s",
+        "slow",
+        "-",
+    ]
+    ours, theirs = pty.openpty()
+    os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
+    result = subprocess.run(
+        [sys.executable, "-m", "bench", "init"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert result.returncode == 0, result.stderr
+    for words in (
+        "'ftp://x': requests are carried",
+        "'Buy' is no method",
+        "'fast' is not a load",
+        "'5' is not a duration",
+    ):
+        assert words in " ".join(result.stderr.split())
+    assert "'slow' is not a threshold" in " ".join(result.stderr.split())
+    own = servicefile.read(folder / "wirebench.toml")
+    assert [(request.name, request.method) for request in own.mix] == [("shop.Shop/Buy", "shop.Shop/Buy")]
+    assert (dict(own.load), own.thresholds) == ({"load": "closed:4", "duration": "2s"}, ())
 
 
 def test_init_writes_nothing_that_load_would_refuse(

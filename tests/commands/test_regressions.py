@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from bench import cli
+from bench.ab import Plan
+from bench.errors import UsageError
 from bench.worktrees import git
 from tests.commands.conftest import Command
 
@@ -227,6 +229,25 @@ def test_ab_asks_both_sides_for_the_same(repo: Path, refused: Refused, monkeypat
     assert left_behind(repo) == []
 
 
+def test_only_a_load_that_nobody_said_may_be_lightened(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bool, str]] = []
+
+    def noted(plan: Plan, *_: object) -> None:
+        asked.append((plan.may_lighten, str(plan.scenarios[0].load)))
+        raise UsageError("enough")
+
+    monkeypatch.setattr("bench.abview.run_pairs", noted)
+    monkeypatch.chdir(repo)
+    server = ["ab", "--base", "base", "--command", COMMAND]
+    assert cli.main(server) == cli.main([*server, "--load", "closed:8"]) == 2
+    for load in ("", '[load]\nload = "closed:2"\n'):
+        (repo / "wirebench.toml").write_text(FILE + '[[request]]\npath = "/"\n' + load, encoding="utf-8")
+        git(repo, "add", "wirebench.toml")
+        git(repo, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "-m", "file")
+        assert cli.main(["ab", "--base", "HEAD"]) == 2
+    assert asked == [(True, "closed:4"), (False, "closed:8"), (True, "closed:4"), (False, "closed:2")]
+
+
 def test_a_base_that_does_not_build_is_bad_input(repo: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repo)
     assert cli.main(["ab", "--base", "base", "--command", COMMAND, "--build", "sh -c 'echo no rule; exit 3'"]) == 2
@@ -272,7 +293,7 @@ def _read(path: Path) -> str:
 @pytest.mark.alone
 def test_aa_says_how_noisy_the_machine_is(repo: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repo)
-    status, text = said("aa", "base", "--command", COMMAND, "--load", "closed:4", "--pairs", "10", "--json", "-")
+    status, text = said("aa", "base", "--command", COMMAND, "--duration", "500ms", "--pairs", "10", "--json", "-")
     assert status == 0
     found = json.loads(text)
     assert found["gates"][0]["worse_comparisons"] <= 0.02

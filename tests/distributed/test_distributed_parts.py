@@ -105,6 +105,7 @@ def test_locust_gets_parts_of_milliseconds() -> None:
     latency = Histogram()
     latency.record(np.array([123_456, 123_457, 1_500_000, 2_345_678_901], np.int64))
     assert times_ms(latency.to_hdr()) == [(0.123, 2), (1.5, 1), (2350.0, 1)]
+    assert times_ms(Histogram().to_hdr()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What a method's name and JSON mean to a server of somebody else's."""
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -8,10 +10,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import descriptor_pool
-from grpc_reflection.v1alpha import reflection
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_reflection.v1alpha import reflection as grpc_reflection
 
 from bench.errors import TargetError, UsageError
-from bench.load.grpc_lookup import GrpcCall, look_up_by_reflection, look_up_in_file
+from bench.load import grpc_lookup
+from bench.load.grpc_lookup import GrpcCall, look_up_by_reflection, look_up_in_file, reflection
 from bench.serverprocess import ServerProcess
 from bench.wire import wirebench_pb2 as pb
 
@@ -25,36 +29,59 @@ def lean() -> Iterator[ServerProcess]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def grpcio() -> Iterator[int]:
+@contextlib.contextmanager
+def told_by_grpcio(service: str, pool: Any) -> Iterator[int]:
+    """The port of a server that tells of a service."""
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    reflection.enable_server_reflection([WIREBENCH, reflection.SERVICE_NAME], server, descriptor_pool.Default())
+    grpc_reflection.enable_server_reflection([service, grpc_reflection.SERVICE_NAME], server, pool)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield port
     server.stop(0).wait()
 
 
+@pytest.fixture(scope="module")
+def grpcio() -> Iterator[int]:
+    with told_by_grpcio(WIREBENCH, descriptor_pool.Default()) as port:
+        yield port
+
+
 class TestReflection:
     @pytest.mark.parametrize(
         ("method", "json_text", "expected"),
         [
-            ("Echo", '{"payload": "YWJj"}', (pb.EchoRequest(payload=b"abc"), False, False)),
-            ("Subscribe", '{"topic": "t", "after": "5"}', (pb.SubscribeRequest(topic="t", after=5), False, True)),
-            ("Upload", "{}", (pb.UploadRequest(), True, False)),
-            ("EchoStream", "{}", (pb.EchoRequest(), True, True)),
+            ("Echo", '{"payload": "YWJj"}', pb.EchoRequest(payload=b"abc")),
+            ("Subscribe", '{"topic": "t", "after": "5"}', pb.SubscribeRequest(topic="t", after=5)),
         ],
     )
     def test_calls(self, lean: ServerProcess, grpcio: int, method: str, json_text: str, expected: Any) -> None:
-        message, client_streaming, server_streaming = expected
-        call = GrpcCall(f"/{WIREBENCH}/{method}", message.SerializeToString(), client_streaming, server_streaming)
+        call = GrpcCall(f"/{WIREBENCH}/{method}", expected.SerializeToString())
         assert look_up_by_reflection(lean.host, lean.port, f"{WIREBENCH}/{method}", json_text) == call
         assert look_up_by_reflection("127.0.0.1", grpcio, f"/{WIREBENCH}/{method}", json_text) == call
 
-    def test_the_description_may_need_other_files(self, grpcio: int) -> None:
-        # reflection's own is asked for under the one name that grpcio has.
-        name = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-        assert look_up_by_reflection("127.0.0.1", grpcio, name, '{"host": "x"}').request == b"\x0a\x01x"
+    def test_one_channel_tells_of_many_methods(self, grpcio: int) -> None:
+        with reflection("127.0.0.1", grpcio) as server:
+            found = [server.method(f"{WIREBENCH}/{name}").path for name in ("Echo", "Bytes")]
+        assert found == [f"/{WIREBENCH}/Echo", f"/{WIREBENCH}/Bytes"]
+
+    @pytest.mark.parametrize("method", ["Upload", "EchoStream"])
+    def test_methods_that_take_a_stream_are_refused(self, grpcio: int, method: str) -> None:
+        words = rf"{WIREBENCH}/{method} takes a stream of messages; carried are methods that take one"
+        with pytest.raises(UsageError, match=words):
+            look_up_by_reflection("127.0.0.1", grpcio, f"{WIREBENCH}/{method}", "{}")
+        with pytest.raises(UsageError, match=words):
+            look_up_in_file(PROTO, f"{WIREBENCH}/{method}", "{}")
+
+    def test_the_description_may_need_other_files(self) -> None:
+        pool = descriptor_pool.DescriptorPool()
+        other, one = FileDescriptorProto(name="other.proto"), FileDescriptorProto(name="one.proto")
+        other.message_type.add(name="Other").field.add(name="host", number=1, type=9, label=1)  # an optional string
+        one.dependency.append("other.proto")
+        one.service.add(name="One").method.add(name="Call", input_type="Other", output_type="Other")
+        pool.Add(other)
+        pool.Add(one)
+        with told_by_grpcio("One", pool) as port:
+            assert look_up_by_reflection("127.0.0.1", port, "One/Call", '{"host": "x"}').request == b"\x0a\x01x"
 
     def test_what_there_is_not(self, lean: ServerProcess) -> None:
         def look_up(method: str, json_text: str = "{}") -> None:
@@ -86,12 +113,19 @@ class TestReflection:
         with pytest.raises(TargetError, match=f"127.0.0.1 port {port} did not tell .*UNAVAILABLE"):
             look_up_by_reflection("127.0.0.1", port, f"{WIREBENCH}/Echo", "{}")
 
+    def test_a_server_that_says_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(grpc_lookup, "TIMEOUT_S", 0.3)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            with pytest.raises(TargetError, match=f"127.0.0.1 port {port} did not tell .*DEADLINE_EXCEEDED"):
+                look_up_by_reflection("127.0.0.1", port, f"{WIREBENCH}/Echo", "{}")
+
 
 class TestFiles:
     def test_the_same_by_a_file(self) -> None:
         call = look_up_in_file(PROTO, f"{WIREBENCH}/BytesStream", '{"n": 5, "chunk": 2}')
         message = pb.BytesRequest(n=5, chunk=2).SerializeToString()
-        assert call == GrpcCall(f"/{WIREBENCH}/BytesStream", message, False, True)
+        assert call == GrpcCall(f"/{WIREBENCH}/BytesStream", message)
 
     def test_one_that_imports_others(self, tmp_path: Path) -> None:
         (tmp_path / "other.proto").write_text('syntax = "proto3"; message Other { int32 a = 1; }')
@@ -101,7 +135,15 @@ class TestFiles:
             "service One { rpc Call(Both) returns (Other); }"
         )
         call = look_up_in_file(tmp_path / "one.proto", "One/Call", '{"other": {"a": 1}, "wait": "2s"}')
-        assert call == GrpcCall("/One/Call", b"\x0a\x02\x08\x01\x12\x02\x08\x02", False, False)
+        assert call == GrpcCall("/One/Call", b"\x0a\x02\x08\x01\x12\x02\x08\x02")
+
+    def test_what_proto2_requires(self, tmp_path: Path) -> None:
+        (tmp_path / "old.proto").write_text(
+            'syntax = "proto2"; message A { required int32 n = 1; } service S { rpc C(A) returns (A); }'
+        )
+        assert look_up_in_file(tmp_path / "old.proto", "S/C", '{"n": 1}').request == b"\x08\x01"
+        with pytest.raises(UsageError, match=r"--message: no A: Message A is missing required fields: n"):
+            look_up_in_file(tmp_path / "old.proto", "S/C", "{}")
 
     def test_what_cannot_be_used(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="there is no file"):

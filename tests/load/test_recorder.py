@@ -6,7 +6,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.load.histogram import HIGHEST_NS, Histogram, mean, new_hdr, summarise
+from bench.load.histogram import HIGHEST_NS, Histogram, mean, new_hdr, percentiles, summarise
 from bench.load.recorder import Recorder
 
 MS = 1_000_000
@@ -121,3 +121,11 @@ def test_progress_is_what_happened_since_the_last_one() -> None:
     assert histogram.to_hdr().get_total_count() == 2
     assert histogram.to_hdr().get_max_value() == pytest.approx(2 * MS, rel=1e-3)
     assert (second["completed"], second["errors"]) == (0, 0)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 10_000])
+def test_percentiles_are_those_of_hdrhistogram(samples: int) -> None:
+    histogram = Histogram()
+    histogram.record(np.random.default_rng(samples).lognormal(13, 2, samples).astype(np.int64))
+    hdr, wanted = histogram.to_hdr(), (0.001, 1, 50, 90, 99, 99.9, 100)
+    assert percentiles(hdr, *wanted) == [hdr.get_value_at_percentile(percent) for percent in wanted]

@@ -95,7 +95,7 @@ def test_a_generator_that_was_not_the_limit_is_said(share: float | None, said: b
 
 
 def test_names_are_unique_and_every_target_of_a_peer_names_what_it_needs() -> None:
-    installed = {*PROTOCOLS, *registry.STACKS} - {"uvicorn", "granian"}  # these are run as programs
+    installed = {*PROTOCOLS, *registry.STACKS, "load processes"} - {"uvicorn", "granian"}  # these are run as programs
     asked = questions()
     assert len({each.name for each in asked}) == len(asked)
     for each in asked:

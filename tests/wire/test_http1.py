@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import h11
@@ -60,8 +60,8 @@ class Reader(RequestReader):
 class Answers(ResponseReader):
     """Keeps what it reads."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, bodiless: Callable[[], bool] | None = None) -> None:
+        super().__init__(bodiless)
         self.answers: list[tuple[int, bytes]] = []
         self.lives: list[bool] = []
         self._body: list[bytes] = []
@@ -94,6 +94,8 @@ class Made:
 
     data: bytes
     read: Request | tuple[int, bytes]
+    is_head: bool = False
+    """Whether it is an answer to HEAD."""
 
 
 @st.composite
@@ -199,7 +201,8 @@ def test_whether_the_connection_lives(version: str, fields: bytes, keep_alive: b
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Made:
+def answers(draw: st.DrawFn, methods: Sequence[str] = ("GET",)) -> Made:
+    method = draw(st.sampled_from(methods))
     status = draw(st.sampled_from([200, 204, 304, 404, 500]))
     fields = draw(st.lists(st.tuples(NAMES, VALUES), max_size=5))
     body = b"" if status in (204, 304) else draw(BODIES) or b""
@@ -207,17 +210,19 @@ def answers(draw: st.DrawFn) -> Made:
     if status not in (204, 304):
         fields.append((b"Transfer-Encoding", b"chunked") if chunked else (b"Content-Length", b"%d" % len(body)))
     sender = h11.Connection(h11.SERVER)
-    sender.receive_data(b"GET / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\r\n")
+    sender.receive_data(f"{method} / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\r\n".encode())
     sender.next_event()
     sender.next_event()
     data = b""
     for _ in range(draw(st.integers(0, 2))):
         data += sender.send(h11.InformationalResponse(status_code=103, headers=[("link", "</x>")])) or b""
     data += sender.send(h11.Response(status_code=status, headers=fields, reason=b"so")) or b""
+    is_head = method == "HEAD"
+    body = b"" if is_head else body
     for piece in cut(body, draw(PLACES)):
         data += sender.send(h11.Data(piece)) or b""
     data += sender.send(h11.EndOfMessage()) or b""
-    return Made(data, (status, body))
+    return Made(data, (status, body), is_head)
 
 
 @SETTINGS
@@ -230,6 +235,33 @@ def test_answers_of_h11(made: list[Made], places: list[int]) -> None:
     assert all(reader.lives)
     assert not reader.mid_answer
     assert not reader.parse_eof()
+
+
+@SETTINGS
+@given(st.lists(answers(("GET", "HEAD")), min_size=1, max_size=5), PLACES)
+def test_answers_of_h11_to_head_among_others(made: list[Made], places: list[int]) -> None:
+    reader = Answers(lambda: made[len(reader.answers)].is_head)
+    for piece in cut(b"".join(each.data for each in made), places):
+        reader.parse(piece)
+    assert reader.answers == [each.read for each in made]
+    assert all(reader.lives)
+    assert not reader.mid_answer
+
+
+@pytest.mark.parametrize(
+    ("head", "lives"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", True),  # as nginx answers a HEAD whose length it does not know
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: Close\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n", False),
+        (b"HTTP/1.0 200 OK\r\n", False),
+    ],
+)
+def test_whether_the_connection_lives_after_a_head(head: bytes, lives: bool) -> None:
+    reader = Answers(lambda: True)
+    reader.parse(head + b"\r\n")
+    assert (reader.answers, reader.lives, reader.mid_answer) == ([(200, b"")], [lives], False)
 
 
 @SETTINGS

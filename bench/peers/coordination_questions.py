@@ -1,0 +1,153 @@
+"""What wirebench claims of loads from several workers: what their coordination through Locust costs.
+
+Four workers of one master are put beside the same four load processes without them. All that is not the server shares
+one core, so what coordination uses the engines do not have: that is its price in requests. Its share of that core is
+measured by itself too, under an open load that leaves room: it does not hang on what else the machine does.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.contract import Opcode
+from bench.distributed.crew import Crew
+from bench.distributed.run import run_distributed
+from bench.errors import WirebenchError
+from bench.loadprocess import Progress
+from bench.peers.comparison import Measure, Question, Sample, Setting
+from bench.peers.own import lean_server
+from bench.peers.process import PeerProcess, VoidError, free_port, pinned
+from bench.peers.programs import LOCUST
+from bench.placement import Placement
+from bench.run import Silent, Watcher
+from bench.target import Wanted, parse_target, run_load, target_scenario
+
+_WORKERS = 4
+_CLOSED = "closed:64"
+_OPEN = "open:2000/s"
+_LEAST_S = 9
+"""Workers report every three seconds; less than a few reports say nothing of what they cost."""
+_UNPLACED = Placement((), ())
+
+Drive = Callable[[str, str, int, Watcher], dict[str, Any]]
+
+
+def coordination_questions() -> list[Question]:
+    """The questions, in the order of the table."""
+    return [
+        Question(
+            "distributed-rate",
+            f"{_WORKERS} engines on one core, {_CLOSED}, lean http1: under Locust's master against without",
+            ("distributed", "load processes"),
+            "requests/s",
+            "higher",
+            0.98,
+            (LOCUST,),
+            _open_rates,
+        ),
+        Question(
+            "distributed-cpu",
+            f"master and {_WORKERS} workers, {_OPEN}, lean http1: how much of a core they take from engines",
+            ("distributed",),
+            "%",
+            "lower",
+            2.0,
+            (LOCUST,),
+            _open_cpu,
+        ),
+    ]
+
+
+@contextmanager
+def _open_rates(setting: Setting) -> Iterator[Sequence[Measure]]:
+    with lean_server("http1", Opcode.HEALTH, 0, setting.placement.server) as target:
+        url = f"http://{target.host}:{target.port}/"
+
+        def rate(drive: Drive) -> Sample:
+            trial = _trial(drive, url, _CLOSED, setting, Silent())
+            return Sample(trial["throughput_per_s"])
+
+        yield lambda: rate(_distributed), lambda: rate(_together)
+
+
+@contextmanager
+def _open_cpu(setting: Setting) -> Iterator[Sequence[Measure]]:
+    with lean_server("http1", Opcode.HEALTH, 0, setting.placement.server) as target:
+        url = f"http://{target.host}:{target.port}/"
+
+        def share() -> Sample:
+            meter = _Meter()
+            _trial(_distributed, url, _OPEN, setting, meter)
+            return Sample(100 * meter.share())
+
+        yield (share,)
+
+
+def _duration_s(setting: Setting) -> int:
+    return max(setting.duration_s, _LEAST_S)
+
+
+def _trial(drive: Drive, url: str, load: str, setting: Setting, watcher: Watcher) -> dict[str, Any]:
+    """One trial on the load's core. Raises VoidError."""
+    try:
+        with pinned(setting.placement.load):
+            trial = drive(url, load, _duration_s(setting), watcher)
+    except WirebenchError as error:
+        raise VoidError(str(error)) from None
+    if trial["error"] or trial["counts"]["errors"] or trial["counts"]["dropped"]:
+        raise VoidError(f"{load}: {trial['error'] or trial['counts']}")
+    return trial
+
+
+def _together(url: str, load: str, duration_s: int, watcher: Watcher) -> dict[str, Any]:
+    """From load processes alone."""
+    target = parse_target(url, Wanted(operation="health"), insecure=False, cacert=None, tls=None)
+    scenario = target_scenario(target, {"load": load, "duration": f"{duration_s}s"})
+    return run_load(target, scenario, 0, _WORKERS, _UNPLACED, watcher)
+
+
+def _distributed(url: str, load: str, duration_s: int, watcher: Watcher) -> dict[str, Any]:
+    """From workers, which are started for it."""
+    target = parse_target(url, Wanted(operation="health"), insecure=False, cacert=None, tls=None)
+    scenario = target_scenario(target, {"load": load, "duration": f"{duration_s}s"})
+    port = free_port("127.0.0.1")
+    crew = Crew(_WORKERS, "stop", 60.0, ("127.0.0.1", port), ("127.0.0.1", 0))
+    command = [sys.executable, "-P", "-m", "bench", "worker", "--master", f"127.0.0.1:{port}"]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wirebench-")))
+        for _ in range(_WORKERS):
+            stack.enter_context(PeerProcess("wirebench worker", command, (), folder))
+        trial = run_distributed(target, scenario, 0, crew, watcher, lambda _line: None)
+    if trial["error"] is None and trial.get("stopped"):
+        raise VoidError(f"the run stopped: {trial['stopped']}")
+    return trial
+
+
+class _Meter(Silent):
+    """What master and workers use while seconds of the load are reported: this process, `wirebench worker` and Locust,
+    which are its descendants, but no engine and no server."""
+
+    def __init__(self) -> None:
+        self._pids: list[int] = []
+        self._looks: list[tuple[float, float]] = []
+
+    def progress(self, _progress: Progress) -> None:
+        me = psutil.Process()
+        if not self._pids:
+            said = {child.pid: child.cmdline() for child in me.children(recursive=True)}
+            self._pids = [pid for pid, line in said.items() if "bench.distributed" in line or "worker" in line]
+        # Not with their ended children, as probes.usage() has it: those are the engines.
+        times = [psutil.Process(pid).cpu_times() for pid in self._pids]
+        spent = time.process_time() + sum(of.user + of.system for of in times)
+        self._looks.append((time.monotonic(), spent))
+
+    def share(self) -> float:
+        """Seconds of CPU in a second, from the first second reported to the last."""
+        (began, before), (ended, after) = self._looks[0], self._looks[-1]
+        return (after - before) / (ended - began)
