@@ -147,6 +147,8 @@ class Ladder:
     first_byte_rtts: float | None
     steps: tuple[Step, ...]
     left_out: int
+    pcap: str | None = None
+    """The pcap file of all its packets, compressed by zlib, in base64; None if it was too large to be kept."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def tallied(name: str) -> Metric:
         f"{name.replace('_', ' ')}, for each answer or delivery",
         None,
         lambda trial: _share(trial.tally.get(name, 0), _requests(trial)) if trial.tally is not None else None,
-        show_number,
+        _show_by_unit(name),
     )
 
 
@@ -105,10 +105,21 @@ def hop_added_latency(number: int) -> Metric:
 
 
 def _total(name: str) -> Metric:
-    title = name.replace("_", " ")
     return Metric(
-        f"tally_{name}", title, None, lambda trial: (trial.tally or {}).get(name) if trial.tally else None, show_number
+        f"tally_{name}",
+        name.replace("_", " "),
+        None,
+        lambda trial: (trial.tally or {}).get(name) if trial.tally else None,
+        _show_by_unit(name),
     )
+
+
+def _show_by_unit(name: str) -> Callable[[float], str]:
+    """How figures are shown whose names end in their unit."""
+    if name.endswith("_per_s"):
+        return format_rate
+    shows = {"ns": show_duration, "bytes": format_size, "share": show_share}
+    return shows.get(name.rpartition("_")[2], show_number)
 
 
 def _in_rtts(metric: Metric) -> Metric:
@@ -137,10 +148,8 @@ PROBED = "probe_"
 
 def _probed(name: str) -> Metric:
     figure = name.removeprefix(PROBED)
-    by_unit = {"ns": show_duration, "bytes": format_size, "share": show_share}
-    show = format_rate if figure.endswith("_per_s") else by_unit.get(figure.rpartition("_")[2], show_number)
     title = re.sub("_ns$", "_time", figure).replace("_", " ")
-    return Metric(name, title, None, lambda trial: (trial.figures or {}).get(figure), show)
+    return Metric(name, title, None, lambda trial: (trial.figures or {}).get(figure), _show_by_unit(figure))
 
 
 def metric_named(name: str) -> Metric | None:

@@ -25,9 +25,11 @@ def measured_words(finding: Mapping[str, Any]) -> str:
     if finding["measured"] is None:
         return f"not measured ({finding['why_not']})" if finding["why_not"] else "not measured"
     words, interval = figure_words(finding)
+    if finding["against"]:
+        words += f" that of {finding['against']}"
     if interval:
         words += f" ({interval})"
-    words += f" {of_words(finding)}" if finding["against"] else f", {expected_words(finding)} expected"
+    words += f" in {_title(finding)}" if finding["against"] else f", {expected_words(finding)} expected"
     if finding["why_not"]:
         words += f"; no verdict: {finding['why_not']}"
     return "; ".join(filter(None, (words, set_aside_words(finding))))
@@ -55,11 +57,20 @@ def figure_words(finding: Mapping[str, Any]) -> tuple[str, str]:
     return spell(measured["value"]), f"{spell(measured['low'])} to {spell(measured['high'])}"
 
 
-def of_words(finding: Mapping[str, Any]) -> str:
-    """What a ratio is of."""
+def crossing_words(claim: Mapping[str, Any], crossing: Mapping[str, Any]) -> str:
+    """Where a rule begins to hold, or ends to, on the scale of the conditions: the two that this lies between tell its
+    unit."""
+    scale = sorted((each["at"], each["name"]) for each in claim.get("conditions", ()) if each["at"] is not None)
+    below = [f"{name} ({at:g})" for at, name in scale if at <= crossing["at"]]
+    above = [f"{name} ({at:g})" for at, name in scale if at > crossing["at"]]
+    between = f", between {below[-1]} and {above[0]}" if below and above else ""
+    return f"{crossing['say']}: this changes at about {crossing['at']:.3g}{between}"
+
+
+def _title(finding: Mapping[str, Any]) -> str:
     metric = metric_named(finding["metric"])
     assert metric is not None
-    return f"of {finding['against']}'s {metric.title}"
+    return metric.title
 
 
 def expected_words(finding: Mapping[str, Any]) -> str:

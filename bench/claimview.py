@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from analysis.simulation import MARGIN, Simulated
 from analysis.verdict import MODES, Mode, Standing, Verdict
-from analysis.verdict_words import finding_line
+from analysis.verdict_words import crossing_words, finding_line
 from bench import display, preflight
 from bench.claim import Claim, read_claim
 from bench.claiming import CLAIMS, ClaimRun, ClaimsFolder, Done, changed, record, run_claims
@@ -147,9 +147,7 @@ def summary(records: Sequence[dict[str, Any]]) -> str:
         for one in found:
             lines.append(f"  {line_of(one)}")
             lines += [f"      {finding_line(finding)}" for finding in one["findings"]]
-            lines += [
-                f"      {crossing['say']}: changes at about {crossing['at']:.3g}" for crossing in one["crossings"]
-            ]
+            lines += [f"      {crossing_words(one, crossing)}" for crossing in one["crossings"]]
             if one in changed([one]):
                 lines.append(f"      known is that it is {one['expected']}")
     counts = Counter(one["verdict"] for one in records)

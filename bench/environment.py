@@ -101,15 +101,18 @@ def _own_revision() -> dict[str, Any]:
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return {"commit": UNAVAILABLE, "dirty": UNAVAILABLE}
-    return _revision(root)
+    return _revision(root, ":(top,exclude)results")  # measuring what is to be committed changes no code
 
 
-def _revision(folder: Path) -> dict[str, Any]:
-    """What is checked out where a folder is, and whether the repository has anything beside it."""
+def _revision(folder: Path, *but: str) -> dict[str, Any]:
+    """What is checked out where a folder is, and whether the repository has anything beside it; `but` are pathspecs."""
 
     def run(*arguments: str) -> str:
         return subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=5
         ).stdout.strip()
 
-    return {"commit": _try(lambda: run("rev-parse", "HEAD")), "dirty": _try(lambda: bool(run("status", "--porcelain")))}
+    return {
+        "commit": _try(lambda: run("rev-parse", "HEAD")),
+        "dirty": _try(lambda: bool(run("status", "--porcelain", "--", ":/", *but))),
+    }

@@ -2,6 +2,7 @@
 the same round."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +15,11 @@ from analysis.metrics import Metric
 from analysis.plots import strips, style
 from analysis.plots.style import GRID, INK, MUTED, SMALL_PX, SURFACE, Plot
 
-_LANE_PX, _HEAD_PX, _GAP_PX = 20.0, 24.0, 10.0
+_LANE_PX, _HEAD_PX, _LINE_PX, _GAP_PX = 20.0, 24.0, 14.0, 10.0
 _SIDE_PX = 92.0
 """Room for the names of sides."""
+_CHARACTERS = 64
+"""What a line of a rule's words holds."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Bout:
     condition: str
     lanes: tuple[Lane, ...]
     expected: tuple[float | None, float | None] | None
+
+    @property
+    def head(self) -> list[str]:
+        """Its words, line by line."""
+        return textwrap.wrap(": ".join(filter(None, (self.condition, self.say))), _CHARACTERS)
 
 
 def plot(name: str, metric: Metric, bouts: Sequence[Bout]) -> Plot:
@@ -80,7 +88,11 @@ def _draw(bouts: Sequence[Bout], metric: Metric) -> Figure:
 
 
 def _height(bout: Bout) -> float:
-    return _HEAD_PX + _LANE_PX * len(bout.lanes) + _GAP_PX
+    return _head_px(bout) + _LANE_PX * len(bout.lanes) + _GAP_PX
+
+
+def _head_px(bout: Bout) -> float:
+    return _HEAD_PX + _LINE_PX * (len(bout.head) - 1)
 
 
 def _draw_bout(axes: Axes, bout: Bout, top: float) -> None:
@@ -90,9 +102,9 @@ def _draw_bout(axes: Axes, bout: Bout, top: float) -> None:
     left, right = -(_SIDE_PX - 4) / (style.WIDTH_PX - _SIDE_PX - 18), 1.0
     if top:
         axes.plot([left, right], [top, top], color=GRID.light, linewidth=0.8, **line)
-    label = ": ".join(filter(None, (bout.condition, bout.say)))
-    axes.text(left, top + _HEAD_PX / 2 + 2, style.clip(label, 66), color=INK.light, bbox=ground, **where)
-    middles = [top + _HEAD_PX + _LANE_PX * (place + 0.5) for place in range(len(bout.lanes))]
+    head_px = _head_px(bout)
+    axes.text(left, top + head_px / 2 + 2, "\n".join(bout.head), color=INK.light, bbox=ground, **where)
+    middles = [top + head_px + _LANE_PX * (place + 0.5) for place in range(len(bout.lanes))]
     if bout.expected is not None:
         _shade(axes, bout.expected, middles[0])
     if len(bout.lanes) > 1:

@@ -19,7 +19,14 @@ from analysis.report.ladders import Way, lead, ways
 from analysis.report.picture import Picture, in_columns
 from analysis.sides import Sides, sides_of
 from analysis.tables import COLUMNS, Column, Table, table
-from analysis.verdict_words import EVERYWHERE, expected_words, figure_words, finding_words, set_aside_words
+from analysis.verdict_words import (
+    EVERYWHERE,
+    crossing_words,
+    expected_words,
+    figure_words,
+    finding_words,
+    set_aside_words,
+)
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,6 +88,22 @@ class Claim:
     command: str
     measured: Measured | None
     trouble: str
+
+    @property
+    def note_head(self) -> str:
+        """What the note answers: it was written about the verdict that is known."""
+        if self.record["verdict"] == self.record["expected"] or self.record["expected"] is None:
+            return "Why that is right"
+        return (
+            "Why that was known to come out otherwise"
+            if self.changed
+            else f"Why it is known as {self.record['expected']}"
+        )
+
+    @property
+    def crossings(self) -> list[str]:
+        """Where rules change, in words."""
+        return [crossing_words(self.record, crossing) for crossing in self.record["crossings"]]
 
     @property
     def has_conditions(self) -> bool:

@@ -1,5 +1,8 @@
 """The ladders of a run side by side: how many round trips each way takes to the first byte, expected and measured."""
 
+import base64
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, median_low
@@ -8,10 +11,29 @@ from analysis.load_results import Ladder, Trial
 from analysis.report.picture import Picture
 from analysis.summary import Summary
 from analysis.ways import TOLERANCE_RTTS, Expectation, differs, expectation, way_names
+from bench.errors import UsageError
 from bench.quantities import format_size
 
 DrawLadder = Callable[[Ladder, str, str, str], Picture]
 """Draws a ladder, given its name, title and caption."""
+
+
+@dataclass(frozen=True)
+class Pcap:
+    """A pcap file to be downloaded, and what it is called then."""
+
+    name: str
+    content: bytes
+
+    @property
+    def size(self) -> str:
+        """For people."""
+        return format_size(len(self.content))
+
+    @property
+    def link(self) -> str:
+        """An address that holds the file."""
+        return f"data:application/vnd.tcpdump.pcap;base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,8 @@ class Way:
     difference: str
     """What there is to say about measured and expected, if they differ."""
     picture: Picture
+    pcap: Pcap | None
+    """The packets of that ladder; None where they were not kept."""
 
     @property
     def size(self) -> str:
@@ -38,7 +62,7 @@ class Way:
 
 
 def ways(summaries: Sequence[Summary], anchor: str, draw: DrawLadder) -> list[Way]:
-    """The ways of those scenarios whose packets were captured."""
+    """The ways of those scenarios whose packets were captured. Raises UsageError if a capture is damaged."""
     captured = [each for each in summaries if any(trial.ladder is not None for trial in each.trials)]
     names = way_names(each.scenario for each in captured)
     return [
@@ -65,6 +89,7 @@ def _way(summary: Summary, name: str, anchor: str, draw: DrawLadder) -> Way:
     rtts = [rtts for trial in summary.trials if (rtts := _first_byte_rtts(trial)) is not None]
     middle = median(rtts) if rtts else None
     ladders = [trial.ladder for trial in summary.trials if trial.ladder is not None]
+    shown, where = _shown(summary)
     return Way(
         name=name,
         fatal=summary.fatal,
@@ -75,7 +100,8 @@ def _way(summary: Summary, name: str, anchor: str, draw: DrawLadder) -> Way:
         packets=median(ladder.packets for ladder in ladders),
         bytes=median(ladder.bytes for ladder in ladders),
         difference=_difference(expected, middle),
-        picture=draw(_shown(summary), anchor, name, _caption(expected, middle)),
+        picture=draw(shown, anchor, name, _caption(expected, middle)),
+        pcap=None if shown.pcap is None else _pcap(name, shown.pcap, where),
     )
 
 
@@ -85,14 +111,24 @@ def _first_byte_rtts(trial: Trial) -> float | None:
     return trial.ladder.first_byte_rtts if trial.ladder is not None else None
 
 
-def _shown(summary: Summary) -> Ladder:
-    """The ladder of the round in the middle."""
-    ladders = [trial.ladder for trial in summary.trials if trial.ladder is not None]
-    answered = [ladder for ladder in ladders if ladder.first_byte_rtts is not None]
+def _shown(summary: Summary) -> tuple[Ladder, str]:
+    """The ladder of the round in the middle, and where it was read."""
+    ladders = [(trial.ladder, trial.where) for trial in summary.trials if trial.ladder is not None]
+    answered = [
+        (ladder.first_byte_rtts, ladder, where) for ladder, where in ladders if ladder.first_byte_rtts is not None
+    ]
     if not answered:
         return ladders[0]
-    middle = median_low(ladder.first_byte_rtts or 0.0 for ladder in answered)
-    return next(ladder for ladder in answered if ladder.first_byte_rtts == middle)
+    middle = median_low(rtts for rtts, _, _ in answered)
+    return next((ladder, where) for rtts, ladder, where in answered if rtts == middle)
+
+
+def _pcap(way: str, kept: str, where: str) -> Pcap:
+    try:
+        content = zlib.decompress(base64.b64decode(kept, validate=True))
+    except (ValueError, zlib.error) as error:
+        raise UsageError(f"{where}: the capture of its ladder is damaged: {error}") from None
+    return Pcap(f"{re.sub('[^a-z0-9.]+', '-', way.lower()).strip('-')}.pcap", content)
 
 
 def _measured(rtts: float | None) -> str:

@@ -64,7 +64,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Which claims measured what together: a row for each protocol, and a column for each of something else."""
+    """Which claims measured what together: a row for each protocol, and a column for each of something else, the one
+    with the most claims first."""
 
     title: str
     columns: Sequence[str]
@@ -200,9 +201,10 @@ def _matrices(compared: Sequence[Compared]) -> list[Matrix]:
 
 
 def _matrix(title: str, compared: Sequence[Compared], across: Sequence[str]) -> Matrix:
-    columns = sorted(set(across))
     found: dict[tuple[str, str], dict[str, None]] = {}
     for each, other in zip(compared, across, strict=True):
         found.setdefault((each.scenario.protocol, other), {})[each.claim.record["id"]] = None
+    held = {column: sum(len(ids) for (_, other), ids in found.items() if other == column) for column in across}
+    columns = sorted(held, key=lambda column: (-held[column], column))
     protocols = sorted({each.scenario.protocol for each in compared})
     return Matrix(title, columns, [(p, [list(found.get((p, column), ())) for column in columns]) for p in protocols])

@@ -1,7 +1,10 @@
 """What a node sees of its packets, as a pcap file that Wireshark opens: raw IP, with nanoseconds."""
 
+import io
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import dpkt
 
@@ -18,7 +21,7 @@ class CaptureFile:
         """`limit` is how many packets are kept."""
         self._room = limit
         self._file = path.open("wb")
-        self._writer = dpkt.pcap.Writer(self._file, snaplen=65_535, linktype=_LINKTYPE_RAW, nano=True)
+        self._writer = _writer(self._file)
 
     def add(self, at_ns: int, packet: bytes) -> None:
         """Keep a packet. The time is of CLOCK_MONOTONIC; in the file it is the wall clock's."""
@@ -34,3 +37,16 @@ class CaptureFile:
     def close(self) -> None:
         """End the file."""
         self._file.close()
+
+
+def pcap_of(packets: Iterable[tuple[int, bytes]]) -> bytes:
+    """A pcap file of packets of IP, each with when it was seen in nanoseconds since the epoch."""
+    file = io.BytesIO()
+    writer = _writer(file)
+    for at_ns, packet in packets:
+        writer.writepkt_time(packet, at_ns / 1_000_000_000)
+    return file.getvalue()
+
+
+def _writer(file: BinaryIO) -> dpkt.pcap.Writer:
+    return dpkt.pcap.Writer(file, snaplen=65_535, linktype=_LINKTYPE_RAW, nano=True)

@@ -4,6 +4,8 @@ A ladder is the packets between two ends in the order of time, for a diagram wit
 each packet. results/README.md documents the records.
 """
 
+import base64
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,12 +13,15 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
+from bench.lab.capture import pcap_of
 from bench.lab.conversations import Conversation, Line, conversations
 from bench.lab.packets import Way, read_packets
 from bench.lab.topology import CLIENT, SERVER
 
 MAX_STEPS = 200
 """So many packets of a conversation are kept; an exchange has a few dozen."""
+MAX_PCAP_BYTES = 200 * 1024
+"""What a pcap file of a conversation may have, to be kept beside its ladder."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class Ladder:
     steps: tuple[Step, ...]
     left_out: int
     """Packets after those of `steps`."""
+    pcap: str | None
+    """All packets as the client's end saw them: a pcap file, compressed by zlib, in base64 (as histograms are). None if
+    the file has over MAX_PCAP_BYTES."""
 
     def record(self) -> dict[str, Any]:
         """As result files hold it."""
@@ -76,7 +84,20 @@ def ladder(conversation: Conversation, rtt_ns: int) -> Ladder:
         first_byte_rtts=None if rtts is None else round(rtts, 4),
         steps=tuple(_step(line, begin_ns) for line in conversation.lines[:MAX_STEPS]),
         left_out=max(0, len(conversation.lines) - MAX_STEPS),
+        pcap=_pcap(conversation),
     )
+
+
+def _pcap(conversation: Conversation) -> str | None:
+    packets = [line.packet for line in conversation.lines]
+    seen = [(packet.sent_ns if packet.way == "up" else packet.arrived_ns, packet) for packet in packets]
+    at_client = [
+        (at_ns, packet.data)
+        for at_ns, packet in seen
+        if at_ns is not None and not (packet.duplicate and packet.way == "up")
+    ]
+    file = pcap_of(sorted(at_client, key=lambda each: each[0]))
+    return base64.b64encode(zlib.compress(file, 9)).decode() if len(file) <= MAX_PCAP_BYTES else None
 
 
 def _step(line: Line, begin_ns: int) -> Step:

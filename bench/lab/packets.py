@@ -51,13 +51,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet of the link. Times are nanoseconds since the epoch; sizes are those of IP."""
+    """A packet of the link. Times are nanoseconds since the epoch."""
 
     way: Way
     sent_ns: int
     arrived_ns: int | None
     """None if it was lost."""
-    size_bytes: int
+    data: bytes
+    """All of it, from its IP header on: as the client's end had it, or the server's if it never got to the client."""
     protocol: str
     """tcp, udp, icmp, "ip-" with the number of another protocol, or "not-ip"."""
     source: Endpoint
@@ -67,6 +68,11 @@ class Packet:
     tcp: Segment | None = None
     duplicate: bool = False
     """The link delivered it once more: when it was sent is when the first was."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of IP."""
+        return len(self.data)
 
 
 class _Seen(NamedTuple):
@@ -196,7 +202,7 @@ def _is_cut(data: bytes) -> bool:
 
 def _packet(way: Way, sent_ns: int, arrived_ns: int | None, data: bytes, duplicate: bool) -> Packet:
     protocol, source, destination, payload, segment = parse(data)
-    return Packet(way, sent_ns, arrived_ns, len(data), protocol, source, destination, payload, segment, duplicate)
+    return Packet(way, sent_ns, arrived_ns, data, protocol, source, destination, payload, segment, duplicate)
 
 
 def parse(data: bytes) -> tuple[str, Endpoint, Endpoint, bytes, Segment | None]:

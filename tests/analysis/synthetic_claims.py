@@ -82,7 +82,14 @@ def verdicts(**changes: Any) -> dict[str, Any]:
                 findings=[finding(condition=name) for name in CONDITIONS],
                 crossings=[{"say": "one is faster", "at": 11.66}],
             ),
-            claim("second", verdict="undecided", findings=[finding(**valued)], file="lost.json"),
+            claim(
+                "second",
+                verdict="undecided",
+                expected="refuted",
+                note="Both cost the same.",
+                findings=[finding(**valued)],
+                file="lost.json",
+            ),
             claim(
                 "third",
                 chapter="state",

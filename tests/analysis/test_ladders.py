@@ -1,8 +1,10 @@
 """The ladders: what each way should take, what is drawn of a conversation, and the page that shows them."""
 
+import base64
 import json
 import re
 import xml.etree.ElementTree as ET
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from analysis.plots import ladder as plots
 from analysis.plots import style
 from analysis.report import write_report
 from analysis.ways import differs, expectation, way_name, way_names
+from bench.errors import UsageError
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -255,3 +258,21 @@ def test_a_ladder_without_an_answer_is_shown_and_not_measured(tmp_path: Path) ->
     page = write_report([path], tmp_path / "out").read_text(encoding="utf-8")
     assert "No first byte was seen, expected 3 = " in page
     assert "not measured" in page
+
+
+def test_the_packets_of_a_ladder_are_there_to_be_had(tmp_path: Path) -> None:
+    data = https_run(rounds=1)
+    kept = zlib.compress(b"packets")
+    plain, *others = sorted(data["trials"], key=lambda trial: trial["scenario"]["tls"] != "off")
+    plain["wire"]["ladder"]["pcap"] = base64.b64encode(kept).decode()
+    others[0]["wire"]["ladder"]["pcap"] = None
+    path = tmp_path / "https.json"
+    path.write_text(json.dumps(data))
+    page = write_report([path], tmp_path / "out").read_text(encoding="utf-8")
+    links = re.findall(r'<a download="([^"]+)" href="data:application/vnd.tcpdump.pcap;base64,([^"]+)">', page)
+    assert [(name, base64.b64decode(content)) for name, content in links] == [("http-1.1-no-tls.pcap", b"packets")]
+
+    plain["wire"]["ladder"]["pcap"] = base64.b64encode(kept[:-3]).decode()
+    path.write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=f"{path.name}.*the capture of its ladder is damaged"):
+        write_report([path], tmp_path / "out")

@@ -224,6 +224,14 @@ def test_rounds_of_both_sides_are_joined_and_doubtful_ones_are_hollow() -> None:
     assert "grey band" in made.caption
 
 
+def test_the_words_of_a_rule_are_shown_whole() -> None:
+    words = "pushed over a WebSocket, an event takes the way to the server and the way back, and no time of its own"
+    made = rounds.plot("rounds", P99, [Bout(words, "RTT 1 ms", (Lane("one", 0, {0: 2e6}),), None)])
+    (label,) = [text.get_text() for text in made.figure.axes[0].texts if "WebSocket" in text.get_text()]
+    assert " ".join(label.split("\n")) == f"RTT 1 ms: {words}"
+    assert max(map(len, label.split("\n"))) <= 64
+
+
 def test_sides_cross_where_the_verdict_says() -> None:
     def track(side: str, place: int, *values: float) -> Track:
         places = zip((1.0, 20.0, 100.0), values, strict=True)

@@ -11,6 +11,7 @@ from synthetic_claims import claims_folder, verdicts
 
 from analysis import simulation
 from analysis.load_claims import effects_of, load_claims
+from analysis.metrics import metric_named
 from analysis.plots.style import SERIES
 from analysis.report.figures import main, write_figures
 from analysis.report.site import write_site
@@ -56,6 +57,7 @@ def test_the_summary_has_every_verdict_in_the_order_of_chapters(site: Path) -> N
     assert "6 claims: 2 upheld, 1 refuted, 1 conditional, 1 undecided, 1 unsupported here." in index
     assert "Known is that it is upheld" in index
     assert "<strong>Why that is right:</strong> The course forgets the handshake." in index
+    assert "<strong>Why it is known as refuted:</strong> Both cost the same." in index
     assert "1 of the 7 claims that were chosen have no verdict yet (waits)" in index
 
 
@@ -64,11 +66,26 @@ def test_what_was_expected_stands_beside_what_was_measured(site: Path) -> None:
     assert "less than other by 5% or more" in first
     assert "0.5×" in first
     assert "0.25× to 20×" in first
-    assert "changes at about 11.7" in first
+    assert "one is faster: this changes at about 11.7, between RTT 1 ms (1) and RTT 20 ms (20)." in first
     assert "wirebench claims first --quick --seed 7" in first
     assert "equals 4 ms ± 1 ms" in second
     assert "not measured" in second
     assert "it failed" in second
+
+
+def test_figures_that_are_bytes_are_shown_as_bytes() -> None:
+    for name in ("tally_body_bytes", "tally_body_bytes_each", "probe_encoded_bytes"):
+        metric = metric_named(name)
+        assert metric is not None
+        assert metric.show(12.0 * 1024 * 1024) == "12 MiB"
+
+
+def test_what_was_compared_most_comes_first(site: Path) -> None:
+    for table in re.findall(r'<table class="matrix">.*?</table>', text(site, "compared.html"), re.DOTALL):
+        rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>.*?</tr>", table)[1:]]
+        held = [sum(cell.count("<a ") for cell in column) for column in zip(*rows, strict=True)]
+        assert held == sorted(held, reverse=True)
+        assert held[-1] > 0
 
 
 def test_a_claim_that_compares_shows_rounds_conditions_and_distributions(site: Path) -> None:

@@ -1,11 +1,13 @@
 """Captures of real programs behind the lab, read here and by tcpdump and tshark, which nobody here wrote."""
 
+import base64
 import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files as resources
@@ -402,3 +404,22 @@ def test_what_goes_into_a_result_file_keeps_its_schema(mixed: Path) -> None:
         "bytes": 60,
         "retransmission": False,
     }
+
+
+@pytest.mark.parametrize("port", [HTTP_PORT, QUIC_PORT])
+def test_the_pcap_beside_a_ladder_holds_its_packets(
+    mixed: Path, tmp_path: Path, port: int, need: Callable[[str], str]
+) -> None:
+    shown = ladder.captured(mixed, RTT_NS, port)["ladder"]
+    path = tmp_path / "conversation.pcap"
+    path.write_bytes(zlib.decompress(base64.b64decode(shown["pcap"])))
+    seen = tshark(need("tshark"), path, "ip", "ip.src", "ip.len", "frame.time_relative")
+    assert shown["left_out"] == 0
+    for origin, address in (("client", CLIENT_ADDRESS), ("server", SERVER_ADDRESS)):
+        steps = [step for step in shown["steps"] if step["from"] == origin and step["arrived_ns"] is not None]
+        assert [int(size) for source, size, _ in seen if source == address] == [step["bytes"] for step in steps]
+    # As the client saw it: the first packet when it was sent, the answer when it arrived.
+    answered = [float(at) for source, _, at in seen if source == SERVER_ADDRESS]
+    assert answered[0] == pytest.approx(
+        min(step["arrived_ns"] for step in shown["steps"] if step["from"] == "server") / 1e9, abs=1e-5
+    )

@@ -1,10 +1,13 @@
 """Packets from captures: pairing, parsing, and what streams carry. No network."""
 
+import base64
 import contextlib
 import random
 import ssl
 import struct
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dpkt
@@ -134,7 +137,7 @@ class Talk:
         at = self.seq[way] if seq is None else seq
         arrived_ns = None if lost else self.now_ns + RTT_NS // 2
         segment = Segment(at % 2**32, flags, "cookie" if cookie else "")
-        self.packets.append(Packet(way, self.now_ns, arrived_ns, 52 + len(data), "tcp", *ends, data, segment))
+        self.packets.append(Packet(way, self.now_ns, arrived_ns, bytes(52) + data, "tcp", *ends, data, segment))
         if seq is None:
             self.seq[way] = at + len(data) + bool(flags & SYN) + bool(flags & FIN)
         self.now_ns += 1000
@@ -385,7 +388,7 @@ def test_quic_packets_in_a_datagram() -> None:
 
 def quic_conversation(*datagrams: tuple[Way, bytes]) -> Conversation:
     packets = [
-        Packet(way, number * RTT_NS // 2, (number + 1) * RTT_NS // 2, 28 + len(data), "udp", *ends, data)
+        Packet(way, number * RTT_NS // 2, (number + 1) * RTT_NS // 2, bytes(28) + data, "udp", *ends, data)
         for number, (way, data) in enumerate(datagrams)
         for ends in [(CLIENT, SERVER) if way == "up" else (SERVER, CLIENT)]
     ]
@@ -531,3 +534,21 @@ def test_a_damaged_file_is_a_typed_error_or_is_read(
     path.write_bytes(data[:at] + junk + data[at + len(junk) // 2 :])
     with contextlib.suppress(WirebenchError):
         read_all(read_pcap(path), [])
+
+
+def test_a_pcap_holds_what_the_client_saw_and_no_more_than_its_limit(tmp_path: Path) -> None:
+    talk = Talk().open().send("up", b"GET / HTTP/1.1\r\n\r\n").wait()
+    sent = [*talk.send("down", b"lost", lost=True).send("down", b"HTTP/1.1 200 OK\r\n\r\n").packets]
+    twice = next(packet for packet in sent if packet.way == "up" and packet.payload)
+    (conversation,) = conversations([*sent, replace(twice, duplicate=True), replace(sent[-1], duplicate=True)])
+    kept = ladder.ladder(conversation, RTT_NS).pcap
+    assert kept is not None
+    path = tmp_path / "client.pcap"
+    path.write_bytes(zlib.decompress(base64.b64decode(kept)))
+    # What was lost on its way to the client it never saw; what the link delivered twice it sent once, or saw twice.
+    assert [data for _, data in read_pcap(path)] == [
+        *(packet.data for packet in sent if packet.arrived_ns is not None),
+        sent[-1].data,
+    ]
+    large = replace(conversation, lines=conversation.lines * (2 * ladder.MAX_PCAP_BYTES // path.stat().st_size))
+    assert ladder.ladder(large, RTT_NS).pcap is None
