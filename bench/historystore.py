@@ -110,7 +110,7 @@ class BranchHistory:
         why = ""
         for _ in range(_ATTEMPTS):
             tip = self._tip()
-            if tip and name in self._blobs(tip):
+            if tip and name in self._blobs(tip, entry["machine"]):
                 return f"{self._branch}:{name}", False
             try:
                 commit = self._commit(tip, blob, name, entry["started"])
@@ -132,15 +132,15 @@ class BranchHistory:
 
     def machines(self) -> list[str]:
         tip = self._tip()
-        found = sorted({name.partition("/")[0] for name in self._blobs(tip)}) if tip else []
+        folders = git(self._top, "ls-tree", "-d", "--name-only", "--full-tree", tip).splitlines() if tip else []
+        found = sorted(filter(_MACHINE.fullmatch, folders))
         if not found:
             raise UsageError(f"the branch {self._branch} holds no history; see wirebench history add")
         return found
 
     def entries(self, machine: str) -> Iterator[dict[str, Any]]:
-        tip = self._tip()
-        blobs = self._blobs(tip)
-        names = sorted(name for name in blobs if name.startswith(f"{machine}/"))
+        blobs = self._blobs(self._tip(), machine)
+        names = sorted(blobs)
         # By their hashes: git would look for each path in the tree anew, which takes a minute for ten thousand.
         asked = "".join(f"{blobs[name]}\n" for name in names).encode()
         done = subprocess.run(
@@ -155,9 +155,10 @@ class BranchHistory:
             return git(self._top, "rev-parse", "--verify", "--quiet", self._ref)
         return ""
 
-    def _blobs(self, tip: str) -> dict[str, str]:
-        """The hash of each entry by its name."""
-        lines = git(self._top, "ls-tree", "-r", "--full-tree", tip).splitlines()  # MODE blob HASH, a tab, NAME
+    def _blobs(self, tip: str, machine: str) -> dict[str, str]:
+        """The hash of each entry of a machine by its name."""
+        listed = git(self._top, "ls-tree", "--full-tree", tip, f"{machine}/")
+        lines = listed.splitlines()  # MODE blob HASH, a tab, NAME
         found = {name: head.rpartition(" ")[2] for head, _, name in (line.partition("\t") for line in lines)}
         return {name: blob for name, blob in found.items() if _NAME.fullmatch(name)}
 

@@ -11,7 +11,7 @@ import msgpack
 from bench.contract import Todo, seeded_todo
 from bench.wire import wirebench_pb2 as pb
 
-_REPEATS = 30
+_REPEATS = 300
 
 
 def measure(format: str, todos: int = 100) -> dict[str, float]:  # noqa: A002 (as claims spell it)

@@ -30,8 +30,8 @@ def measure(between: str, loss: str) -> dict[str, float]:
         operation=Operation(Opcode.BYTES),
         connections=Concurrency(1),
         payload_bytes=2000,
-        warmup_ns=700 * _MS,
-        duration_ns=3000 * _MS,
+        warmup_ns=500 * _MS,
+        duration_ns=2500 * _MS,
     )
     with Lab(two_ends(parse_link(f"rtt=80ms,loss={loss}", "link"))) as lab, contextlib.ExitStack() as stack:
         address = lab.topology.address(SERVER)
