@@ -15,8 +15,8 @@ from analysis.regression import (
     ALPHA,
     METRICS,
     Change,
-    Comparison,
     Question,
+    RunComparison,
     answer,
     choose_metrics,
     compare_runs,
@@ -88,7 +88,7 @@ def slower(data: dict[str, Any], factor: float) -> dict[str, Any]:
     return data
 
 
-def changes(comparison: Comparison) -> dict[str, Change]:
+def changes(comparison: RunComparison) -> dict[str, Change]:
     return {one.metric.name: one.change for one in comparison.answers}
 
 
