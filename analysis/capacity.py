@@ -103,10 +103,8 @@ def _queue(points: Sequence[Mapping[str, Any]], entries: Sequence[Entry], arriva
     if len(points) < 3:
         return None
     measured = [(point["rate_per_s"], point["mean_ns"] / 1e9) for point in points]
-    unloaded_s, limit_per_s = (
-        min(latency for _, latency in measured),
-        max(point["throughput_per_s"] for point in points),
-    )
+    unloaded_s = min(latency for _, latency in measured)
+    limit_per_s = max(point["throughput_per_s"] for point in points)
     varies = variability(entries, ALONE * limit_per_s) if arrivals == "poisson" else None
     queue = queue_like(unloaded_s, limit_per_s, 1.0 if varies is None else varies)
     left = departure(queue, measured)

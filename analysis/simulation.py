@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.load_results import Scenario
 from analysis.metrics import Metric
 from analysis.regression import ALPHA, Answer, Change, Question, answer, is_decided, looks_until
-from analysis.verdict import ROUNDS, Mode, Rule, Standing, judge_rule
+from analysis.verdict import Mode, Rule, Standing, judge_rule
 
 DIFFERENCES, NOISES = (0.0, 0.03, 0.10), (0.01, 0.02, 0.04)
 MARGIN = 0.03
@@ -39,7 +39,7 @@ class Simulated:
     @property
     def rounds(self) -> int:
         """Before a claim is judged."""
-        return self.mode.rounds or ROUNDS
+        return self.mode.rounds_of()
 
     @property
     def most_rounds(self) -> int:
@@ -78,7 +78,7 @@ def _one(generator: np.random.Generator, mode: Mode, difference: float, noise: f
     one: dict[int, float] = {}
     other: dict[int, float] = {}
     standing = Standing.UNDECIDED
-    rounds = mode.rounds or ROUNDS
+    rounds = mode.rounds_of()
     for batch in range(mode.most):
         for number in range(batch * rounds, (batch + 1) * rounds):
             state = 1e6 * np.exp(generator.normal(0, DRIFT))

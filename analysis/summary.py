@@ -84,10 +84,13 @@ class Summary:
         """Whether no verdict may rest on it."""
         return any(tally.fatal for tally in self.doubts)
 
-    @property
-    def doubtful_rounds(self) -> frozenset[int]:
-        """The rounds whose trial is in serious doubt."""
-        return frozenset(trial.round for trial in self.trials if any(doubt.fatal for doubt in trial.doubts))
+    def doubtful_rounds(self, despite: Sequence[str] = ()) -> frozenset[int]:
+        """The rounds whose trial is in serious doubt, of another kind than those."""
+        return frozenset(
+            trial.round
+            for trial in self.trials
+            if any(doubt.fatal and doubt.kind not in despite for doubt in trial.doubts)
+        )
 
     @property
     def why_no_verdict(self) -> str | None:

@@ -37,6 +37,10 @@ class Mode:
     limit_s: float
     """No more rounds are begun for a run of claims that would end later than this."""
 
+    def rounds_of(self, said: int = ROUNDS) -> int:
+        """The rounds of a claim that says so many, before it is judged."""
+        return self.rounds or said
+
 
 MODES = {
     mode.name: mode

@@ -180,7 +180,8 @@ class ClaimRun:
         self.batches = 0
         self.last_s = 0.0
         """How long the last batch took."""
-        self._rounds = mode.rounds or claim.rounds
+        self.rounds = mode.rounds_of(claim.rounds)
+        """Of a batch."""
         self._most = mode.most
         self._folder = folder
         self._placement = placement
@@ -203,7 +204,7 @@ class ClaimRun:
             return
         assert self._results is not None
         watching = watcher(self)
-        for trial in islice(self._planned, len(self._contestants) * self._rounds):
+        for trial in islice(self._planned, len(self._contestants) * self.rounds):
             watching.trial_begins(trial)
             if self.claim.probe:
                 probed: Any = trial.scenario
@@ -217,7 +218,7 @@ class ClaimRun:
         judged = judge_claim(self.claim, load_run(self._path))
         self.last_s = time.monotonic() - begun_s
         self.done = Done(
-            self.claim, judged, self.batches * self._rounds, self.done.seconds + self.last_s, self._path.name
+            self.claim, judged, self.batches * self.rounds, self.done.seconds + self.last_s, self._path.name
         )
 
     @property
@@ -234,9 +235,9 @@ class ClaimRun:
                 scenario, why = suite.unsupported[0]
                 return f"{scenario.group}: {why}"
             self._contestants = suite.scenarios
-        self._planned = plan_trials(self._contestants, self._rounds * self._most, self._folder.seed)
+        self._planned = plan_trials(self._contestants, self.rounds * self._most, self._folder.seed)
         self._path.unlink(missing_ok=True)  # of a run that was interrupted in the middle of this claim
-        description = head(self.claim.id, self.claim.sentence, self._rounds, self._folder.seed, self._placement, [])
+        description = head(self.claim.id, self.claim.sentence, self.rounds, self._folder.seed, self._placement, [])
         self._results = ResultFile(self._path, description, [])
         return ""
 
@@ -263,7 +264,7 @@ def _finding(claim: Claim, rule: Rule, condition: str, summaries: Mapping[str, S
     metric = metric_named(rule.metric)
     assert metric is not None  # see `bench.claim`
     sides = [summaries[group_of(condition, side)] for side in (rule.of, rule.against) if side]
-    doubtful = frozenset[int]().union(*(_doubtful_rounds(claim, side) for side in sides))
+    doubtful = frozenset[int]().union(*(side.doubtful_rounds(claim.despite) for side in sides))
     why_not = next(filter(None, (_why_not(claim, side, len(doubtful)) for side in sides)), None)
     if why_not is None and not claim.although and not are_matched([side.scenario for side in sides]):
         why_not = "the sides differ in more than one thing"
@@ -274,14 +275,6 @@ def _finding(claim: Claim, rule: Rule, condition: str, summaries: Mapping[str, S
     ]
     against = figures[1] if rule.against else None
     return dataclasses.replace(judge_rule(rule, condition, figures[0], against, why_not), set_aside=len(doubtful))
-
-
-def _doubtful_rounds(claim: Claim, summary: Summary) -> frozenset[int]:
-    return frozenset(
-        trial.round
-        for trial in summary.trials
-        if any(doubt.fatal and doubt.kind not in claim.despite for doubt in trial.doubts)
-    )
 
 
 def _why_not(claim: Claim, summary: Summary, doubtful: int) -> str | None:

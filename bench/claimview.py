@@ -77,10 +77,9 @@ def run(
     placement = choose_placement(1)
     path = Path(out) if out is not None else CLAIMS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = ClaimsFolder(path, mode, choose_seed(seed), placement, command, claims)
-    done_before = [claim for claim in claims if folder.is_done(claim)]
-    if done_before:
-        say(f"{len(done_before)} of {len(claims)} claims have their verdict in {path} already")
-    waiting = {claim.id for claim in claims if claim not in done_before}
+    waiting = {claim.id for claim in claims if not folder.is_done(claim)}
+    if done := len(claims) - len(waiting):
+        say(f"{done} of {len(claims)} claims have their verdict in {path} already")
     with ExitStack() as stack:
 
         def watcher(run: ClaimRun) -> Watcher:
@@ -90,8 +89,8 @@ def run(
                 return Silent()
             left = f"{len(waiting)} claims left" if waiting else f"undecided after {before} rounds"
             scenarios = list(claim.scenarios({}).values())
-            rounds = mode.rounds or claim.rounds
-            return stack.enter_context(display.watch(f"{claim.id} ({left})", scenarios, rounds, rounds_before=before))
+            title = f"{claim.id} ({left})"
+            return stack.enter_context(display.watch(title, scenarios, run.rounds, rounds_before=before))
 
         def on_verdict(done: Done) -> None:
             waiting.discard(done.claim.id)
@@ -99,9 +98,7 @@ def run(
             say(line_of(record(done)))
 
         try:
-            run_claims(
-                [claim for claim in claims if claim not in done_before], mode, folder, placement, watcher, on_verdict
-            )
+            run_claims(claims, mode, folder, placement, watcher, on_verdict)
         except KeyboardInterrupt:
             stack.close()
             say(

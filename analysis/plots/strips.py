@@ -52,7 +52,7 @@ class Row:
 def marks(summary: Summary, metric: Metric, series: int = 0) -> Marks:
     """The marks of a figure of a scenario."""
     values = summary.by_round(metric)
-    doubtful = summary.doubtful_rounds
+    doubtful = summary.doubtful_rounds()
     return Marks(
         tuple(values.values()), tuple(number in doubtful for number in values), summary.estimate(metric), series
     )

@@ -224,7 +224,7 @@ def _lane(sides: Sides, condition: str, name: str, metric: Metric) -> "rounds.La
     summary = sides.find(condition, name)
     if summary is None:
         return rounds.Lane(name, 0, {})
-    return rounds.Lane(name, sides.names.index(name), summary.by_round(metric), summary.doubtful_rounds)
+    return rounds.Lane(name, sides.names.index(name), summary.by_round(metric), summary.doubtful_rounds())
 
 
 def _limits(finding: Record) -> tuple[float | None, float | None] | None:

@@ -26,7 +26,8 @@ from bench.peers.process import PeerProcess, VoidError, free_port, pinned
 from bench.peers.programs import LOCUST
 from bench.placement import Placement
 from bench.run import Silent, Watcher
-from bench.target import Wanted, parse_target, run_load, target_scenario
+from bench.scenario import Scenario
+from bench.target import Target, Wanted, parse_target, run_load, target_scenario
 
 _WORKERS = 4
 _CLOSED = "closed:64"
@@ -35,7 +36,7 @@ _LEAST_S = 9
 """Workers report every three seconds; less than a few reports say nothing of what they cost."""
 _UNPLACED = Placement((), ())
 
-Drive = Callable[[str, str, int, Watcher], dict[str, Any]]
+Drive = Callable[[Target, Scenario, Watcher], dict[str, Any]]
 
 
 def coordination_questions() -> list[Question]:
@@ -89,15 +90,13 @@ def _open_cpu(setting: Setting) -> Iterator[Sequence[Measure]]:
         yield (share,)
 
 
-def _duration_s(setting: Setting) -> int:
-    return max(setting.duration_s, _LEAST_S)
-
-
 def _trial(drive: Drive, url: str, load: str, setting: Setting, watcher: Watcher) -> dict[str, Any]:
     """One trial on the load's core. Raises VoidError."""
+    target = parse_target(url, Wanted(operation="health"), insecure=False, cacert=None, tls=None)
+    scenario = target_scenario(target, {"load": load, "duration": f"{max(setting.duration_s, _LEAST_S)}s"})
     try:
         with pinned(setting.placement.load):
-            trial = drive(url, load, _duration_s(setting), watcher)
+            trial = drive(target, scenario, watcher)
     except WirebenchError as error:
         raise VoidError(str(error)) from None
     if trial["error"] or trial["counts"]["errors"] or trial["counts"]["dropped"]:
@@ -105,17 +104,13 @@ def _trial(drive: Drive, url: str, load: str, setting: Setting, watcher: Watcher
     return trial
 
 
-def _together(url: str, load: str, duration_s: int, watcher: Watcher) -> dict[str, Any]:
+def _together(target: Target, scenario: Scenario, watcher: Watcher) -> dict[str, Any]:
     """From load processes alone."""
-    target = parse_target(url, Wanted(operation="health"), insecure=False, cacert=None, tls=None)
-    scenario = target_scenario(target, {"load": load, "duration": f"{duration_s}s"})
     return run_load(target, scenario, 0, _WORKERS, _UNPLACED, watcher)
 
 
-def _distributed(url: str, load: str, duration_s: int, watcher: Watcher) -> dict[str, Any]:
+def _distributed(target: Target, scenario: Scenario, watcher: Watcher) -> dict[str, Any]:
     """From workers, which are started for it."""
-    target = parse_target(url, Wanted(operation="health"), insecure=False, cacert=None, tls=None)
-    scenario = target_scenario(target, {"load": load, "duration": f"{duration_s}s"})
     port = free_port("127.0.0.1")
     crew = Crew(_WORKERS, "stop", 60.0, ("127.0.0.1", port), ("127.0.0.1", 0))
     command = [sys.executable, "-P", "-m", "bench", "worker", "--master", f"127.0.0.1:{port}"]

@@ -288,17 +288,23 @@ def test_a_side_starts_it_for_each_trial(folder: Path) -> None:
 # init
 
 
-def test_init_asks(folder: Path, wirebench: Command) -> None:
-    answers = "uvicorn app:app --port {port}\n\n/health\nGET /items\nPOST /orders\n\nclosed:4\n2s\np99 < 1s,errors<1\n"
-    result = subprocess.run(
+def init(folder: Path, **given: Any) -> "subprocess.CompletedProcess[str]":
+    """`wirebench init` with `input` or `stdin` of those that subprocess.run takes."""
+    return subprocess.run(
         [sys.executable, "-m", "bench", "init"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        input=answers,
         capture_output=True,
         text=True,
+        timeout=DEADLINE_S,
         check=False,
+        **given,
     )
+
+
+def test_init_asks(folder: Path, wirebench: Command) -> None:
+    answers = "uvicorn app:app --port {port}\n\n/health\nGET /items\nPOST /orders\n\nclosed:4\n2s\np99 < 1s,errors<1\n"
+    result = init(folder, input=answers)
     assert (result.returncode, result.stdout) == (0, "wrote wirebench.toml; next: wirebench load\n")
     assert "What starts the service?" in result.stderr
     own = servicefile.read(folder / "wirebench.toml")
@@ -326,16 +332,7 @@ def test_init_asks_again_at_a_terminal(folder: Path) -> None:
     ]
     ours, theirs = pty.openpty()
     os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
-    result = subprocess.run(
-        [sys.executable, "-m", "bench", "init"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=theirs,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    result = init(folder, stdin=theirs)
     os.close(ours)
     os.close(theirs)
     assert result.returncode == 0, result.stderr
