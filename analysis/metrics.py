@@ -363,7 +363,7 @@ METRICS = (
     ),
     Metric(
         "worker_imbalance",
-        "requests of the busiest worker, multiple of the even share",
+        "requests of the busiest worker, × the even share",
         "lower",
         lambda trial: max(worker_shares(trial), default=None),
         show_number,

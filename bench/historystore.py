@@ -119,6 +119,7 @@ class BranchHistory:
             except UsageError as error:
                 why = str(error)
                 continue
+            self._tidy()
             return f"{self._branch}:{name}", True
         raise OutputError(f"cannot add to the branch {self._branch}: {why}")
 
@@ -129,6 +130,12 @@ class BranchHistory:
             tree = git(self._top, "write-tree", GIT_INDEX_FILE=index)
         parent = ("-p", tip) if tip else ()
         return git(self._top, "commit-tree", tree, *parent, "-m", f"Run of {started}", **_AUTHOR)
+
+    def _tidy(self) -> None:
+        """Have git pack what lies about loose, if that is enough for it, as after a commit: thousands of files are read
+        slowly."""
+        with contextlib.suppress(UsageError):  # the run is kept
+            git(self._top, "gc", "--auto", "--quiet")
 
     def machines(self) -> list[str]:
         tip = self._tip()

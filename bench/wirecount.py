@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -178,7 +179,9 @@ def count(protocol: str, tls: str) -> Counted:
         return Counted(tls, None, None, 0, str(error))
 
 
+@cache
 def _count_exchanges(scenario: Scenario) -> Counted:
+    """The count, once a process. Failures are not kept."""
     is_stream = PROTOCOLS[scenario.protocol].transport_kind == "stream"
     with (
         LoadProcesses(1, lambda _: None) as load,
@@ -202,7 +205,7 @@ def _count_exchanges(scenario: Scenario) -> Counted:
 def describe(wanted: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
     """Protocols as result files hold them: what each declares of itself, and what was counted for each version of TLS.
 
-    `wanted` are protocols with versions. Takes about half a second for each.
+    `wanted` are protocols with versions. Takes about half a second for each that this process has not counted yet.
     """
     pairs = list(dict.fromkeys(wanted))
     if any(tls != "off" for _, tls in pairs):

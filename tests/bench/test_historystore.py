@@ -1,5 +1,7 @@
 """Where histories are kept: a folder and a branch keep the same, once, and never change it."""
 
+import hashlib
+import itertools
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,10 @@ def entry(number: int, machine: str = MACHINES[0]) -> dict[str, Any]:
         "started": f"2026-03-{number:02}T10:00:00.123+00:00",
         "scenarios": {"a": {"name": "ä", "metrics": {"errors": {"value": number}}}},
     }
+
+
+def git_hash(text: str) -> str:
+    return hashlib.sha1(f"blob {len(text)}\0{text}".encode(), usedforsecurity=False).hexdigest()
 
 
 def in_folder(tmp_path: Path) -> History:
@@ -87,6 +93,21 @@ def test_a_branch_does_not_touch_what_is_checked_out(tmp_path: Path) -> None:
     assert git(top, "log", "--format=%s", "perf/history").count("\n") == 1
     with pytest.raises(UsageError, match="not a valid branch name"):
         BranchHistory(top, "no..name")
+
+
+def test_git_packs_a_branch_when_much_lies_loose(tmp_path: Path) -> None:
+    history = on_branch(tmp_path)
+    top = tmp_path / "repo"
+    git(top, "config", "gc.auto", "1")
+    git(top, "config", "gc.autoDetach", "false")
+    # Git looks into one of its 256 folders, and guesses from that how many objects lie loose.
+    in_17 = (text for text in map(str, range(9999)) if git_hash(text).startswith("17"))
+    for text in itertools.islice(in_17, 2):
+        git(top, "hash-object", "-w", "--stdin", given=text)
+    history.add(entry(1))
+    counted = dict(line.split(": ") for line in git(top, "count-objects", "-v").splitlines())
+    assert (counted["in-pack"], counted["count"]) == ("4", "2")  # a commit, two trees and the run; ours are nobody's
+    assert list(history.entries(MACHINES[0])) == [entry(1)]
 
 
 def test_two_who_add_to_a_branch_at_once_both_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,8 @@ PROTOCOLS_WITH_CALLS = sorted(CALLED.values())
 """A protocol for each caller: the first that it is the caller of."""
 
 
-def serving(protocol: str) -> ServerProcess:
-    return ServerProcess(protocol, tls="1.3" if protocol in SECURED else "off")
+def serving(protocol: str, grace_s: float = 5.0) -> ServerProcess:
+    return ServerProcess(protocol, tls="1.3" if protocol in SECURED else "off", grace_s=grace_s)
 
 
 def with_line(protocol: str, host: str, port: int, use: Callable[[CallLine], Awaitable[Any]]) -> Any:
@@ -86,7 +86,7 @@ def test_a_server_that_dies_fails_every_call(protocol: str) -> None:
         assert not line.opened
         return kinds
 
-    with serving(protocol) as server:
+    with serving(protocol, grace_s=0.2) as server:
         kinds = with_line(protocol, server.host, server.port, use)
     assert kinds == ["closed"] * 3
 

@@ -13,7 +13,7 @@ MS = 1_000_000
 
 
 @given(st.lists(st.integers(0, HIGHEST_NS), min_size=1, max_size=200))
-@settings(derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=60)
 def test_a_histogram_filled_in_blocks_is_the_one_filled_value_by_value(values: list[int]) -> None:
     blocks = Histogram()
     for start in range(0, len(values), 64):
