@@ -201,10 +201,19 @@ class Engine(ABC):
         if link not in self._links:
             return  # it never stood: whoever opens it knows
         self._links.remove(link)
-        if self._running and _clock() < self.end_ns:
-            task = self._loop.create_task(self._reopen())
-            self._retries.add(task)
-            task.add_done_callback(self._retries.discard)
+        if self._running and (now := _clock()) < self.end_ns:
+            self._replace(now)
+
+    def _replace(self, since_ns: int) -> None:
+        """Open a connection in the place of one that is missing since then."""
+        task = self._loop.create_task(self._reopen(since_ns))
+        self._retries.add(task)
+        task.add_done_callback(self._retries.discard)
+
+    def _replace_missing(self) -> None:
+        """Open those that have ended before the load began: many servers close behind the first answer."""
+        for _ in range(self._concurrency.connections - len(self._links)):
+            self._replace(_clock())
 
     def _is_quiet(self) -> bool:
         return self._idle() and not any(link.sent for link in self._links)
@@ -247,19 +256,23 @@ class Engine(ABC):
         host, port = self._address
         await line.connect(host, port, self._security)
 
-    async def _reopen(self) -> None:
+    async def _reopen(self, since_ns: int) -> None:
         while self._running:
             await asyncio.sleep(RETRY_S[min(self._failed_connects, len(RETRY_S) - 1)])
             try:
                 link = await self._open()
             except TargetError as error:
                 self._failed_connects += 1
-                now = _clock()
+                since_ns = now = _clock()
                 self.recorder.error("no-port" if isinstance(error, NoPortError) else "refused", now, now)
                 continue
             self._failed_connects = 0
-            self.ready(link, self._concurrency.in_flight, _clock())
+            self._reopened(link, since_ns)
             return
+
+    def _reopened(self, link: Link, since_ns: int) -> None:
+        """A connection stands in the place of one; since when it was missing."""
+        self.ready(link, self._concurrency.in_flight, _clock())
 
     async def _check(self, link: Link) -> None:
         """One exchange before any load: correctness before speed."""
@@ -288,9 +301,14 @@ class ClosedEngine(Engine):
             if room > 0:
                 link.send(room, now_ns, now_ns)
 
+    def _reopened(self, link: Link, since_ns: int) -> None:
+        # What is sent now has waited for the connection, which a server that closes connections costs each request.
+        self.ready(link, self._concurrency.in_flight, since_ns)
+
     def _begin(self, start_ns: int, measure_ns: int) -> None:
         for link in list(self._links):
             self.ready(link, 0, _clock())
+        self._replace_missing()
 
     def _idle(self) -> bool:
         return True
@@ -336,6 +354,7 @@ class OpenEngine(Engine):
     def _begin(self, start_ns: int, measure_ns: int) -> None:
         self._start_ns, self._measure_ns = start_ns, measure_ns
         self._free.extend(link for _ in range(self._concurrency.in_flight) for link in self._links)
+        self._replace_missing()
         self._wake()
 
     def _load_ahead(self, count: int) -> bool:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -89,6 +90,36 @@ def test_a_closed_load_keeps_littles_law(serve: Callable[..., ServerProcess]) ->
     assert latency is not None
     assert result["errors"] == {}
     assert latency["mean"] * result["done_in_window"] / S == pytest.approx(16, rel=0.1)
+
+
+class OfHttp10(BaseHTTPRequestHandler):
+    """Closes every connection behind its answer."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("load", ["closed:1", "closed:4", "open:200/s"])
+def test_a_server_that_closes_every_connection(load: str) -> None:
+    """It gets the whole load, and to connect again is a part of what has to wait for it (Little's law)."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), OfHttp10) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            result = run([spec(server.server_address[1], load, "1", request=Request(foreign=("GET", "/")))])
+        finally:
+            server.shutdown()
+    latency = summarise(result["latency"])
+    assert latency is not None
+    assert result["errors"] == {}
+    if load == "open:200/s":
+        assert result["completed"] == 200
+    else:
+        assert latency["mean"] * result["done_in_window"] / S == pytest.approx(int(load[-1]), rel=0.1)
 
 
 def test_an_open_load_offers_every_request_of_its_schedule(serve: Callable[..., ServerProcess]) -> None:
