@@ -1,5 +1,6 @@
 """Reads capacity files (see `results/README.md`)."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ KIND, SCHEMA_VERSION = "wirebench-capacity", 1
 def is_capacity(path: Path) -> bool:
     """Whether the file says that it is one; False for what cannot be read."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return f'"kind": "{KIND}"' in file.read(200)
-    except (OSError, UnicodeError):
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
+    return isinstance(found, dict) and found.get("kind") == KIND
 
 
 def load_capacity(path: Path) -> dict[str, Any]:
