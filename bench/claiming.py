@@ -110,11 +110,22 @@ class ClaimsFolder:
         record = self._records.get(claim.id)
         return record is not None and record["fingerprint"] == fingerprint(claim)
 
-    def keep(self, done: Sequence[Done]) -> None:
-        """Keep these verdicts in place of those that there were on the same claims. Raises OutputError."""
+    def kept(self, claim: Claim) -> dict[str, Any] | None:
+        """The verdict that there is on the claim as it stands now, if what was measured for it is there too."""
+        record = self._records[claim.id] if self.is_done(claim) else None
+        return None if record is None or (record["file"] and not (self.path / record["file"]).exists()) else record
+
+    def keep(self, done: Sequence[Done], finished: bool = False) -> None:
+        """Keep these verdicts in place of those that there were on the same claims. With `finished` nothing more is to
+        come. Raises OutputError."""
         self._records |= {one.claim.id: record(one) for one in done}
-        self._head["finished"] = None
+        self._head["finished"] = resultfile.now() if finished else None
         self._write()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more is to come on any of the claims."""
+        return self._head["finished"] is not None
 
     @property
     def seconds(self) -> float:
@@ -133,8 +144,6 @@ class ClaimsFolder:
     def _write(self) -> None:
         if not (self._records.keys() >= set(self._chosen) and all(map(self.is_done, self._claims))):
             self._head["finished"] = None
-        elif self._head["finished"] is None:
-            self._head["finished"] = resultfile.now()
         write_atomically(self.path / VERDICTS, self.text())
 
 
@@ -154,8 +163,10 @@ def run_claims(
     """Run those that have no verdict yet, and keep each as it comes; then more rounds for what is undecided, the claims
     with the fewest first, and of those the quickest, while the folder's claims have taken less than the mode's time; in
     the end all of them, judged as one family. `watcher` is made for each batch, and `on_verdict` told whenever one was
-    judged. Raises OutputError."""
-    runs = [ClaimRun(claim, mode, folder, placement) for claim in claims if not folder.is_done(claim)]
+    judged. Raises OutputError; UsageError where a file of the folder cannot be read."""
+    if folder.is_finished:
+        return
+    runs = [ClaimRun(claim, mode, folder, placement) for claim in claims]
 
     def go_on(run: ClaimRun) -> None:
         run.measure(watcher)
@@ -163,20 +174,23 @@ def run_claims(
         on_verdict(run.done)
 
     for run in runs:
-        go_on(run)
+        if not run.is_judged:
+            go_on(run)
     while undecided := [run for run in runs if run.wants_more and folder.seconds + run.last_s < mode.limit_s]:
         go_on(min(undecided, key=lambda run: (run.batches, run.last_s)))
     done = [run.done for run in runs]
     together = adjusted({one.claim.id: one.judged for one in done}, {one.claim.id: one.claim.scale for one in done})
-    folder.keep([dataclasses.replace(one, judged=together[one.claim.id]) for one in done])
+    folder.keep([dataclasses.replace(one, judged=together[one.claim.id]) for one in done], finished=True)
 
 
 class ClaimRun:
-    """One claim that is measured, a batch of rounds at a time, and judged after each on all of them."""
+    """One claim that is measured, a batch of rounds at a time, and judged after each on all of them. It goes on with
+    what the folder has of it."""
 
     def __init__(self, claim: Claim, mode: Mode, folder: ClaimsFolder, placement: Placement) -> None:
         self.claim = claim
         self.done = Done(claim, Judged(Verdict.UNDECIDED, ()), 0, 0.0, None)
+        self.is_judged = False
         self.batches = 0
         self.last_s = 0.0
         """How long the last batch took."""
@@ -188,6 +202,22 @@ class ClaimRun:
         self._contestants: tuple[Any, ...] = ()
         self._planned: Iterator[PlannedTrial] = iter(())
         self._results: ResultFile | None = None
+        if (kept := folder.kept(claim)) is not None:
+            self._take_up(kept)
+
+    def _take_up(self, kept: Mapping[str, Any]) -> None:
+        self.is_judged = True
+        rounds, seconds, file = kept["rounds"], kept["seconds"], kept["file"]
+        if file is None:
+            judged = Judged(Verdict(kept["verdict"]), (), why=kept["why"])
+        else:
+            self.batches = rounds // self.rounds
+            self.last_s = seconds / self.batches
+            run = load_run(self._path)
+            # Without those of a batch that was interrupted.
+            whole = tuple(trial for trial in run.trials if trial.round < rounds)
+            judged = judge_claim(self.claim, dataclasses.replace(run, trials=whole))
+        self.done = Done(self.claim, judged, rounds, seconds, file)
 
     @property
     def wants_more(self) -> bool:
@@ -199,6 +229,7 @@ class ClaimRun:
     def measure(self, watcher: Callable[["ClaimRun"], Watcher]) -> None:
         """Another batch. Raises OutputError."""
         begun_s = time.monotonic()
+        self.is_judged = True
         if self._results is None and (why := self._begin()):
             self.done = Done(self.claim, Judged(Verdict.UNSUPPORTED, (), why=why), 0, 0.0, None)
             return
@@ -236,10 +267,19 @@ class ClaimRun:
                 return f"{scenario.group}: {why}"
             self._contestants = suite.scenarios
         self._planned = plan_trials(self._contestants, self.rounds * self._most, self._folder.seed)
-        self._path.unlink(missing_ok=True)  # of a run that was interrupted in the middle of this claim
+        kept = self._kept_trials()
+        for _ in kept:
+            next(self._planned)
         description = head(self.claim.id, self.claim.sentence, self.rounds, self._folder.seed, self._placement, [])
-        self._results = ResultFile(self._path, description, [])
+        self._results = ResultFile(self._path, description, [], kept)
         return ""
+
+    def _kept_trials(self) -> list[dict[str, Any]]:
+        """Those that the verdict so far rests on."""
+        if not self.batches:
+            return []
+        trials = json.loads(self._path.read_text(encoding="utf-8"))["trials"]
+        return [trial for trial in trials if trial["round"] < self.done.rounds]
 
 
 def judge_claim(claim: Claim, run: Run) -> Judged:

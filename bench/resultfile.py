@@ -7,6 +7,7 @@ the trial under way: until a new version is whole on the disk, the old one stays
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -27,13 +28,20 @@ def now() -> str:
 class ResultFile:
     """One run's results, kept in memory and on disk. Each trial is encoded once, however often the file is written."""
 
-    def __init__(self, path: Path | None, head: dict[str, Any], unsupported: list[dict[str, Any]]) -> None:
-        """`path` None keeps the results in memory alone. Raises OutputError if the file cannot be written."""
+    def __init__(
+        self,
+        path: Path | None,
+        head: dict[str, Any],
+        unsupported: list[dict[str, Any]],
+        trials: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """`path` None keeps the results in memory alone; `trials` are there already. Raises OutputError if the file
+        cannot be written."""
         self.path = path
         self._head = {"kind": KIND, "schema": SCHEMA_VERSION, **head, "started": now(), "finished": None}
         self._unsupported = unsupported
-        self._trials: list[dict[str, Any]] = []
-        self._encoded: list[str] = []
+        self._trials = [*trials]
+        self._encoded = [_encoded(trial) for trial in trials]
         self._status: Status = "running"
         self._write()
 
@@ -45,7 +53,7 @@ class ResultFile:
     def add(self, trial: dict[str, Any]) -> None:
         """Keep one more trial. Raises OutputError; what was written before is still there."""
         self._trials.append(trial)
-        self._encoded.append(json.dumps(trial, separators=(",", ":")))
+        self._encoded.append(_encoded(trial))
         self._write()
 
     def describe_protocols(self, protocols: dict[str, Any]) -> None:
@@ -74,6 +82,10 @@ class ResultFile:
     def _write(self) -> None:
         if self.path is not None:
             write_atomically(self.path, self.text())
+
+
+def _encoded(trial: dict[str, Any]) -> str:
+    return json.dumps(trial, separators=(",", ":"))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,18 +1,20 @@
 """`wirebench claims` with real servers: verdicts, what is kept, and going on after an interruption."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from analysis import simulation
 from analysis.load_claims import load_claims
-from analysis.load_results import load_run
+from analysis.load_results import Run, load_run
 from analysis.stats import Estimate
 from analysis.verdict import MODES, Finding, Judged, Rule, Standing, Verdict
 from bench import claims, cli, display
-from bench.claim import read_claim
+from bench.claim import Claim, read_claim
 from bench.claiming import ClaimRun, ClaimsFolder, Done, judge_claim
 from bench.placement import choose_placement
 
@@ -151,6 +153,40 @@ def test_what_is_undecided_gets_more_rounds_when_all_have_a_verdict_while_the_ti
     assert more == ["holds", "fails", "holds", "holds"]
     rounds = {one["id"]: one["rounds"] for one in json.loads((own / "claims.json").read_text())["claims"]}
     assert rounds == {"holds": 12, "fails": 6, "cannot": 3}
+
+
+def test_what_was_undecided_gets_its_rounds_after_an_interruption(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = dataclasses.replace(MODES["quick"], most=2)
+    monkeypatch.setitem(MODES, "quick", quick)
+    measure, batches = ClaimRun.measure, []
+
+    def interrupted_in_the_second(run: ClaimRun, *arguments: Any) -> None:
+        batches.append(run.batches)
+        if batches == [0, 1]:
+            with (own / "holds.json").open() as file:
+                kept = json.load(file)
+            kept["trials"].append({**kept["trials"][0], "round": 3})
+            (own / "holds.json").write_text(json.dumps(kept))
+            raise KeyboardInterrupt
+        measure(run, *arguments)
+
+    def undecided(claim: Claim, run: Run) -> Judged:
+        decided = judge_claim(claim, run)
+        return dataclasses.replace(decided, verdict=Verdict.UNDECIDED)
+
+    monkeypatch.setattr(ClaimRun, "measure", interrupted_in_the_second)
+    monkeypatch.setattr("bench.claiming.judge_claim", undecided)
+    assert run(own, "holds") == 130
+    assert json.loads((own / "claims.json").read_text())["finished"] is None
+    assert run(own, "holds") == 0  # as one family they are judged anew
+    assert batches == [0, 1, 1]
+    trials = json.loads((own / "holds.json").read_text())["trials"]
+    assert [trial["round"] for trial in trials] == list(range(6))
+    assert len({trial["seed"] for trial in trials}) == 6
+    (one,) = load_claims(own).claims
+    assert (one["rounds"], one["findings"][0]["measured"]["n"]) == (6, 6)
+    assert run(own, "holds") == 0
+    assert batches == [0, 1, 1]  # it had what it could have
 
 
 def test_more_rounds_of_a_claim_are_new_ones_and_judged_with_those_before(
