@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from analysis.history import machine
 from analysis.load_claims import KIND, SCHEMA_VERSION, VERDICTS, has_changed
 from analysis.load_results import Run, Trial, load_run
 from analysis.matching import are_matched
@@ -95,6 +96,11 @@ class ClaimsFolder:
         if mode != self._head["mode"]:
             raise UsageError(
                 f"{path}: a run in the mode {mode}; go on with --{mode}, or choose another folder with --out"
+            )
+        if machine(found["environment"]) != machine(self._head["environment"]):
+            raise UsageError(
+                f"{path}: measured on another machine (CPU, kernel, Python or placement differ); choose another folder "
+                "with --out"
             )
         self._head |= {"seed": found["seed"], "started": found["started"], "finished": found.get("finished")}
         self._records = {record["id"]: record for record in found["claims"]}

@@ -263,6 +263,18 @@ def test_a_folder_of_another_mode(own: Path, capsys: pytest.CaptureFixture[str])
     assert "mode quick" in capsys.readouterr().err
 
 
+def test_a_folder_of_another_machine(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(own, "cannot") == 0
+    kept = (own / "claims.json").read_text()
+    elsewhere = json.loads(kept)
+    elsewhere["environment"]["cpu"]["model"] = "another"
+    (own / "claims.json").write_text(json.dumps(elsewhere))
+    assert run(own, "cannot") == 2
+    assert "on another machine" in capsys.readouterr().err
+    (own / "claims.json").write_text(kept)
+    assert run(own, "cannot") == 0
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
