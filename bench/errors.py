@@ -9,6 +9,7 @@ ErrorKind = Literal[
     "refused",  # no connection could be made
     "no-port",  # no connection could be made, for this machine had no port or file descriptor left for it
     "closed",  # the connection ended before the answer
+    "unprocessed",  # the server has not looked at the request, and says so; the engine sends it again where it can
     "reset",  # the server cancelled this exchange and kept the connection
     "protocol",  # the server broke the protocol
     "status",  # the answer says that the request failed

@@ -316,12 +316,14 @@ class Http2Client(Http2ClientEnd[Answer]):
 
     def goaway_received(self, last_id: int, code: int) -> None:
         self.closing = True
+        # Not if it never takes any: it would be asked for ever.
+        kind: ErrorKind = "unprocessed" if last_id and code == ErrorCode.NO_ERROR else "closed"
         last = pack_id(last_id)
         for packed_id in sorted([*self._waiting, *self._begun, *map(pack_id, self.streams)]):
             if packed_id > last:
                 self.drop(int.from_bytes(packed_id, "big"))
                 self._forget(packed_id)
-                self.failures.append((packed_id, "closed"))
+                self.failures.append((packed_id, kind))
 
     def _forget(self, packed_id: bytes) -> None:
         """An exchange is over for us; the server may not know yet."""

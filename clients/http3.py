@@ -173,7 +173,7 @@ class Http3Client:
         self.closing = True
         for stream_id in sorted(self._in_flight):
             if stream_id >= first_id:
-                self.failed(stream_id, "closed")
+                self.failed(stream_id, "unprocessed" if first_id else "closed")  # if it never takes any
 
     def tell(self) -> None:
         """Tell the engine what is done, once for all that was read."""

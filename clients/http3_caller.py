@@ -141,7 +141,7 @@ class Http3Peer:
         """The server answers nothing from this stream on."""
         self.closing = True
         for stream_id in [stream_id for stream_id in self._answers if stream_id >= first_id]:
-            self.failed(stream_id, "closed")
+            self.failed(stream_id, "unprocessed" if first_id else "closed")  # if it never takes any
 
     def tell(self) -> None:
         """All that had arrived was read."""

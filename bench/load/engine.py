@@ -58,6 +58,7 @@ _MEANING = {
     "refused": "refuses connections",
     "no-port": "was not connected to: this machine has no port or file descriptor left",
     "closed": "closed the connection before it answered",
+    "unprocessed": "said that it takes no requests",
     "reset": "cancelled the request",
     "protocol": "answered with something that is not the protocol that was asked for",
     "status": "answered with a status that says the request failed",
@@ -131,6 +132,11 @@ class Engine(ABC):
         """`count` exchanges of a connection are over: there is room for others."""
 
     @abstractmethod
+    def unprocessed(self, intended_ns: int, now_ns: int) -> None:
+        """An exchange was sent, and not looked at by the server, which takes no more on that connection: another is to
+        be sent in its place."""
+
+    @abstractmethod
     def _begin(self, start_ns: int, measure_ns: int) -> None:
         """Start sending: due times count from `start_ns`, measuring begins at `measure_ns`."""
 
@@ -201,7 +207,7 @@ class Engine(ABC):
         if link not in self._links:
             return  # it never stood: whoever opens it knows
         self._links.remove(link)
-        if self._running and (now := _clock()) < self.end_ns:
+        if self._running and ((now := _clock()) < self.end_ns or not self._idle()):
             self._replace(now)
 
     def _replace(self, since_ns: int) -> None:
@@ -295,15 +301,28 @@ class ClosedEngine(Engine):
 
     is_closed = True
 
+    def __init__(self, **target: Any) -> None:
+        super().__init__(**target)
+        self._owed: deque[int] = deque()
+        """Since when exchanges wait for a connection in the place of one that takes no more."""
+
     def ready(self, link: Link, count: int, now_ns: int) -> None:
         if now_ns < self.end_ns:
             room = link.room()
             if room > 0:
                 link.send(room, now_ns, now_ns)
+            elif link.client.closing:
+                self._owed.extend(repeat(now_ns, count))
+
+    def unprocessed(self, intended_ns: int, now_ns: int) -> None:
+        self._owed.append(intended_ns)
 
     def _reopened(self, link: Link, since_ns: int) -> None:
-        # What is sent now has waited for the connection, which a server that closes connections costs each request.
-        self.ready(link, self._concurrency.in_flight, since_ns)
+        # What is sent now has waited for the connection, which a server that closes connections costs its requests.
+        while self._owed and link.room() > 0:
+            owed_ns = self._owed.popleft()
+            link.send(1, owed_ns, owed_ns)
+        self.ready(link, 0, since_ns)
 
     def _begin(self, start_ns: int, measure_ns: int) -> None:
         for link in list(self._links):
@@ -344,6 +363,10 @@ class OpenEngine(Engine):
             link.send(1, waiting.popleft(), now_ns)
             count -= 1
         self._free.extend(repeat(link, count))
+
+    def unprocessed(self, intended_ns: int, now_ns: int) -> None:
+        if not self._place(intended_ns, now_ns):
+            self._waiting.appendleft(intended_ns)
 
     def stop(self) -> None:
         super().stop()

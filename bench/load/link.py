@@ -346,9 +346,21 @@ class Link(Line):
     def _fail(self, now: int) -> None:
         failures = self.client.failures[:]
         self.client.failures.clear()
+        unprocessed = 0
         for exchange_id, kind in failures:
-            self._forget(exchange_id, kind, now)
-        self._ready(self, len(failures), now)
+            if kind == "unprocessed":
+                unprocessed += 1
+                self._return(exchange_id, now)
+            else:
+                self._forget(exchange_id, kind, now)
+        self._ready(self, len(failures) - unprocessed, now)
+
+    def _return(self, exchange_id: Hashable, now: int) -> None:
+        """The exchange has not begun for the server, so it may be sent again (RFC 9113, section 8.7)."""
+        sent_ns = self.sent.pop(exchange_id, None)
+        if sent_ns is not None:
+            intended_ns = sent_ns if self.intended is self.sent else self.intended.pop(exchange_id)
+            self._engine.unprocessed(intended_ns, now)
 
     def _forget(self, exchange_id: Hashable, kind: str, now: int) -> None:
         sent_ns = self.sent.pop(exchange_id, None)

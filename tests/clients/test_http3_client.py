@@ -385,7 +385,7 @@ def test_a_server_that_breaks_the_protocol_loses_the_connection(data: bytes, ope
 
 def test_goaway_fails_what_is_not_answered() -> None:
     driver = ask_wrong(OK[:3], end=False, opening=OPENING + encode_frame(Frame.GOAWAY, b"\x00"))
-    assert driver.kinds == ["closed"]
+    assert driver.kinds == ["closed"]  # of a server that takes nothing at all
     assert driver.client.closing
 
 

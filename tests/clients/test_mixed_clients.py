@@ -194,7 +194,7 @@ def test_http2_goaway_fails_what_will_not_be_answered() -> None:
     server.h2.close_connection(last_stream_id=1)
     client.feed(server.send())
     assert client.closing
-    assert client.failures == [(ids[1], "closed")]
+    assert client.failures == [(ids[1], "unprocessed")]
 
 
 def test_grpc_calls_are_right_by_their_status() -> None:
