@@ -1,4 +1,4 @@
-"""Servers that take no more on a connection after so many requests, as nginx does: nothing fails, and nothing is lost."""
+"""Servers that take no more on a connection after so many requests, as nginx does: nothing fails, nothing is lost."""
 
 import grp
 import os
