@@ -73,6 +73,12 @@ class Comparison:
         return 1 / (1 + self.margin) <= ratio.low and ratio.high <= 1 + self.margin
 
     @property
+    def rules_out_more(self) -> bool:
+        """Whether the interval rules out that the candidate's figure is more than the baseline's by over the margin."""
+        ratio = self.ratio
+        return self.why_not is None and ratio is not None and ratio.high is not None and ratio.high <= 1 + self.margin
+
+    @property
     def words(self) -> str:
         """The outcome as part of a sentence about the candidate."""
         match self.outcome:

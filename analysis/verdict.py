@@ -3,8 +3,10 @@
 A rule is stated before anything is measured. One that compares two sides takes the paired ratio of their figures (see
 `analysis.compare`): it holds if the whole interval lies beyond the margin in the direction that the claim says, and is
 contradicted if it lies beyond it in the other, or wholly within it, where the difference is of no practical use. One
-that expects a value takes the interval of the median: it holds if all of that lies within the tolerance, and is
-contradicted if none of it does. Everything between is undecided, and the answer to that is more rounds.
+that says that nothing is gained holds if the whole interval lies before the margin, however much is lost, and is
+contradicted if it lies beyond. One that expects a value takes the interval of the median: it holds if all of that lies
+within the tolerance, and is contradicted if none of it does. Everything between is undecided, and the answer to that is
+more rounds.
 """
 
 import math
@@ -18,8 +20,8 @@ from analysis import stats
 from analysis.compare import Comparison, Outcome, adjust, compare
 from analysis.stats import Estimate
 
-Kind = Literal["less", "more", "same", "equals", "above", "below"]
-"""Less, more and same compare with another side; equals, above and below with a value."""
+Kind = Literal["less", "more", "no-more", "same", "equals", "above", "below"]
+"""Less, more, no-more and same compare with another side; equals, above and below with a value."""
 
 ROUNDS = 5
 """How many rounds a claim takes that does not say."""
@@ -51,7 +53,7 @@ MODES = {
     )
 }
 
-COMPARING = ("less", "more", "same")
+COMPARING = ("less", "more", "no-more", "same")
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Rule:
     value: float = 0.0
     """What it is compared with, in the metric's unit."""
     margin: float = 0.0
-    """Less, more: the least difference that counts, as a share. Same: the most that does not. Equals: how far from the
-    value the figure may be, in the metric's unit."""
+    """Less, more: the least difference that counts, as a share. No-more, same: the most that does not. Equals: how far
+    from the value the figure may be, in the metric's unit."""
     conditions: tuple[str, ...] = ()
     """Where it is to hold; everywhere if none is named."""
 
@@ -136,7 +138,7 @@ def judge_rule(
     """How a rule stands, by the figures of its side by round, and those of the side it is compared with. `why_not` says
     why no verdict may rest on them."""
     if rule.kind in COMPARING:
-        found = compare(against or {}, figures, "higher" if rule.kind == "more" else "lower", rule.margin)
+        found = compare(against or {}, figures, "higher" if rule.kind in ("more", "no-more") else "lower", rule.margin)
         if why_not is not None and found.why_not is None:
             found = replace(found, why_not=why_not)
         return _of_comparison(rule, condition, found)
@@ -152,6 +154,11 @@ def _of_comparison(rule: Rule, condition: str, found: Comparison) -> Finding:
         if found.within_margin:
             standing = Standing.HOLDS
         elif found.outcome in (Outcome.BETTER, Outcome.WORSE):
+            standing = Standing.CONTRADICTED
+    elif rule.kind == "no-more":
+        if found.rules_out_more:
+            standing = Standing.HOLDS
+        elif found.outcome is Outcome.BETTER:
             standing = Standing.CONTRADICTED
     elif found.outcome is Outcome.BETTER:
         standing = Standing.HOLDS

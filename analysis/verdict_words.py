@@ -80,6 +80,7 @@ def expected_words(finding: Mapping[str, Any]) -> str:
         return {
             "less": f"less than {finding['against']} by {margin} or more",
             "more": f"more than {finding['against']} by {margin} or more",
+            "no-more": f"no more than {finding['against']}, but for {margin}",
             "same": f"as {finding['against']}, within {margin}",
         }[finding["kind"]]
     metric = metric_named(finding["metric"])

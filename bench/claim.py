@@ -22,7 +22,7 @@ of it stands in a file, before anything is measured.
     say = "every session in memory is lost"
     metric = "tally_broken"
     of = "memory"
-    equals = 8                           # or above, below; less_than, more_than or same_as another side
+    equals = 8                           # or above, below; less_than, more_than, no_more_than or same_as another side
     within = 0
 
 In the place of a scenario there may be a probe (see `bench.probes`): `probe = "workers"`. Sides then hold its words,
@@ -51,7 +51,7 @@ from bench.scenario import KEYS, Scenario, parse_scenario
 
 _ABOUT = ("sentence", "why", "source", "note", "although", "despite", "expect", "rounds")
 _KEYS = (*_ABOUT, "scenario", "probe", "sides", "conditions", "rules")
-_COMPARED = {"less_than": "less", "more_than": "more", "same_as": "same"}
+_COMPARED = {"less_than": "less", "more_than": "more", "no_more_than": "no-more", "same_as": "same"}
 _VALUED = ("equals", "above", "below")
 _RULE_KEYS = ("say", "metric", "of", *_COMPARED, *_VALUED, "by", "within", "when")
 _EXPECTED = (Verdict.UPHELD, Verdict.REFUTED, Verdict.CONDITIONAL)
@@ -235,7 +235,7 @@ def _rule(entry: Mapping[str, Any], where: str, probe: str, sides: Sequence[str]
         choose(condition, conditions, f"{where}: when")
     if key in _COMPARED:
         against = choose(str(entry[key]), sides, f"{where}: {key}")
-        margin = _number(entry.get("within" if kind == "same" else "by", "5%"), None, where)
+        margin = _number(entry.get("within" if kind in ("no-more", "same") else "by", "5%"), None, where)
         if against == of or (kind == "same" and not 0 < margin < 10) or margin < 0:
             raise UsageError(
                 f"{where}: {say}: this can never hold, or never fail: the sides and the margin decide nothing"

@@ -18,9 +18,7 @@ def plots(group: Group) -> Iterator[Plot]:
             "Spread over workers",
             "Each dot is one worker in one round; 1 is the even share, 0 a worker that got nothing.",
             f"Requests of each worker in {len(rows)} scenarios, as multiples of the even share.",
-            style.drawn(
-                strips.draw, rows, "requests of a worker, × the even share", show_number, reference=1.0
-            ),
+            style.drawn(strips.draw, rows, "requests of a worker, × the even share", show_number, reference=1.0),
         )
 
 

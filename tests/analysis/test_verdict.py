@@ -28,6 +28,10 @@ def comparing(kind: Kind, margin: float = 0.05) -> Rule:
         ("less", (80, 81, 120, 80, 82), UNDECIDED),
         ("more", (120, 121, 119, 120, 122), HOLDS),
         ("more", (80, 81, 79, 80, 82), CONTRADICTED),
+        ("no-more", (80, 60, 99, 80, 101), HOLDS),  # however much less it is
+        ("no-more", (100, 101, 99, 100, 100), HOLDS),
+        ("no-more", (120, 121, 119, 120, 122), CONTRADICTED),
+        ("no-more", (80, 60, 120, 80, 100), UNDECIDED),
         ("same", (100, 101, 99, 100, 100), HOLDS),
         ("same", (80, 81, 79, 80, 82), CONTRADICTED),
         ("same", (120, 121, 119, 120, 122), CONTRADICTED),
