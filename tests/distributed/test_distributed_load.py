@@ -330,7 +330,7 @@ def test_a_worker_that_falls_silent_is_lost(serve: Serve, wirebench: Command) ->
 @pytest.mark.long
 @pytest.mark.alone
 def test_a_worker_that_is_late_is_done_without(serve: Serve, wirebench: Command) -> None:
-    options = ("--operation", "echo", "--load", "open:200/s", "--duration", "3s", "--wait", "8s")
+    options = ("--operation", "echo", "--load", "open:200/s", "--duration", "10s", "--wait", "8s")
     master = Master(wirebench, f"http://{serve().address}", 2, *options)
     workers = start_workers(wirebench, master, 1)
     master.until(r"1 of 2 workers came within 8 s; it begins without the others")
@@ -338,7 +338,7 @@ def test_a_worker_that_is_late_is_done_without(serve: Serve, wirebench: Command)
     trial = master.end(trial_status(master))
     assert ended(workers) == [0]
     assert hear(late)["over"] == ["it came too late, or is one too many"]
-    assert trial["counts"]["offered"] == 600
+    assert trial["counts"]["offered"] == 2000
     assert "worker-lost" in [doubt["kind"] for doubt in trial["doubts"]]
 
 
