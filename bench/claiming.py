@@ -180,7 +180,7 @@ def run_claims(
         on_verdict(run.done)
 
     for run in runs:
-        if not run.is_judged:
+        if folder.kept(run.claim) is None:
             go_on(run)
     while undecided := [run for run in runs if run.wants_more and folder.seconds + run.last_s < mode.limit_s]:
         go_on(min(undecided, key=lambda run: (run.batches, run.last_s)))
@@ -196,7 +196,6 @@ class ClaimRun:
     def __init__(self, claim: Claim, mode: Mode, folder: ClaimsFolder, placement: Placement) -> None:
         self.claim = claim
         self.done = Done(claim, Judged(Verdict.UNDECIDED, ()), 0, 0.0, None)
-        self.is_judged = False
         self.batches = 0
         self.last_s = 0.0
         """How long the last batch took."""
@@ -212,7 +211,6 @@ class ClaimRun:
             self._take_up(kept)
 
     def _take_up(self, kept: Mapping[str, Any]) -> None:
-        self.is_judged = True
         rounds, seconds, file = kept["rounds"], kept["seconds"], kept["file"]
         if file is None:
             judged = Judged(Verdict(kept["verdict"]), (), why=kept["why"])
@@ -235,7 +233,6 @@ class ClaimRun:
     def measure(self, watcher: Callable[["ClaimRun"], Watcher]) -> None:
         """Another batch. Raises OutputError."""
         begun_s = time.monotonic()
-        self.is_judged = True
         if self._results is None and (why := self._begin()):
             self.done = Done(self.claim, Judged(Verdict.UNSUPPORTED, (), why=why), 0, 0.0, None)
             return

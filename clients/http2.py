@@ -316,8 +316,7 @@ class Http2Client(Http2ClientEnd[Answer]):
 
     def goaway_received(self, last_id: int, code: int) -> None:
         self.closing = True
-        # Not if it never takes any: it would be asked for ever.
-        kind: ErrorKind = "unprocessed" if last_id and code == ErrorCode.NO_ERROR else "closed"
+        kind = self.kind_beyond(last_id, code)
         last = pack_id(last_id)
         for packed_id in sorted([*self._waiting, *self._begun, *map(pack_id, self.streams)]):
             if packed_id > last:

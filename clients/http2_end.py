@@ -2,11 +2,13 @@
 
 from typing import ClassVar, Literal
 
+from bench.errors import ErrorKind
 from bench.wire.http2 import Http2Peer
 from bench.wire.http2_frames import (
     INITIAL_WINDOW_BYTES,
     MAX_WINDOW_BYTES,
     PREFACE,
+    ErrorCode,
     Setting,
     encode_settings,
     encode_window_update,
@@ -31,6 +33,12 @@ class Http2ClientEnd(Http2Peer[S]):
         super().__init__()
         self._next_id = 1
         """The stream of the next request."""
+
+    @staticmethod
+    def kind_beyond(last_id: int, code: int) -> ErrorKind:
+        """What has become of requests behind the last that a GOAWAY names. They may be sent again (section 8.7), but
+        not to a server that ends in an error, or that has taken none: it would be asked for ever."""
+        return "unprocessed" if last_id and code == ErrorCode.NO_ERROR else "closed"
 
     def open(self) -> None:
         """The connection is up."""

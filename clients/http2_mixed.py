@@ -231,8 +231,7 @@ class Http2MixedClient(Http2ClientEnd[MixedAnswer]):
 
     def goaway_received(self, last_id: int, code: int) -> None:
         self.closing = True
-        # Not if it never takes any: it would be asked for ever.
-        kind: ErrorKind = "unprocessed" if last_id and code == ErrorCode.NO_ERROR else "closed"
+        kind = self.kind_beyond(last_id, code)
         for stream_id in sorted(stream_id for stream_id in self.streams if stream_id > last_id):
             self.failures.append((self.streams[stream_id].exchange_id, kind))
             self.drop(stream_id)
