@@ -21,12 +21,13 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# The marker is written last, so an interrupted installation starts again.
+# The marker is written last, so an interrupted installation starts again. In the mode "compat" the checkout is a line of
+# a .pth file; otherwise each process of a trial imports setuptools' finder first, which takes longer than Python's start.
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wirebench needs Python 3.11 or newer; name one with: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --editable .
+	$(BIN)/pip install --quiet --no-deps --config-settings editable_mode=compat --editable .
 	touch $@
 
 # After a change of the interface; what it makes is checked in.

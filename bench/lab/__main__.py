@@ -21,7 +21,7 @@ import sys
 from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import WirebenchError
 from bench.lab import namespaces, netem
@@ -29,9 +29,11 @@ from bench.lab.capture import CaptureFile
 from bench.lab.kernel import CONGESTION, INITIAL_WINDOW, TOLD
 from bench.lab.nat import rebind, translate
 from bench.lab.netcounters import Counters, read_counters
-from bench.lab.relay import Reach, RelayProcess
 from bench.lab.router import Router
 from bench.lab.topology import SERVER, Node, Topology
+
+if TYPE_CHECKING:
+    from bench.lab.relay import RelayProcess
 
 
 class Lab:
@@ -39,8 +41,7 @@ class Lab:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         topology = Topology.from_json(spec["topology"])
-        reaches = [Reach(**reach) for reach in spec["reaches"]]
-        self._relay = RelayProcess(reaches) if reaches else None  # which ends when this object does
+        self._relay = _relay(spec["reaches"]) if spec["reaches"] else None  # which ends when this object does
         self.in_user_namespace = namespaces.become_root()
         self._home_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         self._kernel: dict[str, str] = spec["kernel"]
@@ -142,6 +143,12 @@ class Lab:
     def _in_node(self, node: str, call: Any) -> Any:
         with self.nodes[node].entered(self._home_fd):
             return call()
+
+
+def _relay(reaches: list[dict[str, Any]]) -> "RelayProcess":
+    from bench.lab.relay import Reach, RelayProcess  # asyncio takes as long to import as the rest, and few labs need it
+
+    return RelayProcess([Reach(**reach) for reach in reaches])
 
 
 def _emit(event: str, **fields: Any) -> None:
