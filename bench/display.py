@@ -96,7 +96,6 @@ class Lines:
         self._clock = clock
         self._stream = stream
         self._measured_s = 0.0
-        self._second: Progress | None = None
 
     def trial_begins(self, planned: PlannedTrial) -> None:
         self._clock.begin(planned.scenario)
@@ -105,10 +104,7 @@ class Lines:
         if self._clock.trials > 1:
             return
         self._measured_s += progress.period_s
-        second = self._second = progress if self._second is None else self._second.plus(progress)
-        if second.period_s >= 1:
-            self._second = None
-            print(f"{self._measured_s:4.0f} s   {spell_progress(second)}", file=self._stream, flush=True)
+        print(f"{self._measured_s:4.4g} s   {spell_progress(progress)}", file=self._stream, flush=True)
 
     def trial_ended(self, trial: dict[str, Any]) -> None:
         clock = self._clock

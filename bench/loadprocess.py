@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import LoadFailedError, TargetError
-from bench.load.histogram import Histogram, new_hdr
+from bench.load.histogram import add, decode, new_hdr
 from bench.load.spec import PROGRESS_S, LoadSpec
 
 _CONNECT_TIMEOUT_S = 60.0
@@ -43,7 +43,7 @@ class Progress:
 
     def plus(self, later: Self) -> Self:
         """Both periods as one. The histogram of this one takes up the other's."""
-        self.hdr.add(later.hdr)
+        add(self.hdr, later.hdr)
         period_s, completed = self.period_s + later.period_s, self.completed + later.completed
         return replace(self, period_s=period_s, completed=completed, errors=self.errors + later.errors)
 
@@ -61,6 +61,7 @@ class LoadProcesses:
         self._children: list[ChildProcess] = []
         self._running: list[ChildProcess] = []
         self._results: list[dict[str, Any]] = []
+        self._reported_s = 0.0
         self._reports: dict[ChildProcess, deque[dict[str, Any]]] = {}
         """What each process has reported of periods that another has not reported yet."""
 
@@ -143,11 +144,13 @@ class LoadProcesses:
                 self._reports[child].append(event)
         while self._children and all(self._reports.values()):
             reports = [waiting.popleft() for waiting in self._reports.values()]
-            latency = Histogram()
-            for report in reports:
-                latency.add_sparse(report["positions"], report["counts"])
+            latency = decode(reports[0]["hdr"])
+            for report in reports[1:]:
+                add(latency, decode(report["hdr"]))
             completed, errors = (sum(report[key] for report in reports) for key in ("completed", "errors"))
-            self._on_progress(Progress(PROGRESS_S, completed, errors, latency.to_hdr()))
+            period_s = min(PROGRESS_S, self._specs[0].duration_ns / 1e9 - self._reported_s)  # the last may be shorter
+            self._reported_s += period_s
+            self._on_progress(Progress(period_s, completed, errors, latency))
 
     def _await(self, child: ChildProcess, name: str, timeout_s: float) -> None:
         until = time.monotonic() + timeout_s

@@ -19,7 +19,7 @@ from bench.doubts import Host, find_doubts
 from bench.errors import LabFailedError, LoadFailedError, ServerFailedError, TargetError
 from bench.lab import probes
 from bench.lab.network import Network, network
-from bench.load.histogram import summarise
+from bench.load.histogram import encode, summarise
 from bench.load.spec import LoadSpec, Request
 from bench.loadprocess import LoadProcesses, Progress, merge
 from bench.path import path_to
@@ -364,7 +364,7 @@ def _figures(scenario: Scenario, results: list[dict[str, Any]], memory: probes.M
                 "duration_ns": interval_ns,
                 "completed": part["completed"],
                 "errors": part["errors"],
-                "hdr": part["hdr"].encode().decode("ascii") if part["completed"] else None,
+                "hdr": encode(part["hdr"]) if part["completed"] else None,
             }
             for number, part in enumerate(merged["intervals"])
         ],

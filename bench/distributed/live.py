@@ -20,9 +20,9 @@ class LiveFigures:
         self.began_s = 0.0
         """When measuring began, as time.time() has it."""
 
-    def add(self, second: dict[str, Any]) -> None:
-        """What one worker did in a second."""
-        self._together.add(second)
+    def add(self, second: dict[str, Any], latency: Any) -> None:
+        """What one worker did in a second, as for `Together`."""
+        self._together.add(second, latency)
 
     def show(self, before: int = 1 << 40) -> None:
         """Show the seconds before that one, or all."""

@@ -18,6 +18,7 @@ from bench.distributed.master import LocustMaster
 from bench.distributed.member import Member, conclude_all, due_between
 from bench.distributed.worker import hello
 from bench.errors import LoadFailedError, TargetError, TrialInterruptedError
+from bench.load.histogram import decode
 from bench.load.spec import LoadSpec
 from bench.patterns import pattern_of
 from bench.placement import Placement
@@ -271,8 +272,9 @@ class _Run:
         if member.state == "lost":
             return  # what is due since then counts as dropped, or is another's
         for second in seconds:
-            member.reported.add(second)
-            self._live.add(second)
+            latency = decode(second["hdr"])
+            member.reported.add(second, latency)
+            self._live.add(second, latency)
         self._show_seconds()
 
     def _show_seconds(self) -> None:

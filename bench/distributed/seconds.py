@@ -5,11 +5,12 @@ encoded HdrHistogram of latencies. Histograms are added, so nothing is lost on t
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bench.load.histogram import Histogram, new_hdr, recorded
+from bench.load.histogram import Histogram, add, decode, encode, new_hdr, recorded
 from bench.loadprocess import Progress
 
 
@@ -17,20 +18,22 @@ class Clerk:
     """Puts together, on a worker, what its load processes report, second by second."""
 
     def __init__(self) -> None:
-        self._open: dict[int, tuple[list[int], Histogram]] = {}
+        self._open: dict[int, dict[str, Any]] = {}
 
     def add(self, second: int, progress: dict[str, Any]) -> None:
-        """What a load process says of half a second (see `bench.load.recorder`)."""
-        counts, latency = self._open.setdefault(second, ([0, 0], Histogram()))
-        counts[0] += progress["completed"]
-        counts[1] += progress["errors"]
-        latency.add_sparse(progress["positions"], progress["counts"])
+        """What a load process says of a second (see `bench.load.recorder`)."""
+        told = {key: progress[key] for key in ("completed", "errors", "hdr")}
+        was = self._open.get(second)
+        if was is not None:  # of a load process that has taken up a part, or late
+            together = decode(was["hdr"])
+            add(together, decode(told["hdr"]))
+            told = {key: was[key] + told[key] for key in ("completed", "errors")} | {"hdr": encode(together)}
+        self._open[second] = told
 
     def take(self, before: int | None = None) -> Iterator[dict[str, Any]]:
         """The seconds before that one, or all; they are given once."""
         for second in sorted(second for second in self._open if before is None or second < before):
-            (completed, errors), latency = self._open.pop(second)
-            yield {"second": second, "completed": completed, "errors": errors, "hdr": latency.encode()}
+            yield {"second": second, **self._open.pop(second)}
 
 
 class Reported:
@@ -43,11 +46,11 @@ class Reported:
         self.until = 0
         """The first second that it has said nothing of."""
 
-    def add(self, second: dict[str, Any]) -> None:
-        """One more of its seconds."""
+    def add(self, second: dict[str, Any], latency: Any) -> None:
+        """One more of its seconds; `latency` is its histogram, decoded."""
         self.completed += second["completed"]
         self.errors += second["errors"]
-        self.hdr.decode_and_add(second["hdr"])
+        add(self.hdr, latency)
         self.until = max(self.until, second["second"] + 1)
 
     def partial_result(self, is_open: bool, intervals: int) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class Reported:
             "measured_ns": self.until * 1_000_000_000,
             "errors": {"unknown": self.errors} if self.errors else {},
             "dropped": 0,
-            "latency": self.hdr.encode().decode("ascii"),
+            "latency": encode(self.hdr),
             "service": empty,
             "lateness": empty if is_open else None,
             "intervals": [{"completed": 0, "errors": 0, "hdr": empty} for _ in range(intervals)],
@@ -80,13 +83,16 @@ class Together:
         self._open: dict[int, Progress] = {}
         self._next = 0
 
-    def add(self, second: dict[str, Any]) -> None:
-        """What one worker did in a second; if that is over for the others, it counts for the next."""
+    def add(self, second: dict[str, Any], latency: Any) -> None:
+        """What one worker did in a second; if that is over for the others, it counts for the next. `latency` is its
+        histogram, decoded, which may take up those of others."""
         number = max(second["second"], self._next)
-        was = self._open.get(number) or Progress(1.0, 0, 0, new_hdr())
-        was.hdr.decode_and_add(second["hdr"])
+        if (was := self._open.get(number)) is None:
+            self._open[number] = Progress(1.0, second["completed"], second["errors"], latency)
+            return
+        add(was.hdr, latency)
         completed, errors = was.completed + second["completed"], was.errors + second["errors"]
-        self._open[number] = Progress(1.0, completed, errors, was.hdr)
+        self._open[number] = replace(was, completed=completed, errors=errors)
 
     def take(self, before: int) -> Iterator[tuple[int, Progress]]:
         """The seconds before that one, in order."""

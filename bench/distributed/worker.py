@@ -16,11 +16,12 @@ from bench.distributed.crew import MASTER_PORT
 from bench.distributed.seconds import Clerk
 from bench.errors import LoadFailedError, TargetError, UnsupportedError, UsageError
 from bench.lab import probes
+from bench.load.spec import PROGRESS_S
 
 _LEAVING_TIMEOUT_S = 5.0
 _LOOK_UP_EVERY_S = 1.0
-_HALF_PERIOD_NS = 250_000_000
-"""A load process reports half seconds, once they are over: the middle of one is in the second that it belongs to."""
+_HALF_PERIOD_NS = int(PROGRESS_S * 1e9) // 2
+"""A load process reports a period once it is over: the middle of it is in the second that it belongs to."""
 
 
 def hello() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A load process: `python -m bench.load`, with a JSON spec (LoadSpec) as the first line of standard input.
 
 Events on standard output, one JSON line each: `connected` (all connections stand and the first answer was right);
-`progress`, every half second of the measured window, the last at its end; `result`; or `error` (one line for the user).
+`progress`, every second of the measured window, the last at its end; `result`; or `error` (one line for the user).
 After `connected` the process waits for a second input line that names the start, in nanoseconds of CLOCK_MONOTONIC,
 which all processes of one machine share. A further line has the load end sooner than it was to. End of input means that
 the starter has gone: the process ends. Having given its result it keeps its connections and waits for that end, so that
@@ -51,7 +51,7 @@ def _end(_: object) -> None:
 
 
 async def _report_progress(engine: Runnable, from_ns: int, end_ns: int) -> None:
-    """Every half second but the last, which is reported when all of it is known; and none that is over already."""
+    """Every second but the last, which is reported when all of it is known; and none that is over already."""
     period_ns = int(PROGRESS_S * 1e9)
     over = max(0, time.monotonic_ns() - from_ns) // period_ns
     for at_ns in range(from_ns + (over + 1) * period_ns, end_ns, period_ns):

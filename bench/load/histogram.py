@@ -4,6 +4,7 @@ The counts are laid out as HdrHistogram's own (three significant digits, 1 ns to
 over a block of records, and the `hdrhistogram` package does the rest: percentiles, merging, the V2 encoding.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,23 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
 def new_hdr() -> Any:
     """An empty histogram of the shape that all of wirebench uses."""
     return HdrHistogram(1, HIGHEST_NS, DIGITS)
+
+
+def encode(hdr: Any) -> str:
+    """The V2 encoding of an HdrHistogram, in base64."""
+    return str(hdr.encode().decode("ascii"))
+
+
+def decode(encoded: str) -> Any:
+    """An HdrHistogram from its V2 encoding, in base64."""
+    return HdrHistogram.decode(encoded)
+
+
+def add(hdr: Any, other: Any) -> None:
+    """Add to an HdrHistogram of our shape the counts of another: as its `add`, which takes five times as long."""
+    np.frombuffer(hdr.counts, np.int64)[:] += np.frombuffer(other.counts, np.int64)
+    hdr.total_count += other.total_count
+    hdr.min_value, hdr.max_value = min(hdr.min_value, other.min_value), max(hdr.max_value, other.max_value)
 
 
 def recorded(hdr: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -58,19 +76,15 @@ class Histogram:
         self.max_ns = max(self.max_ns, int(clipped.max()))
         self.min_ns = min(self.min_ns, int(clipped.min()))
 
-    def sparse(self, since: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-        """What was added since `counts` were those: positions and how many. Much cheaper to make than `encode`."""
+    def write_added(self, since: NDArray[np.int64], hdr: Any) -> None:
+        """Make an HdrHistogram that of what was added since `counts` were those. Least and greatest are then exact to
+        the resolution only. (To make a new one takes as long as all of this.)"""
         added = self.counts - since
+        np.frombuffer(hdr.counts, np.int64)[:] = added
         (positions,) = added.nonzero()
-        return positions.tolist(), added[positions].tolist()
-
-    def add_sparse(self, positions: list[int], counts: list[int]) -> None:
-        """Add what another's `sparse` gave. Least and greatest are then exact to the resolution only."""
-        if positions:
-            self.counts[positions] += counts
-            hdr = new_hdr()
-            self.min_ns = min(self.min_ns, int(hdr.get_value_from_index(positions[0])))
-            self.max_ns = max(self.max_ns, int(hdr.get_value_from_index(positions[-1])))
+        hdr.total_count, hdr.min_value, hdr.max_value = int(added.sum()), sys.maxsize, 0
+        if hdr.total_count:
+            hdr.min_value, hdr.max_value = (int(hdr.get_value_from_index(int(positions[at]))) for at in (0, -1))
 
     def to_hdr(self) -> Any:
         """The same counts as an HdrHistogram."""
@@ -83,7 +97,7 @@ class Histogram:
 
     def encode(self) -> str:
         """The V2 encoding, in base64."""
-        return str(self.to_hdr().encode().decode("ascii"))
+        return encode(self.to_hdr())
 
 
 def percentiles(hdr: Any, *wanted: float) -> list[int]:
@@ -115,5 +129,5 @@ def summarise(hdr: Any) -> dict[str, Any] | None:
         "min": int(hdr.get_min_value()),
         **quantiles,
         "max": int(hdr.get_max_value()),
-        "hdr": hdr.encode().decode("ascii"),
+        "hdr": encode(hdr),
     }

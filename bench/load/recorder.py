@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.load.histogram import Histogram
+from bench.load.histogram import Histogram, encode, new_hdr
 
 _DIGEST_AT = 65_536
 
@@ -34,7 +34,7 @@ class Recorder:
         self._done_in_window = 0
         self._errors: Counter[str] = Counter()
         self._dropped = 0
-        self._reported = self._latency.counts.copy()
+        self._reported, self._recent = self._latency.counts.copy(), new_hdr()
         self._recent_errors = 0
         self.last_error: str | None = None
         """The kind of the latest error, measured or not."""
@@ -109,12 +109,12 @@ class Recorder:
                 self._intervals[number].record(inside_latency[interval == number])
 
     def progress(self) -> dict[str, Any]:
-        """What was recorded since the last call: counts, and latency as a sparse histogram."""
+        """What was recorded since the last call: counts, and latencies as an encoded histogram."""
         self.digest()
-        positions, counts = self._latency.sparse(self._reported)
+        self._latency.write_added(self._reported, self._recent)
         self._reported[:] = self._latency.counts
         errors, self._recent_errors = self._recent_errors, 0
-        return {"completed": sum(counts), "errors": errors, "positions": positions, "counts": counts}
+        return {"completed": self._recent.total_count, "errors": errors, "hdr": encode(self._recent)}
 
     def result(self) -> dict[str, Any]:
         """Everything that was measured, ready for JSON; histograms are encoded."""

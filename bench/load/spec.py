@@ -7,7 +7,7 @@ from typing import Self
 from bench import contract
 from bench.contract import Exchange, Opcode, Security
 
-PROGRESS_S = 0.5
+PROGRESS_S = 1.0
 """How often a load process reports while it measures."""
 
 

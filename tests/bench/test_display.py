@@ -47,10 +47,10 @@ def trial(**changes: Any) -> dict[str, Any]:
     }
 
 
-def progress(latency_ns: int) -> Progress:
+def progress(latency_ns: int, period_s: float = 0.5) -> Progress:
     hdr = new_hdr()
     hdr.record_value(latency_ns)
-    return Progress(0.5, 1000, 3, hdr)
+    return Progress(period_s, 1000, 3, hdr)
 
 
 def test_time_left_counts_what_trials_take_beside_their_measuring(clock: Time) -> None:
@@ -135,10 +135,11 @@ def test_the_only_trial_has_a_line_each_second_where_there_is_no_terminal() -> N
     stream = io.StringIO()
     with watch("mine", [SCENARIO], 1, stream) as watcher:
         watcher.trial_begins(PlannedTrial(SCENARIO, 0, 1))
-        for latency_ns in (1_000_000, 3_000_000, 5_000_000, 7_000_000, 9_000_000):
-            watcher.progress(progress(latency_ns))
+        for latency_ns, period_s in ((1_000_000, 1.0), (3_000_000, 1.0), (5_000_000, 0.5)):
+            watcher.progress(progress(latency_ns, period_s))
         watcher.trial_ended(trial())
     assert stream.getvalue().splitlines() == [
-        "   1 s   2,000/s   p50 1 ms   p99 3 ms   max 3 ms   6 errors",
-        "   2 s   2,000/s   p50 5 ms   p99 7 ms   max 7 ms   6 errors",
+        "   1 s   1,000/s   p50 1 ms   p99 1 ms   max 1 ms   3 errors",
+        "   2 s   1,000/s   p50 3 ms   p99 3 ms   max 3 ms   3 errors",
+        " 2.5 s   2,000/s   p50 5 ms   p99 5 ms   max 5 ms   3 errors",
     ]

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.distributed.clocks import Clock, drifted, read_clock
 from bench.distributed.seconds import Clerk, Reported, Together, times_ms
-from bench.load.histogram import Histogram, new_hdr
+from bench.load.histogram import Histogram, decode, new_hdr
 from bench.load.recorder import Recorder
 from bench.load.spec import LoadSpec, Request
 from bench.schedule import due_times, parse_concurrency, parse_load
@@ -65,6 +66,12 @@ def test_what_is_reported_second_by_second_adds_up_bit_for_bit() -> None:
     clerk, reported, whole = Clerk(), Reported(), Histogram()
     random = np.random.default_rng(3)
     together = Together()
+
+    def take_up(second: dict[str, Any]) -> None:
+        latency = decode(second["hdr"])
+        reported.add(second, latency)
+        together.add(second, latency)
+
     for half in range(7):
         recorder = Recorder(is_open=False)
         recorder.set_window(0, 1 << 60, 1)
@@ -74,11 +81,9 @@ def test_what_is_reported_second_by_second_adds_up_bit_for_bit() -> None:
         clerk.add(half // 2, recorder.progress())
         whole.record(latencies)
         for second in clerk.take(half // 2):
-            reported.add(json.loads(json.dumps(second)))
-            together.add(second)
+            take_up(json.loads(json.dumps(second)))
     for second in clerk.take():
-        reported.add(second)
-        together.add(second)
+        take_up(second)
     assert list(clerk.take()) == []
     assert reported.until == 4
     assert reported.hdr.encode().decode() == whole.encode()
@@ -95,9 +100,9 @@ def test_a_second_that_comes_late_counts_for_the_next() -> None:
     together, latency = Together(), Histogram()
     latency.record(np.array([5], np.int64))
     for number in (0, 0, 1):
-        together.add({"second": number, "completed": 1, "errors": 2, "hdr": latency.encode()})
+        together.add({"second": number, "completed": 1, "errors": 2}, latency.to_hdr())
     assert [(n, p.completed, p.errors) for n, p in together.take(1)] == [(0, 2, 4)]
-    together.add({"second": 0, "completed": 1, "errors": 0, "hdr": latency.encode()})
+    together.add({"second": 0, "completed": 1, "errors": 0}, latency.to_hdr())
     assert [(n, p.completed, p.hdr.total_count) for n, p in together.take(9)] == [(1, 2, 2)]
 
 

@@ -6,7 +6,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.load.histogram import HIGHEST_NS, Histogram, mean, new_hdr, percentiles, summarise
+from bench.load.histogram import HIGHEST_NS, Histogram, add, encode, mean, new_hdr, percentiles, summarise
 from bench.load.recorder import Recorder
 
 MS = 1_000_000
@@ -116,11 +116,16 @@ def test_progress_is_what_happened_since_the_last_one() -> None:
     recorder.error("closed", 3 * MS, 4 * MS)
     first, second = recorder.progress(), recorder.progress()
     assert (first["completed"], first["errors"]) == (2, 1)
-    histogram = Histogram()
-    histogram.add_sparse(first["positions"], first["counts"])
-    assert histogram.to_hdr().get_total_count() == 2
-    assert histogram.to_hdr().get_max_value() == pytest.approx(2 * MS, rel=1e-3)
+    latency = HdrHistogram.decode(first["hdr"])
+    assert latency.get_total_count() == 2
+    assert latency.get_max_value() == pytest.approx(2 * MS, rel=1e-3)
     assert (second["completed"], second["errors"]) == (0, 0)
+    assert HdrHistogram.decode(second["hdr"]).get_total_count() == 0
+    recorder.sent.append(5 * MS)
+    recorder.done.append(6 * MS)
+    third = recorder.progress()["hdr"]
+    assert HdrHistogram.decode(third).get_max_value() == pytest.approx(1 * MS, rel=1e-3)
+    assert HdrHistogram.decode(third).get_total_count() == 1
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 10_000])
@@ -129,3 +134,20 @@ def test_percentiles_are_those_of_hdrhistogram(samples: int) -> None:
     histogram.record(np.random.default_rng(samples).lognormal(13, 2, samples).astype(np.int64))
     hdr, wanted = histogram.to_hdr(), (0.001, 1, 50, 90, 99, 99.9, 100)
     assert percentiles(hdr, *wanted) == [hdr.get_value_at_percentile(percent) for percent in wanted]
+
+
+@given(st.lists(st.lists(st.integers(0, HIGHEST_NS), max_size=20), min_size=1, max_size=5))
+@settings(derandomize=True, max_examples=40)
+def test_histograms_are_added_as_hdrhistogram_adds_them(parts: list[list[int]]) -> None:
+    ours, theirs = new_hdr(), new_hdr()
+    for values in parts:
+        other = new_hdr()
+        for value in values:
+            other.record_value(value)
+        add(ours, other)
+        theirs.add(other)
+    assert encode(ours) == encode(theirs)
+    assert ours.total_count == theirs.total_count == sum(map(len, parts))
+    assert ours.get_max_value() == theirs.get_max_value()
+    if ours.total_count:  # theirs takes the least of an empty histogram for 0
+        assert ours.get_min_value() == ours.get_lowest_equivalent_value(min(map(min, filter(None, parts))))
