@@ -1,10 +1,13 @@
 """Reads result files into frozen objects. Everything behind this module can trust what it gets.
 
-A file is checked against `bench/run.schema.json` before anything is made of it; what is wrong ends as one line that
-names the file and the place in it. None always means "not measured". results/README.md explains the fields.
+A file, which gzip may have compressed, is checked against `bench/run.schema.json` before anything is made of it; what
+is wrong ends as one line that names the file and the place in it. None always means "not measured". results/README.md
+explains the fields.
 """
 
+import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
@@ -19,6 +22,9 @@ from bench.errors import UsageError
 from bench.resultfile import KIND, SCHEMA_VERSION
 
 Record = TypeVar("Record")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+"""How what gzip has compressed begins (RFC 1952, 2.3.1)."""
 
 
 @dataclass(frozen=True)
@@ -376,6 +382,8 @@ def _read_json(path: Path) -> Any:
         raise UsageError(f"{path}: is a folder; name a result file in it") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    if raw.startswith(_GZIP_MAGIC):
+        raw = _decompressed(path, raw)
     if not raw.strip():
         raise UsageError(f"{path}: is empty; a run that has ended leaves a whole file")
     try:
@@ -391,6 +399,14 @@ def _read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is not valid JSON: {error}") from None
     return data
+
+
+def _decompressed(path: Path, raw: bytes) -> bytes:
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, OSError, zlib.error) as error:
+        what = "is cut short" if isinstance(error, EOFError) else "cannot be decompressed"
+        raise UsageError(f"{path}: {what}: {error}") from None
 
 
 def _no_constant(word: str) -> NoReturn:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench.errors import LabFailedError
@@ -28,9 +29,16 @@ class ChildProcess:
     """`python -m MODULE` in a process group of its own, so that a terminal's Ctrl-C reaches the starter alone, which
     then ends its children in order. Not to be shared between threads."""
 
-    def __init__(self, module: str, within: Sequence[str] = (), root: Path = ROOT) -> None:
+    def __init__(
+        self,
+        module: str,
+        within: Sequence[str] = (),
+        root: Path = ROOT,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """`within` is a command that starts the command behind it somewhere else, and becomes it (see `bench.lab`);
-        `root` is the checkout of this project that the module is of."""
+        `root` is the checkout of this project that the module is of; `environment` is what the child has of it where we
+        have nothing."""
         path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
         self._stderr = ""
@@ -42,7 +50,7 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**environment, **os.environ, "PYTHONPATH": path},
             process_group=0,
         )
         assert self._process.stdin is not None

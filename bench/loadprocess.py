@@ -48,6 +48,13 @@ class Progress:
         return replace(self, period_s=period_s, completed=completed, errors=self.errors + later.errors)
 
 
+def start_load(within: Sequence[str] = ()) -> ChildProcess:
+    """A load process (see `bench.load.__main__`). `within` as for `ChildProcess`."""
+    # As numpy is imported its OpenBLAS starts a thread for each CPU: it takes longer than the rest, and is for nothing
+    # that a load does.
+    return ChildProcess("bench.load", within, environment={"OPENBLAS_NUM_THREADS": "1"})
+
+
 class LoadProcesses:
     """Load that runs while the context lasts. Entering starts the processes and waits for nothing, so they can come up
     beside the server that they will be pointed at."""
@@ -68,7 +75,7 @@ class LoadProcesses:
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                self._children.append(ChildProcess("bench.load", self._within))
+                self._children.append(start_load(self._within))
         except BaseException:
             self.__exit__(None, None, None)
             raise

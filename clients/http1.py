@@ -148,8 +148,10 @@ class Http1Client(ResponseReader):
             self._completed.append(number)
         self._body_bytes = 0
         self._body_good = True
-        if not self.keep_alive:
+        if not self.keep_alive:  # what is behind it will not be processed (section 9.6)
             self.closing = True
+            self.failures.extend((number, "unprocessed") for number in range(self._answered, self._asked))
+            self._answered = self._asked
 
 
 class Http1Caller(ResponseReader):

@@ -133,5 +133,7 @@ class Http1MixedClient(ResponseReader):
         self._fields.clear()
         self._pieces.clear()
         self._body_bytes = 0
-        if not self.keep_alive:
+        if not self.keep_alive:  # what is behind it will not be processed (section 9.6)
             self.closing = True
+            self.failures.extend((waiting, "unprocessed") for waiting in self._due)
+            self._due.clear()

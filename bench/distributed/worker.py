@@ -17,6 +17,7 @@ from bench.distributed.seconds import Clerk
 from bench.errors import LoadFailedError, TargetError, UnsupportedError, UsageError
 from bench.lab import probes
 from bench.load.spec import PROGRESS_S
+from bench.loadprocess import start_load
 
 _LEAVING_TIMEOUT_S = 5.0
 _LOOK_UP_EVERY_S = 1.0
@@ -128,7 +129,7 @@ class _Worker:
     def _obey(self, message: dict[str, Any]) -> None:
         match message["say"]:
             case "part":
-                child = ChildProcess("bench.load")
+                child = start_load()
                 child.send(message["spec"])
                 self._parts[child] = _Part(message["spec"], message["start_ns"])
             case "start":

@@ -255,6 +255,8 @@ class Link(Line):
         ids = self.client.feed_eof()
         if ids:
             self._complete(ids, now)
+        if self.client.failures:
+            self._fail(now)
         return False
 
     # SessionLink

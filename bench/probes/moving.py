@@ -14,7 +14,7 @@ from bench.schedule import Concurrency, parse_load
 from bench.serverprocess import ServerProcess
 from bench.trial import load_specs
 
-_SIZE_BYTES = 2_000_000
+_SIZE_BYTES = 1_000_000
 _LINK = parse_link("rtt=20ms,rate=20mbit,queue=100ms", "link")
 _NEW_ADDRESS = "10.77.0.9/24"
 _WAIT_S = 30.0
@@ -22,7 +22,7 @@ _S = 1_000_000_000
 
 
 def measure(protocol: str) -> dict[str, float]:
-    """Whether the download ends as it should; over TCP it is given up after 4 s. Raises UnsupportedError."""
+    """Whether the download ends as it should; over TCP it is given up after 2.5 s. Raises UnsupportedError."""
     scenario = Scenario(
         protocol,
         parse_load("open:1/s", "load"),
@@ -32,7 +32,7 @@ def measure(protocol: str) -> dict[str, float]:
         tls="1.3",
         warmup_ns=0,
         duration_ns=_S,
-        timeout_ns=4 * _S,
+        timeout_ns=5 * _S // 2,
     )
     with Lab(two_ends(_LINK)) as lab:
         host = lab.topology.address(SERVER)

@@ -38,7 +38,7 @@ _KERNEL = {CONGESTION: "reno"}  # BBR paces what fits into a window
 _MAKING_S = 0.1
 """How long the server takes to make the page."""
 _PAGE, _STYLE = bytes(4000), bytes(12_000)
-_PAGES = 5
+_PAGES = 3
 _TIMEOUT_S = 20.0
 _HINT = ("link", "</style.css>; rel=preload; as=style")
 

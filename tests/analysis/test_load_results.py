@@ -1,6 +1,7 @@
 """Reading result files: what good ones give, and the one line that bad ones get."""
 
 import copy
+import gzip
 import json
 from collections.abc import Callable
 from importlib.resources import files
@@ -130,6 +131,22 @@ def test_a_file_cut_anywhere_is_a_usage_error(tmp_path: Path, small: dict[str, A
     for cut in range(0, len(text) - 1, len(text) // 37):
         with pytest.raises(UsageError):
             load_run(write(tmp_path / "cut.json", text[:cut]))
+
+
+def test_a_file_may_be_compressed(tmp_path: Path, small: dict[str, Any]) -> None:
+    packed = gzip.compress(json.dumps(small).encode())
+    path = tmp_path / "quick.json.gz"
+    path.write_bytes(packed)
+    assert len(load_run(path).trials) == len(small["trials"])
+    for spoilt, says in (
+        (packed[:-20], "is cut short"),
+        (packed[:-8] + b"\0" * 8, "cannot be decompressed"),
+        (packed[:10] + b"\xff" * 20 + packed[30:], "cannot be decompressed"),
+        (gzip.compress(b"nothing"), "is not valid JSON"),
+    ):
+        path.write_bytes(spoilt)
+        with pytest.raises(UsageError, match=says):
+            load_run(path)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -289,6 +289,16 @@ def test_connection_close_takes_no_further_request() -> None:
     assert client.closing
 
 
+@pytest.mark.parametrize("length", [b"content-length: 64\r\n", b""])
+def test_what_is_behind_connection_close_was_not_processed(length: bytes) -> None:
+    client = new_client()
+    client.request(4)
+    last = b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + length + b"\r\n" + ECHO.answer
+    completed = [*client.feed(GOOD), *client.feed(last), *client.feed_eof()]
+    assert (completed, client.closing) == ([0, 1], True)
+    assert client.failures == [(2, "unprocessed"), (3, "unprocessed")]
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

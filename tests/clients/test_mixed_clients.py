@@ -124,6 +124,14 @@ def test_http1_what_follows_nonsense_has_failed() -> None:
         Http1MixedClient(asks(Http1MixedClient, READ), "host:80").feed(right)
 
 
+def test_http1_what_is_behind_connection_close_was_not_processed() -> None:
+    client = Http1MixedClient(asks(Http1MixedClient, READ, WRITE), "host:80")
+    ids, _ = client.request(3)
+    right = b"HTTP/1.1 200 OK\r\nx-kind: a\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx"
+    assert client.feed(right) == [ids[0]]
+    assert (client.failures, client.closing) == ([(number, "unprocessed") for number in ids[1:]], True)
+
+
 # HTTP/2
 
 
