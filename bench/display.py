@@ -101,10 +101,10 @@ class Lines:
         self._clock.begin(planned.scenario)
 
     def progress(self, progress: Progress) -> None:
-        if self._clock.trials > 1:
-            return
+        if self._clock.trials > 1 or progress.period_s < 1:
+            return  # a part of a second ends the run
         self._measured_s += progress.period_s
-        print(f"{self._measured_s:4.4g} s   {spell_progress(progress)}", file=self._stream, flush=True)
+        print(f"{self._measured_s:4.0f} s   {spell_progress(progress)}", file=self._stream, flush=True)
 
     def trial_ended(self, trial: dict[str, Any]) -> None:
         clock = self._clock
@@ -186,7 +186,8 @@ def spell_progress(progress: Progress) -> str:
     """As `spell_figures`, with the longest latency too."""
     hdr = progress.hdr
     p50, p99, most = percentiles(hdr, 50, 99, 100) if hdr.total_count else (None, None, None)
-    return spell_figures(progress.completed / progress.period_s, p50, p99, progress.errors, most)
+    rate_per_s = progress.completed / progress.period_s if progress.period_s else 0.0
+    return spell_figures(rate_per_s, p50, p99, progress.errors, most)
 
 
 def spell_figures(

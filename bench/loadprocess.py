@@ -14,7 +14,7 @@ from typing import Any, Self
 from bench.childprocess import ChildEndedError, ChildProcess
 from bench.errors import LoadFailedError, TargetError
 from bench.load.histogram import add, decode, new_hdr
-from bench.load.spec import PROGRESS_S, LoadSpec
+from bench.load.spec import LoadSpec
 
 _CONNECT_TIMEOUT_S = 60.0
 _LEAVING_TIMEOUT_S = 1.0
@@ -68,7 +68,6 @@ class LoadProcesses:
         self._children: list[ChildProcess] = []
         self._running: list[ChildProcess] = []
         self._results: list[dict[str, Any]] = []
-        self._reported_s = 0.0
         self._reports: dict[ChildProcess, deque[dict[str, Any]]] = {}
         """What each process has reported of periods that another has not reported yet."""
 
@@ -155,8 +154,7 @@ class LoadProcesses:
             for report in reports[1:]:
                 add(latency, decode(report["hdr"]))
             completed, errors = (sum(report[key] for report in reports) for key in ("completed", "errors"))
-            period_s = min(PROGRESS_S, self._specs[0].duration_ns / 1e9 - self._reported_s)  # the last may be shorter
-            self._reported_s += period_s
+            period_s = max(report["period_ns"] for report in reports) / 1e9
             self._on_progress(Progress(period_s, completed, errors, latency))
 
     def _await(self, child: ChildProcess, name: str, timeout_s: float) -> None:
@@ -239,5 +237,5 @@ def _merge_delivery(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | 
 def _add(blobs: Iterable[str]) -> Any:
     hdr = new_hdr()
     for blob in blobs:
-        hdr.decode_and_add(blob)
+        add(hdr, decode(blob))
     return hdr

@@ -8,7 +8,7 @@ from bench.distributed.clocks import Clock
 from bench.distributed.seconds import Reported
 from bench.doubts import Host
 from bench.lab import probes
-from bench.load.histogram import new_hdr, summarise
+from bench.load.histogram import add, decode, new_hdr, summarise
 from bench.load.spec import LoadSpec
 from bench.scenario import Scenario
 from bench.schedule import Closed, due_times, parse_load
@@ -67,7 +67,7 @@ class Member:
         results = self.results(scenario)
         latency = new_hdr()
         for result in results:
-            latency.decode_and_add(result["latency"])
+            add(latency, decode(result["latency"]))
         duration_s = scenario.duration_ns / 1e9
         assert self.clock is not None
         return {

@@ -56,7 +56,7 @@ async def _report_progress(engine: Runnable, from_ns: int, end_ns: int) -> None:
     over = max(0, time.monotonic_ns() - from_ns) // period_ns
     for at_ns in range(from_ns + (over + 1) * period_ns, end_ns, period_ns):
         await asyncio.sleep(max(0.0, (at_ns - time.monotonic_ns()) / 1e9))
-        _emit("progress", **engine.recorder.progress())
+        _emit("progress", **engine.recorder.progress(at_ns))
 
 
 async def _heed(commands: asyncio.StreamReader, engine: Runnable, stopped: asyncio.Event) -> None:

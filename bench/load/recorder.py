@@ -36,6 +36,8 @@ class Recorder:
         self._dropped = 0
         self._reported, self._recent = self._latency.counts.copy(), new_hdr()
         self._recent_errors = 0
+        self._told_ns = 0
+        """Until when `progress` has told."""
         self.last_error: str | None = None
         """The kind of the latest error, measured or not."""
 
@@ -46,6 +48,7 @@ class Recorder:
         """
         self._rehearse()
         self._start_ns, self._end_ns = start_ns, end_ns
+        self._told_ns = start_ns
         self._interval_ns = (end_ns - start_ns) // intervals
         self._intervals = [Histogram() for _ in range(intervals)]
         self._interval_errors = [0] * intervals
@@ -108,13 +111,17 @@ class Recorder:
             for number in range(int(interval[0]), int(interval[-1]) + 1):  # answers are recorded in order
                 self._intervals[number].record(inside_latency[interval == number])
 
-    def progress(self) -> dict[str, Any]:
-        """What was recorded since the last call: counts, and latencies as an encoded histogram."""
+    def progress(self, until_ns: int | None = None) -> dict[str, Any]:
+        """What was recorded since the last call, how long that is until `until_ns` (None: the end of the window), and
+        latencies as an encoded histogram."""
+        until_ns = self._end_ns if until_ns is None else until_ns
+        period_ns, self._told_ns = max(0, until_ns - self._told_ns), until_ns
         self.digest()
         self._latency.write_added(self._reported, self._recent)
         self._reported[:] = self._latency.counts
         errors, self._recent_errors = self._recent_errors, 0
-        return {"completed": self._recent.total_count, "errors": errors, "hdr": encode(self._recent)}
+        hdr = encode(self._recent)
+        return {"period_ns": period_ns, "completed": self._recent.total_count, "errors": errors, "hdr": hdr}
 
     def result(self) -> dict[str, Any]:
         """Everything that was measured, ready for JSON; histograms are encoded."""

@@ -141,5 +141,4 @@ def test_the_only_trial_has_a_line_each_second_where_there_is_no_terminal() -> N
     assert stream.getvalue().splitlines() == [
         "   1 s   1,000/s   p50 1 ms   p99 1 ms   max 1 ms   3 errors",
         "   2 s   1,000/s   p50 3 ms   p99 3 ms   max 3 ms   3 errors",
-        " 2.5 s   2,000/s   p50 5 ms   p99 5 ms   max 5 ms   3 errors",
     ]

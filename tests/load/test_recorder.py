@@ -116,6 +116,7 @@ def test_progress_is_what_happened_since_the_last_one() -> None:
     recorder.error("closed", 3 * MS, 4 * MS)
     first, second = recorder.progress(), recorder.progress()
     assert (first["completed"], first["errors"]) == (2, 1)
+    assert (first["period_ns"], second["period_ns"]) == (100 * MS, 0)
     latency = HdrHistogram.decode(first["hdr"])
     assert latency.get_total_count() == 2
     assert latency.get_max_value() == pytest.approx(2 * MS, rel=1e-3)
@@ -151,3 +152,14 @@ def test_histograms_are_added_as_hdrhistogram_adds_them(parts: list[list[int]]) 
     assert ours.get_max_value() == theirs.get_max_value()
     if ours.total_count:  # theirs takes the least of an empty histogram for 0
         assert ours.get_min_value() == ours.get_lowest_equivalent_value(min(map(min, filter(None, parts))))
+
+
+def test_progress_says_how_long_it_was() -> None:
+    recorder = Recorder(is_open=False)
+    recorder.set_window(1000 * MS, 4000 * MS, intervals=3)
+    assert [recorder.progress(at_ms * MS)["period_ns"] for at_ms in (2000, 3000)] == [1000 * MS] * 2
+    recorder.stop(3300 * MS)
+    assert recorder.progress()["period_ns"] == 300 * MS
+    recorder.set_window(1000 * MS, 4000 * MS, intervals=3)
+    recorder.stop(500 * MS)  # in the warm-up
+    assert recorder.progress()["period_ns"] == 0
