@@ -107,7 +107,7 @@ STACKS = {
         },
     ),
     "httpx-sync": Stack(
-        "httpx.Client, a thread for each request in flight",
+        "httpx.Client, a thread for each connection",
         clients={
             "http1": "clients.stacks.httpx_sync_client:HttpxSyncClient",
             "http2": "clients.stacks.httpx_sync_client:HttpxSyncHttp2Client",
