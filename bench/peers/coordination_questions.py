@@ -126,21 +126,23 @@ def _distributed(target: Target, scenario: Scenario, watcher: Watcher) -> dict[s
 
 class _Meter(Silent):
     """What master and workers use while seconds of the load are reported: this process, `wirebench worker` and Locust,
-    which are its descendants, but no engine and no server."""
+    which are its descendants, but no engine and no server. What it uses to look does not count."""
 
     def __init__(self) -> None:
-        self._pids: list[int] = []
+        self._others: list[psutil.Process] = []
         self._looks: list[tuple[float, float]] = []
+        self._looking_s = 0.0
 
     def progress(self, _progress: Progress) -> None:
-        me = psutil.Process()
-        if not self._pids:
-            said = {child.pid: child.cmdline() for child in me.children(recursive=True)}
-            self._pids = [pid for pid, line in said.items() if "bench.distributed" in line or "worker" in line]
+        began_s = time.process_time()
+        if not self._others:
+            said = {child: child.cmdline() for child in psutil.Process().children(recursive=True)}
+            self._others = [child for child, line in said.items() if "bench.distributed" in line or "worker" in line]
         # Not with their ended children, as probes.usage() has it: those are the engines.
-        times = [psutil.Process(pid).cpu_times() for pid in self._pids]
-        spent = time.process_time() + sum(of.user + of.system for of in times)
+        times = [other.cpu_times() for other in self._others]
+        spent = began_s - self._looking_s + sum(of.user + of.system for of in times)
         self._looks.append((time.monotonic(), spent))
+        self._looking_s += time.process_time() - began_s
 
     def share(self) -> float:
         """Seconds of CPU in a second, from the first second reported to the last."""

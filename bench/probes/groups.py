@@ -23,8 +23,8 @@ def direct(how: str) -> dict[str, float]:
     """One of two peers talks to the other, 20 ms away; a server is 30 ms from both. `how` is "direct" or "relay".
     Raises UnsupportedError."""
     messages, message_bytes = 50, 1000
-    with Lab(with_relay(_DIRECT, _TO_RELAY)) as lab, _Group(lab, ("a", "b"), "relay") as group:
-        group.connect("mesh" if how == "direct" else how)
+    with Lab(with_relay(_DIRECT, _TO_RELAY)) as lab, _Group(lab, ("a", "b"), "relay", how) as group:
+        group.connect()
         cpu_ns = group.server_cpu_ns()
         before = _server_bytes(lab)
         group.speak(("a",), messages, message_bytes, every_s=0.02)
@@ -40,8 +40,8 @@ def mesh(how: str, peers: int) -> dict[str, float]:
     """So many peers, who all talk to all others. `how` is "mesh" or "relay". Raises UnsupportedError."""
     messages, message_bytes = 5, 16_000
     names = [f"peer{number}" for number in range(peers)]
-    with Lab(star([*names, "server"], Link())) as lab, _Group(lab, names, "server") as group:
-        connections = group.connect(how)
+    with Lab(star([*names, "server"], Link())) as lab, _Group(lab, names, "server", how) as group:
+        connections = group.connect()
         before = _sent_bytes(lab)
         group.speak(names, messages, message_bytes, every_s=0.2)
         for name in names:
@@ -56,10 +56,12 @@ def mesh(how: str, peers: int) -> dict[str, float]:
 
 
 class _Group:
-    """The members of a group, each a process on a node of its own, and a server on another."""
+    """The members of a group, each a process on a node of its own, and a server on another. They talk through that if
+    `how` is "relay", else straight to each other."""
 
-    def __init__(self, lab: Lab, names: Sequence[str], server: str) -> None:
+    def __init__(self, lab: Lab, names: Sequence[str], server: str, how: str) -> None:
         self._lab = lab
+        self._by_relay = how == "relay"
         self._names = names
         self._server_node = server
         self._stack = contextlib.ExitStack()
@@ -71,8 +73,9 @@ class _Group:
             self._server = self._stack.enter_context(
                 ServerProcess("websocket", within=lab.within(self._server_node), host="0.0.0.0")
             )
+            kind = "bench.probes.relay_member" if self._by_relay else "bench.probes.peer_member"
             for name in self._names:
-                member = self._members[name] = ChildProcess("bench.probes.member", lab.within(name))
+                member = self._members[name] = ChildProcess(kind, lab.within(name))
                 self._stack.callback(member.kill)
                 member.send({"name": name, "address": lab.topology.address(name)})
         except BaseException:
@@ -83,9 +86,9 @@ class _Group:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def connect(self, how: str) -> int:
+    def connect(self) -> int:
         """Connect all members, each with each or with the server. Gives how many connections that took."""
-        if how != "relay":
+        if not self._by_relay:
             pairs = list(combinations(self._names, 2))
             for one, other in pairs:
                 self._introduce(one, other)

@@ -1,7 +1,6 @@
 """Two peers behind routers that translate addresses, of every kind with every kind: who reaches whom."""
 
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -10,6 +9,7 @@ from bench.lab import nat
 from bench.lab.lab import Lab
 from bench.lab.link import Link
 from bench.lab.topology import with_relay
+from bench.probes.on_nodes import PROGRAM
 
 _RELAY_ADDRESS = "10.77.13.1"
 _TIMEOUT_S = 30.0
@@ -33,12 +33,11 @@ def measure(how: str) -> dict[str, float]:
 
 
 def _connected(nat_a: str, nat_b: str, how: str) -> bool:
-    program = [sys.executable, "-P", "-m", "bench.probes.on_nodes"]
     started: list[subprocess.Popen[str]] = []
     with Lab(with_relay(Link(), Link(), nat_a, nat_b)) as lab:
 
         def start(node: str, *words: str) -> subprocess.Popen[str]:
-            process = subprocess.Popen([*lab.within(node), *program, *words], stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen([*lab.within(node), *PROGRAM, *words], stdout=subprocess.PIPE, text=True)
             started.append(process)
             return process
 

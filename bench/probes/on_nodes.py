@@ -1,4 +1,4 @@
-"""What probes run on the nodes of a lab: `python -m bench.probes.on_nodes ROLE …`, one program for each end.
+"""What probes run on the nodes of a lab, one program for each end: `PROGRAM`, a role, and what that is given.
 
 give, take     a transfer over TCP or MPTCP
 relay, peer    two peers behind routers that translate addresses, who learn of each other from a relay (RFC 8489, the
@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
+PROGRAM = (sys.executable, "-IS", __file__)
+"""By its path and without packages: it needs none, and some probes start hundreds."""
 PORT = 8000
 _RECEIVE_BYTES = 1 << 16
 _AGAIN_S = 0.03

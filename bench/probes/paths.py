@@ -1,13 +1,13 @@
 """A transfer over two links in parallel, by TCP, which uses one of them, or by Multipath TCP (RFC 8684)."""
 
 import subprocess
-import sys
 
 from bench.errors import LabFailedError
 from bench.lab import mptcp
 from bench.lab.lab import Lab
 from bench.lab.link import parse_link
 from bench.lab.topology import CLIENT, SERVER, two_paths
+from bench.probes.on_nodes import PROGRAM
 
 _SIZE_BYTES = 6_000_000
 _LINK = "rtt=4ms,rate=20mbit,queue=100ms"
@@ -28,12 +28,11 @@ def measure(transport: str) -> dict[str, float]:
 
 def transfer(lab: Lab, protocol: str, server_address: str, size_bytes: int) -> float:
     """Send so many bytes from the client to the server, by the socket's protocol. Gives what arrives in a second."""
-    program = [sys.executable, "-P", "-m", "bench.probes.on_nodes"]
-    taker = subprocess.Popen([*lab.within(SERVER), *program, "take", protocol], stdout=subprocess.PIPE, text=True)
+    taker = subprocess.Popen([*lab.within(SERVER), *PROGRAM, "take", protocol], stdout=subprocess.PIPE, text=True)
     try:
         assert taker.stdout is not None
         taker.stdout.readline()
-        given = [*lab.within(CLIENT), *program, "give", protocol, server_address, str(size_bytes)]
+        given = [*lab.within(CLIENT), *PROGRAM, "give", protocol, server_address, str(size_bytes)]
         subprocess.run(given, check=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
         got, took_s = taker.stdout.readline().split()
     except (subprocess.SubprocessError, ValueError) as error:
