@@ -34,7 +34,7 @@ $(READY): pyproject.toml requirements.lock
 proto: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. bench/wire/wirebench.proto
 
-# The published run: every claim in its quick mode, then every suite, an hour and three quarters in all. What is there is kept:
+# The published run: every claim in its quick mode, then every suite, an hour and a half in all. What is there is kept:
 # claims go on where they were interrupted, a suite begins anew. For another run remove what is to be measured.
 REFERENCE := results/reference
 SUITES    := quick https stacks executions proxies protocols patterns brokers
