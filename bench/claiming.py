@@ -167,11 +167,12 @@ def run_claims(
     on_verdict: Callable[[Done], None],
 ) -> None:
     """Run those that have no verdict yet, and keep each as it comes; then more rounds for what is undecided, the claims
-    with the fewest first, and of those the quickest, while the folder's claims have taken less than the mode's time; in
-    the end all of them, judged as one family. `watcher` is made for each batch, and `on_verdict` told whenever one was
+    with the fewest first, and of those the quickest, where they fit into the mode's time, of which what the folder has
+    already has taken its part; in the end all of them, judged as one family. `watcher` is made for each batch, and `on_verdict` told whenever one was
     judged. Raises OutputError; UsageError where a file of the folder cannot be read."""
     if folder.is_finished:
         return
+    until_s = time.monotonic() + mode.limit_s - folder.seconds
     runs = [ClaimRun(claim, mode, folder, placement) for claim in claims]
 
     def go_on(run: ClaimRun) -> None:
@@ -182,7 +183,7 @@ def run_claims(
     for run in runs:
         if folder.kept(run.claim) is None:
             go_on(run)
-    while undecided := [run for run in runs if run.wants_more and folder.seconds + run.last_s < mode.limit_s]:
+    while undecided := [run for run in runs if run.wants_more and time.monotonic() + run.last_s < until_s]:
         go_on(min(undecided, key=lambda run: (run.batches, run.last_s)))
     done = [run.done for run in runs]
     together = adjusted({one.claim.id: one.judged for one in done}, {one.claim.id: one.claim.scale for one in done})

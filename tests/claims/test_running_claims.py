@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -135,24 +136,28 @@ UNSURE = Finding(Rule("it is so", "errors", "one", "equals"), "", Standing.UNDEC
 def test_what_is_undecided_gets_more_rounds_when_all_have_a_verdict_while_the_time_lasts(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rounds of "holds" take 100 s, those of "fails" 400 s, of 1,500 s."""
+    """Rounds of "holds" take 100 s, those of "fails" 400 s, of 1,500 s; and each 50 s more, to keep what they gave."""
     measured = []
+    now_s = 1000.0
 
     def measure(run: ClaimRun, _: object) -> None:
+        nonlocal now_s
         measured.append(run.claim.id)
         run.batches += 1
         run.last_s = {"holds": 100.0, "fails": 400.0, "cannot": 1.0}[run.claim.id]
+        now_s += run.last_s + 50
         judged = Judged(Verdict.UNDECIDED, (UNSURE,) if run.claim.id != "cannot" else ())
         run.done = Done(run.claim, judged, 3 * run.batches, run.last_s * run.batches, None)
 
     monkeypatch.setattr(ClaimRun, "measure", measure)
+    monkeypatch.setattr("bench.claiming.time", SimpleNamespace(monotonic=lambda: now_s))
     assert run(own) == 3
     first, more = measured[:3], measured[3:]
     assert sorted(first) == ["cannot", "fails", "holds"]
-    # 501 s were gone; the next 400 would end at 1,501. What could not be measured at all is not tried again.
-    assert more == ["holds", "fails", "holds", "holds"]
+    # At 1,401 s another 100 do not fit. What could not be measured at all is not tried again.
+    assert more == ["holds", "fails", "holds"]
     rounds = {one["id"]: one["rounds"] for one in json.loads((own / "claims.json").read_text())["claims"]}
-    assert rounds == {"holds": 12, "fails": 6, "cannot": 3}
+    assert rounds == {"holds": 9, "fails": 6, "cannot": 3}
 
 
 def test_what_was_undecided_gets_its_rounds_after_an_interruption(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
