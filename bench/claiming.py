@@ -168,8 +168,9 @@ def run_claims(
 ) -> None:
     """Run those that have no verdict yet, and keep each as it comes; then more rounds for what is undecided, the claims
     with the fewest first, and of those the quickest, where they fit into the mode's time, of which what the folder has
-    already has taken its part; in the end all of them, judged as one family. `watcher` is made for each batch, and `on_verdict` told whenever one was
-    judged. Raises OutputError; UsageError where a file of the folder cannot be read."""
+    already has taken its part; in the end all of them, judged as one family. `watcher` is made for each batch, and
+    `on_verdict` told whenever one was judged. Raises OutputError; UsageError where a file of the folder cannot be
+    read."""
     if folder.is_finished:
         return
     until_s = time.monotonic() + mode.limit_s - folder.seconds
