@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from bench.target import Target, Wanted, parse_target, run_load, target_scenario
 _WORKERS = 4
 _CLOSED = "closed:64"
 _OPEN = "open:2000/s"
-_LEAST_S = 9
+_LEAST_S = 10
 """Workers report every three seconds; less than a few reports say nothing of what they cost."""
+_AT_ONCE_S = 0.5
+"""Seconds that are shown closer to each other than this came with one report."""
 _UNPLACED = Placement((), ())
 
 Drive = Callable[[Target, Scenario, Watcher], dict[str, Any]]
@@ -145,6 +148,8 @@ class _Meter(Silent):
         self._looking_s += time.process_time() - began_s
 
     def share(self) -> float:
-        """Seconds of CPU in a second, from the first second reported to the last."""
-        (began, before), (ended, after) = self._looks[0], self._looks[-1]
+        """Seconds of CPU in a second, over whole times between reports, while engines run. Seconds come as workers
+        report them, several at once; the last come with their results, when no engine runs any more."""
+        reports = [look for earlier, look in pairwise([(0.0, 0.0), *self._looks]) if look[0] - earlier[0] > _AT_ONCE_S]
+        (began, before), (ended, after) = reports[0], reports[-2]
         return (after - before) / (ended - began)
