@@ -9,20 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import psutil
 import pytest
 
 from bench import cli, resultfile
-from tests.commands.conftest import DEADLINE_S, ROOT, Command
+from tests.commands.conftest import DEADLINE_S, Command
+from tests.run_file import read_run_file
 
 SHORT = ("--load", "closed:2", "--warmup", "20ms", "--duration", "60ms")
-
-
-def read(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(path.read_text())
-    jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
-    return data
 
 
 def runs(folder: Path) -> list[Path]:
@@ -45,7 +39,7 @@ def test_scenarios_from_options(wirebench: Command, tmp_path: Path) -> None:
     done = wirebench("run", "--protocol", "http1,tcp", *SHORT, "--load", "closed:3", "--rounds", "1", "--seed", "7")
     assert done.returncode in (0, 3), done.stderr  # 3: a machine too busy for so short a trial
     (path,) = runs(tmp_path)
-    data = read(path)
+    data = read_run_file(path)
     assert (data["status"], data["seed"], data["rounds"], data["suite"]) == ("complete", 7, 1, "run")
     assert data["command"][:2] == ["wirebench", "run"]
     asked = sorted((t["scenario"]["protocol"], t["scenario"]["load"], t["round"]) for t in data["trials"])
@@ -108,7 +102,7 @@ def test_a_trial_that_fails_outright_is_not_valid(
     assert "the server would not" in out
     assert "failed: the server would not" in err
     (path,) = runs(tmp_path)
-    assert sorted(str(trial["error"]) for trial in read(path)["trials"]) == ["None", "the server would not"]
+    assert sorted(str(trial["error"]) for trial in read_run_file(path)["trials"]) == ["None", "the server would not"]
 
 
 def started(wirebench: Command, tmp_path: Path, *options: str) -> tuple["subprocess.Popen[str]", Path]:
@@ -129,7 +123,7 @@ def test_interrupted_in_the_middle(wirebench: Command, tmp_path: Path, number: i
     process.send_signal(number)
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
-    data = read(path)
+    data = read_run_file(path)
     assert data["status"] == "interrupted"
     assert data["trials"]
     assert err.splitlines()[-2:] == [
@@ -146,7 +140,7 @@ def test_killed_in_the_middle(wirebench: Command, tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert psutil.wait_procs(children, timeout=10)[1] == []
-    data = read(path)
+    data = read_run_file(path)
     assert data["status"] == "running"
     assert data["trials"]
 
@@ -165,7 +159,7 @@ def test_two_runs_at_once(wirebench: Command, tmp_path: Path) -> None:
     for process in both:
         _, err = process.communicate(timeout=DEADLINE_S)
         assert process.returncode in (0, 3), err  # 3: a machine too busy for so short a trial
-    first, second = (read(path) for path in runs(tmp_path))
+    first, second = (read_run_file(path) for path in runs(tmp_path))
     for data in (first, second):
         assert data["status"] == "complete"
         assert [trial["counts"]["errors"] for trial in data["trials"]] == [{}, {}]
@@ -180,7 +174,7 @@ def test_a_disk_that_fills_up_keeps_what_was_saved(wirebench: Command, tmp_path:
 
     done = wirebench("run", *SHORT, "--rounds", "500", "--out", "run.json", preexec_fn=limit)
     assert done.returncode == 2
-    kept = len(read(tmp_path / "run.json")["trials"])
+    kept = len(read_run_file(tmp_path / "run.json")["trials"])
     assert kept >= 1
     *_, where, error = done.stderr.splitlines()
     assert where.endswith(" of 500 trials are kept in run.json")
@@ -203,4 +197,4 @@ def test_json_that_cannot_be_written_leaves_the_results(wirebench: Command, tmp_
     done = wirebench("run", *SHORT, "--rounds", "1", "--json", "/dev/full")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "wirebench: error: cannot write /dev/full: No space left on device"
-    assert read(runs(tmp_path)[0])["status"] == "complete"
+    assert read_run_file(runs(tmp_path)[0])["status"] == "complete"

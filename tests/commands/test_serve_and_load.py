@@ -12,13 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import psutil
 import pytest
 
 from analysis.load_results import load_run
 from bench.serverprocess import ServerProcess
-from tests.commands.conftest import DEADLINE_S, ROOT, Command
+from tests.commands.conftest import DEADLINE_S, Command
+from tests.run_file import read_run_file
 
 SHORT = ("--load", "closed:4", "--warmup", "20ms", "--duration", "200ms")
 SCHEMES = {"http1": "http", "http2": "h2c", "tcp": "tcp", "udp": "udp"}
@@ -86,8 +86,7 @@ def test_load_on_every_protocol(
     assert done.returncode in (0, 3), done.stderr  # 3: a machine that is too busy for 500 a second
     for words in ("from intended", "from sent", "p99.9", "offered", "errors", "sent late by", "how many took how long"):
         assert words in done.stdout
-    data = json.loads(path.read_text())
-    jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
+    data = read_run_file(path)
     (trial,) = data["trials"]
     assert trial["server"] is None
     assert trial["counts"]["completed"] == trial["counts"]["offered"] > 100

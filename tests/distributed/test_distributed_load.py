@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import psutil
 import pytest
 
@@ -24,6 +23,7 @@ from analysis.load_results import load_run
 from bench.load.histogram import new_hdr
 from bench.serverprocess import ServerProcess
 from tests.commands.conftest import ROOT, Command
+from tests.run_file import read_run_file
 
 DEADLINE_S = 90.0
 Serve = Callable[..., ServerProcess]
@@ -54,8 +54,7 @@ class Master:
         out, err = self.process.communicate(timeout=DEADLINE_S)
         self.said += err.splitlines()
         assert self.process.returncode == status, (self.said, out)
-        data = json.loads(self.file.read_text())
-        jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
+        data = read_run_file(self.file)
         load_run(self.file)
         trial: dict[str, Any] = data["trials"][0]
         return {**trial, "status": data["status"]}

@@ -1,6 +1,5 @@
 """Conversations and polls as loads: every pattern on every protocol that carries it, with real servers."""
 
-import json
 import select
 import socket
 import threading
@@ -8,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from bench import cli, registry
@@ -21,8 +19,7 @@ from bench.plan import read_suite
 from bench.protocols import PROTOCOLS
 from bench.serverprocess import ServerProcess
 from tests.load.test_calls import PROTOCOLS_WITH_CALLS
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.run_file import read_run_file
 
 
 def run(tmp_path: Path, *options: str, duration: str = "600ms", warmup: str = "50ms") -> dict[str, Any]:
@@ -31,9 +28,7 @@ def run(tmp_path: Path, *options: str, duration: str = "600ms", warmup: str = "5
     times = ("--rounds", "1", "--warmup", warmup, "--duration", duration)
     status = cli.main(["run", *times, *options, "--out", str(path)])
     assert status in (0, 3)  # 3: a machine too busy for such a trial
-    data = json.loads(path.read_text())
-    jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
-    (trial,) = data["trials"]
+    (trial,) = read_run_file(path)["trials"]
     assert trial["error"] is None
     found: dict[str, Any] = trial
     return found
@@ -125,7 +120,15 @@ CARRIED = [
 ]
 
 
-@pytest.mark.parametrize(("protocol", "pattern"), CARRIED)
+OFTEN = CARRIED[::3]
+"""All of them would take two minutes: every third, which leaves no pattern out, is tried with the quick tests."""
+assert {name for _, name in OFTEN} == {name for _, name in CARRIED}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "pattern"),
+    [pytest.param(*each, marks=[] if each in OFTEN else [pytest.mark.long]) for each in CARRIED],
+)
 def test_every_pattern_that_is_carried(tmp_path: Path, protocol: str, pattern: str) -> None:
     load = ["--load", "open:50/s", "--connections", "3"] if PATTERNS[pattern].has_events else ["--load", "closed:2"]
     asked = {"callers": "callers:calls=3"}.get(pattern, pattern)

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import psutil
 import pytest
 
@@ -23,6 +21,7 @@ from bench.proxyprocess import EmbeddedProxy, Place, running_hops
 from bench.reporting import run_summary
 from bench.serverprocess import ServerProcess
 from tests.lab.conftest import links  # noqa: F401  a fixture
+from tests.run_file import read_run_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--rounds", "1", "--warmup", "50ms")
@@ -51,9 +50,7 @@ def run(tmp_path: Path, *options: str, load: str = "closed:4", duration: str = "
         0,
         3,
     )  # 3: too busy a machine for such a trial
-    data = json.loads(path.read_text())
-    jsonschema.validate(data, json.loads((ROOT / "bench/run.schema.json").read_text()))
-    (trial,) = data["trials"]
+    (trial,) = read_run_file(path)["trials"]
     assert trial["error"] is None
     return trial, path
 
