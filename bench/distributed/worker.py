@@ -121,7 +121,7 @@ class _Worker:
                     if child is self._locust:
                         while not self._over and (event := child.next_event(0)) is not None:
                             self._obey(event["data"])
-                    else:
+                    elif child in self._parts:  # and was not ended by what the master has said
                         self._hear(child)
         finally:
             self._end_loads()

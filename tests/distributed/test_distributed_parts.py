@@ -3,15 +3,17 @@
 import json
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.childprocess import ChildProcess
 from bench.distributed.clocks import Clock, drifted, read_clock
 from bench.distributed.seconds import Clerk, Reported, Together, times_ms
+from bench.distributed.worker import _Part, _Worker
 from bench.load.histogram import Histogram, decode, new_hdr
 from bench.load.recorder import Recorder
 from bench.load.spec import LoadSpec, Request
@@ -94,6 +96,43 @@ def test_what_is_reported_second_by_second_adds_up_bit_for_bit() -> None:
         total.add(progress.hdr)
     assert total.encode().decode() == whole.encode()
     assert reported.partial_result(True, 10)["latency"] == whole.encode()
+
+
+class Pretended:
+    """A process that has said all of these already."""
+
+    def __init__(self, *events: dict[str, Any]) -> None:
+        self._events = list(events)
+        self._ends = socket.socketpair()
+        self._ends[1].send(b".")
+        self.told: list[dict[str, Any]] = []
+        self.ended = False
+
+    def fileno(self) -> int:
+        return self._ends[0].fileno()
+
+    def next_event(self, _timeout_s: float) -> dict[str, Any] | None:
+        return self._events.pop(0) if self._events else None
+
+    def send(self, told: dict[str, Any]) -> None:
+        self.told.append(told)
+
+    def kill(self) -> None:
+        self.ended = True
+        for end in self._ends:
+            end.close()
+
+
+def test_a_load_that_is_stopped_when_it_has_something_to_say_is_not_heard() -> None:
+    """As when a worker stood still, and finds what both the master and its load process have said meanwhile."""
+    locust = Pretended(*({"event": "message", "data": {"say": said}} for said in ("stop", "done")))
+    load = Pretended({"event": "progress"})
+    worker = _Worker(cast("ChildProcess", locust), lambda _line: None)
+    worker._parts = {cast("ChildProcess", load): _Part({}, None)}
+    worker.serve()
+    locust.kill()
+    assert load.ended
+    assert [told["send"]["say"] for told in locust.told] == ["stopped"]
 
 
 def test_a_second_that_comes_late_counts_for_the_next() -> None:

@@ -1,0 +1,25 @@
+"""Result files as tests read them: as the published schema says they are."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from bench.childprocess import ROOT
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    """To check the schema itself takes ten times as long as to check a file."""
+    schema = json.loads((ROOT / "bench" / "run.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """What is in a result file of a run. Raises jsonschema's ValidationError."""
+    data: dict[str, Any] = json.loads(path.read_text())
+    _validator().validate(data)
+    return data
