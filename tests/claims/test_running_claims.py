@@ -133,10 +133,19 @@ def test_a_verdict_on_a_claim_that_has_changed_since_is_none(
 UNSURE = Finding(Rule("it is so", "errors", "one", "equals"), "", Standing.UNDECIDED, Estimate(1.0, 0.0, 2.0, 3))
 
 
+@pytest.mark.parametrize(
+    ("keeping_s", "expected_more", "rounds_of_holds"),
+    [
+        # 501 s were gone; the last 400 would end at 1,601, when "holds" has all the rounds that it may have.
+        (0.0, ["holds", "fails", "holds", "holds"], 12),
+        # At 1,401 s another 100 do not fit.
+        (50.0, ["holds", "fails", "holds"], 9),
+    ],
+)
 def test_what_is_undecided_gets_more_rounds_when_all_have_a_verdict_while_the_time_lasts(
-    own: Path, monkeypatch: pytest.MonkeyPatch
+    own: Path, monkeypatch: pytest.MonkeyPatch, keeping_s: float, expected_more: list[str], rounds_of_holds: int
 ) -> None:
-    """Rounds of "holds" take 100 s, those of "fails" 400 s, of 1,500 s; and each 50 s more, to keep what they gave."""
+    """Rounds of "holds" take 100 s, those of "fails" 400 s, of 1,500 s, and what they gave some time to be kept."""
     measured = []
     now_s = 1000.0
 
@@ -145,7 +154,7 @@ def test_what_is_undecided_gets_more_rounds_when_all_have_a_verdict_while_the_ti
         measured.append(run.claim.id)
         run.batches += 1
         run.last_s = {"holds": 100.0, "fails": 400.0, "cannot": 1.0}[run.claim.id]
-        now_s += run.last_s + 50
+        now_s += run.last_s + keeping_s
         judged = Judged(Verdict.UNDECIDED, (UNSURE,) if run.claim.id != "cannot" else ())
         run.done = Done(run.claim, judged, 3 * run.batches, run.last_s * run.batches, None)
 
@@ -154,10 +163,9 @@ def test_what_is_undecided_gets_more_rounds_when_all_have_a_verdict_while_the_ti
     assert run(own) == 3
     first, more = measured[:3], measured[3:]
     assert sorted(first) == ["cannot", "fails", "holds"]
-    # At 1,401 s another 100 do not fit. What could not be measured at all is not tried again.
-    assert more == ["holds", "fails", "holds"]
+    assert more == expected_more  # what could not be measured at all is not tried again
     rounds = {one["id"]: one["rounds"] for one in json.loads((own / "claims.json").read_text())["claims"]}
-    assert rounds == {"holds": 9, "fails": 6, "cannot": 3}
+    assert rounds == {"holds": rounds_of_holds, "fails": 6, "cannot": 3}
 
 
 def test_what_was_undecided_gets_its_rounds_after_an_interruption(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

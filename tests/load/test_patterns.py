@@ -121,7 +121,7 @@ CARRIED = [
 
 
 OFTEN = CARRIED[::3]
-"""All of them would take two minutes: every third, which leaves no pattern out, is tried with the quick tests."""
+"""Every third, which leaves no pattern out, is tried with the quick tests."""
 assert {name for _, name in OFTEN} == {name for _, name in CARRIED}
 
 
